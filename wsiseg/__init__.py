@@ -1,0 +1,1 @@
+"""Pixel-wise tissue segmentation of whole-slide images, learned from patch labels alone."""

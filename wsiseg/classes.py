@@ -1,0 +1,119 @@
+"""The class table: which tissue types a model tells apart, in which order and colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wsiseg.errors import OptionError
+
+MAX_CLASSES = 254
+"""The class map is uint8, 0 is "not tissue or not read", and 255 stays free."""
+
+
+@dataclass(frozen=True, slots=True)
+class TissueClass:
+    """One tissue type.
+
+    Attributes:
+        index: its value in the class map, from 1; its channel among the probabilities is index - 1.
+        name: as people read it.
+        color: red, green and blue, 0 to 255.
+    """
+
+    index: int
+    name: str
+    color: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= MAX_CLASSES:
+            raise OptionError(f"a class index must be 1 to {MAX_CLASSES}, got {self.index}")
+        if not self.name.strip():
+            raise OptionError(f"class {self.index} needs a name")
+        if len(self.color) != 3 or any(not isinstance(v, int) or not 0 <= v <= 255 for v in self.color):
+            raise OptionError(f"the colour of {self.name!r} must be three whole numbers 0 to 255, got {self.color}")
+
+    @property
+    def hex_color(self) -> str:
+        """The colour as six hexadecimal digits, as OMERO's channels have it."""
+        return "{:02X}{:02X}{:02X}".format(*self.color)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTable:
+    """The classes of a model, in order; value 0 of a class map is `BACKGROUND`."""
+
+    classes: tuple[TissueClass, ...]
+
+    BACKGROUND = "Background"
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise OptionError("a class table needs at least one class")
+        if [c.index for c in self.classes] != list(range(1, len(self.classes) + 1)):
+            raise OptionError(f"class indices must run 1, 2, …, got {[c.index for c in self.classes]}")
+        names = [c.name for c in self.classes]
+        if len(set(names)) != len(names):
+            raise OptionError(f"class names must differ, got {names}")
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __iter__(self) -> Iterator[TissueClass]:
+        return iter(self.classes)
+
+    def __getitem__(self, index: int) -> TissueClass:
+        """The class with value `index` (from 1) in the class map."""
+        if not 1 <= index <= len(self.classes):
+            raise KeyError(index)
+        return self.classes[index - 1]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in order."""
+        return tuple(c.name for c in self.classes)
+
+    @classmethod
+    def of(cls, names: Sequence[str], colors: Sequence[Sequence[int]] | None = None) -> ClassTable:
+        """A table from names and, optionally, colours; default colours are told apart by colour-blind readers too."""
+        chosen = colors if colors is not None else [PALETTE[i % len(PALETTE)] for i in range(len(names))]
+        if len(chosen) != len(names):
+            raise OptionError(f"{len(names)} class names need as many colours, got {len(chosen)}")
+        return cls(
+            tuple(
+                TissueClass(i, name, (int(c[0]), int(c[1]), int(c[2])))
+                for i, (name, c) in enumerate(zip(names, chosen, strict=True), start=1)
+            )
+        )
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """As stored in bundles and maps: `[{"index": 1, "name": "Tumour", "color": [200, 0, 0]}, …]`."""
+        return [{"index": c.index, "name": c.name, "color": list(c.color)} for c in self.classes]
+
+    @classmethod
+    def from_json(cls, rows: Sequence[Mapping[str, Any]]) -> ClassTable:
+        """The inverse of `to_json`; raises `OptionError` on anything else."""
+        try:
+            return cls(
+                tuple(
+                    TissueClass(int(row["index"]), str(row["name"]), (int(c[0]), int(c[1]), int(c[2])))
+                    for row in rows
+                    for c in [row["color"]]
+                )
+            )
+        except (KeyError, TypeError, IndexError) as error:
+            raise OptionError(f"a class needs index, name and color, got {rows!r:.200}") from error
+
+
+PALETTE: tuple[tuple[int, int, int], ...] = (
+    (213, 45, 45),
+    (240, 170, 40),
+    (40, 90, 200),
+    (20, 150, 110),
+    (150, 80, 180),
+    (90, 190, 235),
+    (120, 90, 60),
+    (235, 120, 180),
+)
+"""Default class colours, after Okabe and Ito, warmer so that tumour is red on pink tissue."""

@@ -1,0 +1,37 @@
+"""Errors of this package: each says what was expected, what came and what to do, on one line.
+
+Every one is also the matching builtin, so a caller from Python can catch what it would expect. Only the command
+line turns them into an exit code (2) and a message.
+"""
+
+
+class WsisegError(Exception):
+    """Bad input or an environment that cannot do what was asked; never a defect of this package."""
+
+
+class SlideError(WsisegError, OSError):
+    """A slide that is missing, unreadable, damaged, or of no known format."""
+
+
+class MissingMppError(SlideError, ValueError):
+    """A slide that does not say how large its pixels are."""
+
+
+class OutputError(WsisegError, OSError):
+    """An output that exists, or cannot be written."""
+
+
+class BundleError(WsisegError, ValueError):
+    """A model bundle that is incomplete, altered, or newer than this program."""
+
+
+class DatasetError(WsisegError, ValueError):
+    """A data set whose images and labels do not fit together."""
+
+
+class OptionError(WsisegError, ValueError):
+    """A parameter outside its range, or two that exclude each other."""
+
+
+class DeviceError(WsisegError, RuntimeError):
+    """A device that this machine does not have."""

@@ -1,0 +1,155 @@
+"""The reader contract: any box of a slide, of any level or at any mpp, white outside, damage reported."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from wsiseg.errors import MissingMppError, SlideError
+from wsiseg.geometry import MPP_MAX, MPP_MIN, Box, Grid, Level, Mpp, Size, plan_grid, source_interval
+from wsiseg.slides.resample import resample
+
+WHITE = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Pixels read from a slide.
+
+    Attributes:
+        pixels: (height, width, 3) uint8, RGB, white outside the slide and where it is damaged.
+        damaged: (height, width) bool, true where the file could not be decoded; None where nothing was damaged.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    damaged: npt.NDArray[np.bool_] | None = None
+
+
+class SlideReader(ABC):
+    """A slide that is open for reading; several threads may read from it at once.
+
+    Level-0 coordinates begin at the corner of the slide's bounds where it has them (as in QuPath), and `levels`
+    are the sizes inside them.
+
+    Attributes:
+        path: where it was opened from.
+        vendor: the file's format, as the library names it.
+        levels: the pyramid, finest first.
+        recorded_mpp: microns per level-0 pixel as the file records it, None where it does not.
+        mpp_source: the property that recorded it, or "stated" where the user did.
+        objective: magnification of the objective, None where it is not recorded.
+        bounds: the part of the file's own level 0 that holds the scan, None where that is all of it.
+        properties: everything the file says about itself, as text.
+        associated: names and sizes of label, macro and thumbnail pictures.
+    """
+
+    reader: str
+    """Name of the library that reads."""
+
+    path: str
+    vendor: str
+    levels: tuple[Level, ...]
+    recorded_mpp: Mpp | None
+    mpp_source: str
+    objective: float | None
+    bounds: Box | None
+    properties: Mapping[str, str]
+    associated: Mapping[str, Size]
+
+    stated_mpp: Mpp | None = None
+
+    @abstractmethod
+    def read_level(self, level: int, box: Box) -> Region:
+        """The pixels of `box`, in pixels of `level`; what lies outside the slide is white.
+
+        A damaged part of the file is white and marked in `Region.damaged`; it raises nothing.
+
+        Raises:
+            SlideError: the file as a whole can no longer be read.
+        """
+
+    @abstractmethod
+    def read_associated(self, name: str) -> npt.NDArray[np.uint8]:
+        """An associated picture, (height, width, 3) uint8. Raises `KeyError` on an unknown name."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back the file. Reading afterwards is an error."""
+
+    @abstractmethod
+    def quick_hash(self) -> str:
+        """A hexadecimal SHA-256 that tells this file from others without reading all of it."""
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self.path.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
+
+    @property
+    def size(self) -> Size:
+        """Size of level 0."""
+        return self.levels[0].size
+
+    @property
+    def mpp(self) -> Mpp:
+        """Microns per level-0 pixel: what was stated when opening, else what the file records.
+
+        Raises:
+            MissingMppError: neither is there, or the value is implausible.
+        """
+        mpp = self.stated_mpp or self.recorded_mpp
+        if mpp is None:
+            raise MissingMppError(
+                f"{self.name} does not record its resolution; state it with --mpp (um per pixel of level 0)"
+            )
+        if not mpp.is_plausible:
+            raise MissingMppError(
+                f"{self.name}: {mpp} um per pixel (from {self.mpp_source}) is not plausible, "
+                f"expected {MPP_MIN} to {MPP_MAX}; state the right value with --mpp"
+            )
+        return mpp
+
+    def grid(self, mpp: float) -> Grid:
+        """The grid of a map of this slide at `mpp` microns per map pixel; see `plan_grid`."""
+        return plan_grid(self.levels, self.mpp, mpp)
+
+    def read(self, grid: Grid, box: Box) -> Region:
+        """The pixels of `box`, in map pixels of `grid`: area-weighted means of the level's pixels, or those themselves.
+
+        The value of a map pixel does not depend on the box it is read with.
+        """
+        x, width = source_interval(box.x, box.width, grid.zoom_x)
+        y, height = source_interval(box.y, box.height, grid.zoom_y)
+        source = Box(x, y, width, height)
+        region = self.read_level(grid.level, source)
+        if not grid.resamples:
+            return region
+        return Region(
+            resample(region.pixels, source, box, grid),
+            None if region.damaged is None else _any_damaged(region.damaged, source, box, grid),
+        )
+
+    def require_open(self, is_open: bool) -> None:
+        """Raise `SlideError` on a slide that was closed."""
+        if not is_open:
+            raise SlideError(f"{self.name} was closed; open it again")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _any_damaged(damaged: npt.NDArray[np.bool_], source: Box, box: Box, grid: Grid) -> npt.NDArray[np.bool_]:
+    """A map pixel is damaged as soon as a source pixel under it is."""
+    share = resample(np.repeat(damaged[..., None].astype(np.uint8) * 255, 3, axis=2), source, box, grid)
+    return np.asarray(share[..., 0] > 0)
