@@ -1,0 +1,277 @@
+"""Model bundles: networks as prediction uses them, loaded from a folder and written to one."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from wsiseg.classes import ClassTable
+from wsiseg.errors import BundleError, DeviceError, OutputError
+from wsiseg.models.architectures import build_network
+from wsiseg.models.classifier import Classifier
+from wsiseg.models.spec import (
+    SPEC_FILE,
+    BundleSpec,
+    NetworkSpec,
+    bundle_hash,
+    checked_weights,
+    file_sha256,
+    find_bundle,
+    list_bundles,
+    parse_spec,
+    read_spec,
+)
+
+__all__ = ["TissueModel", "find_bundle", "list_bundles", "load_model", "read_spec", "save_bundle"]
+
+_STORED_TYPES = {"F32", "F16", "BF16", "I64"}
+
+
+class TissueModel:
+    """A classifier that gates and a segmenter, with everything that prediction needs to know of them.
+
+    Attributes:
+        spec: what the bundle says about itself.
+        hash: SHA-256 of the bundle; see `wsiseg.models.spec.bundle_hash`.
+        classifier: stage 1, in evaluation mode.
+        segmenter: stage 2, in evaluation mode.
+        device: where both are.
+    """
+
+    def __init__(self, spec: BundleSpec, digest: str, classifier: Classifier, segmenter: nn.Module) -> None:
+        self.spec = spec
+        self.hash = digest
+        self.classifier = classifier.eval().requires_grad_(False)
+        self.segmenter = segmenter.eval().requires_grad_(False)
+        self.device = torch.device("cpu")
+        self._norms = {
+            name: (_channels(network.mean), _channels(network.std))
+            for name, network in (("classifier", spec.networks.classifier), ("segmenter", spec.networks.segmenter))
+        }
+
+    @property
+    def classes(self) -> ClassTable:
+        """The tissue classes, in the order of the networks' channels."""
+        return self.spec.classes
+
+    @property
+    def gate(self) -> Tensor:
+        """The gate's thresholds (K,) on the model's device."""
+        return torch.tensor(self.spec.gate, dtype=torch.float32, device=self.device)
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same model, moved to `device`; raises `DeviceError` where there is none such."""
+        self.device = checked_device(device)
+        self.classifier.to(self.device)
+        self.segmenter.to(self.device)
+        self._norms = {name: (m.to(self.device), s.to(self.device)) for name, (m, s) in self._norms.items()}
+        return self
+
+    @torch.inference_mode()
+    def classify(self, patches: Tensor) -> Tensor:
+        """Probability (N, K), float32, that each class occurs in each patch (N, 3, H, W), uint8."""
+        return torch.sigmoid(self.classifier(self._normalise("classifier", patches))).float()
+
+    @torch.inference_mode()
+    def segment(self, patches: Tensor) -> Tensor:
+        """Logits (N, K, H, W), float32, of each pixel of patches (N, 3, H, W), uint8; not gated."""
+        logits: Tensor = self.segmenter(self._normalise("segmenter", patches))
+        return logits.float()
+
+    def _normalise(self, network: str, patches: Tensor) -> Tensor:
+        """Patches as a network sees them; they travel to the device as uint8, a quarter of the bytes."""
+        if patches.dtype != torch.uint8 or patches.ndim != 4 or patches.shape[1] != 3:
+            raise ValueError(f"patches must be uint8 (N, 3, H, W), got {patches.dtype} {tuple(patches.shape)}")
+        mean, std = self._norms[network]
+        return normalise(patches.to(self.device, non_blocking=True), mean, std)
+
+
+def normalise(patches: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(patches / 255 - mean) / std, float32 (N, 3, H, W), from uint8 patches and mean and std of (3, 1, 1)."""
+    return patches.float().div_(255).sub_(mean).div_(std)
+
+
+def _channels(values: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
+
+
+def checked_device(device: str | torch.device) -> torch.device:
+    """A device that exists on this machine.
+
+    Raises:
+        DeviceError: where it does not.
+    """
+    try:
+        wanted = torch.device(device)
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        have = "cpu" + (f", cuda (x{torch.cuda.device_count()})" if torch.cuda.is_available() else "")
+        raise DeviceError(f"device {str(device)!r} cannot be used on this machine, which has {have}") from error
+    if wanted.type == "meta":
+        raise DeviceError("device 'meta' computes nothing, use cpu or cuda")
+    return wanted
+
+
+def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> TissueModel:
+    """The model of a shipped name, or in a bundle's folder, ready to predict on `device`.
+
+    Raises:
+        BundleError: where the bundle is missing, incomplete, altered, newer than this program, or where its
+            weights do not fit its networks.
+        DeviceError: where the device does not exist.
+    """
+    target = checked_device(device)
+    folder = find_bundle(name_or_path)
+    spec = read_spec(folder)
+    networks = [
+        _load_network(folder, kind, getattr(spec.networks, kind), len(spec.classes))
+        for kind in ("classifier", "segmenter")
+    ]
+    return TissueModel(spec, bundle_hash(folder), cast(Classifier, networks[0]), networks[1]).to(target)
+
+
+def _load_network(folder: Path, kind: str, network: NetworkSpec, num_classes: int) -> nn.Module:
+    """A network with its weights.
+
+    It is first built on the meta device, without memory, and compared with the file's header: so a bundle that
+    asks for an absurd network is refused before anything is allocated, and no time goes into initial weights.
+    """
+    with torch.device("meta"):
+        module = build_network(kind, network.architecture, num_classes, network.arguments)
+    if kind == "classifier" and not isinstance(module, Classifier):
+        raise BundleError(f"{network.architecture} is no classifier")
+    path = checked_weights(folder, network)
+    try:
+        with safe_open(path, framework="pt") as file:
+            _check_shapes(path, file, module)
+            # Weights may be stored in 16 bits; networks compute in 32.
+            state = {name: _widened(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{path} is not a whole safetensors file ({error!s:.100})") from error
+    module.load_state_dict(state, assign=True)
+    if any(tensor.is_meta for tensor in [*module.parameters(), *module.buffers()]):
+        # A buffer that is not part of the weights still has no memory: only the builder knows its values.
+        module = build_network(kind, network.architecture, num_classes, network.arguments)
+        module.load_state_dict(state)
+    return module
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _check_shapes(path: Path, file: Any, module: nn.Module) -> None:
+    """Refuse a weight file whose tensors are not exactly those of the network."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    names = set(file.keys())
+    for problem, odd in (("lacks", set(wanted) - names), ("has an unknown", names - set(wanted))):
+        if odd:
+            more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+            raise BundleError(f"{path} {problem} tensor {min(odd)!r:.100}{more}: it belongs to another network")
+    for name, shape in wanted.items():
+        part = file.get_slice(name)
+        if tuple(part.get_shape()) != shape:
+            raise BundleError(f"{path}: tensor {name!r} must be of shape {shape}, got {tuple(part.get_shape())}")
+        if part.get_dtype() not in _STORED_TYPES:
+            raise BundleError(f"{path}: tensor {name!r} is of type {part.get_dtype()}, expected float or int64")
+
+
+def save_bundle(
+    folder: str | Path,
+    fields: Mapping[str, Any],
+    classifier: nn.Module,
+    segmenter: nn.Module,
+    *,
+    overwrite: bool = False,
+    half: bool = False,
+) -> BundleSpec:
+    """Write a bundle: to a temporary folder beside `folder`, then renamed, so that a bundle is always whole.
+
+    Args:
+        folder: the bundle's folder; its parent is created.
+        fields: those of `BundleSpec`, as plain JSON (`classes` may be a `ClassTable`). In `networks`, `file` and
+            `sha256` are filled in here; `name` defaults to the folder's, `tool_version` and `created` to now.
+        classifier: stage 1; its state dict is what is stored.
+        segmenter: stage 2 likewise.
+        overwrite: replace a folder that is a bundle already.
+        half: store weights of two dimensions and more (convolutions) in 16 bits; half the size.
+
+    Returns:
+        What was written to `model.json`.
+
+    Raises:
+        OutputError: where `folder` exists and is not to be, or must not be, overwritten, or cannot be written.
+        BundleError: where the fields make no bundle.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / SPEC_FILE).is_file():
+        raise OutputError(f"{folder} exists and is no model bundle, choose another name")
+    if folder.exists() and not overwrite:
+        raise OutputError(f"{folder} exists, choose another name or allow overwriting")
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        for kind, module in (("classifier", classifier), ("segmenter", segmenter)):
+            save_file(_storable(module, half), temporary / f"{kind}.safetensors")
+        spec = parse_spec(_complete(fields, folder.name, temporary), str(folder / SPEC_FILE))
+        (temporary / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
+        if folder.exists():
+            retired = temporary.with_suffix(".old")
+            folder.rename(retired)
+            temporary.rename(folder)
+            shutil.rmtree(retired)
+        else:
+            temporary.rename(folder)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return spec
+
+
+def _storable(module: nn.Module, half: bool) -> dict[str, Tensor]:
+    """A state dict of tensors that own their memory, on the CPU."""
+    return {
+        name: tensor.detach()
+        .to("cpu", torch.float16 if half and tensor.is_floating_point() and tensor.ndim >= 2 else tensor.dtype)
+        .clone(memory_format=torch.contiguous_format)
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def _complete(fields: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
+    """The fields of `model.json`, with files and hashes of the networks in `folder`."""
+    networks = {}
+    for kind, network in dict(fields.get("networks", {})).items():
+        file = f"{kind}.safetensors"
+        if not (folder / file).is_file():
+            raise BundleError(f"a bundle has the networks classifier and segmenter, got {kind!r:.60}")
+        networks[kind] = {**network, "file": file, "sha256": file_sha256(folder / file)}
+    given = dict(fields)
+    if isinstance(given.get("classes"), ClassTable):
+        given["classes"] = given["classes"].to_json()
+    defaults = {
+        "format_version": 1,
+        "name": name,
+        "tool_version": version("wsiseg"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    # Through JSON, so that what is not JSON fails here and not in whoever reads the bundle.
+    try:
+        return cast(
+            dict[str, Any], json.loads(json.dumps({**defaults, **given, "networks": networks}, allow_nan=False))
+        )
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"the fields of a bundle must be plain JSON: {error}") from error

@@ -1,0 +1,273 @@
+"""What a model bundle says about itself: `model.json`, read and checked without loading a network.
+
+A bundle is a folder with `model.json` and one `.safetensors` file for each of its two networks. It comes from
+outside and is treated as hostile: sizes are bounded, no file may lie outside the folder, hashes are checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+
+from wsiseg.classes import ClassTable
+from wsiseg.errors import BundleError, OptionError
+from wsiseg.geometry import MPP_MAX, MPP_MIN
+
+FORMAT_VERSION = 1
+"""The newest format of `model.json` that this program reads, and the one it writes."""
+
+SPEC_FILE = "model.json"
+BUNDLES_FOLDER = Path(__file__).parent / "bundles"
+"""Where the bundles lie that come with the package."""
+
+MAX_SPEC_BYTES = 4 * 2**20
+MAX_WEIGHT_BYTES = 4 * 2**30
+
+_FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.safetensors$"
+_SHA256 = r"^[0-9a-f]{64}$"
+
+
+def _classes(value: object) -> ClassTable:
+    if isinstance(value, ClassTable):
+        return value
+    if not isinstance(value, list | tuple):
+        raise OptionError("classes must be a list of index, name and color")
+    return ClassTable.from_json(value)
+
+
+Classes = Annotated[ClassTable, PlainValidator(_classes), PlainSerializer(ClassTable.to_json)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Channel = Annotated[float, Field(allow_inf_nan=False)]
+Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class NetworkSpec(_Part):
+    """One network of a bundle.
+
+    Attributes:
+        architecture: a key of `wsiseg.models.architectures.ARCHITECTURES`.
+        arguments: keyword arguments of its builder, without the number of classes.
+        file: name of the weight file inside the bundle.
+        sha256: its hash, in lower-case hexadecimal digits.
+        mean: per channel (red, green, blue), subtracted from pixels in [0, 1].
+        std: per channel, what the difference is divided by.
+    """
+
+    architecture: str
+    arguments: dict[str, JsonValue] = {}
+    file: str = Field(pattern=_FILE_NAME)
+    sha256: str = Field(pattern=_SHA256)
+    mean: tuple[Channel, Channel, Channel]
+    std: tuple[Deviation, Deviation, Deviation]
+
+
+class Networks(_Part):
+    """The two networks: stage 1, which gates, and stage 2, which segments."""
+
+    classifier: NetworkSpec
+    segmenter: NetworkSpec
+
+
+class Metric(_Part):
+    """One measured figure.
+
+    Attributes:
+        name: what was measured, as "balanced accuracy" or "recall, Tumour".
+        value: the figure.
+        data: what it was measured on.
+        low: lower end of its 95 % interval, where one was computed.
+        high: upper end likewise.
+    """
+
+    name: str
+    value: float = Field(allow_inf_nan=False)
+    data: str
+    low: float | None = Field(default=None, allow_inf_nan=False)
+    high: float | None = Field(default=None, allow_inf_nan=False)
+
+
+class BundleSpec(_Part):
+    """Everything that prediction needs to know of a model, and where the model came from.
+
+    Attributes:
+        format_version: of `model.json`.
+        name: of the model.
+        classes: the tissue classes, in the order of the networks' channels.
+        mpp: microns per pixel of the patches that the networks see.
+        patch_size_px: side of those patches.
+        overlap: share of a patch that its neighbour covers as well, 0 up to (not with) 1.
+        gate: for each class, the probability that it must exceed to be allowed in a patch. In place of the list,
+            `gate_threshold` gives one value for all classes.
+        networks: architecture, weights and normalisation of the classifier and the segmenter.
+        licence: of the weights.
+        training_data: what the model was trained on.
+        citation: how that data wants to be cited.
+        metrics: measured figures, each with its data.
+        tool_version: the version of wsiseg that wrote the bundle.
+        training: the whole training configuration.
+        created: date and time, ISO 8601.
+    """
+
+    format_version: int = FORMAT_VERSION
+    name: str = Field(min_length=1, max_length=200)
+    classes: Classes
+    mpp: float = Field(ge=MPP_MIN, le=MPP_MAX, allow_inf_nan=False)
+    patch_size_px: int = Field(ge=16, le=4096)
+    overlap: float = Field(default=0.25, ge=0, lt=1, allow_inf_nan=False)
+    gate: tuple[Share, ...]
+    networks: Networks
+    licence: str
+    training_data: str
+    citation: str = ""
+    metrics: tuple[Metric, ...] = ()
+    tool_version: str
+    training: dict[str, JsonValue] = {}
+    created: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread_gate_threshold(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "gate_threshold" not in data:
+            return data
+        if "gate" in data:
+            raise ValueError("give gate or gate_threshold, not both")
+        rest = {key: value for key, value in data.items() if key != "gate_threshold"}
+        classes = data.get("classes")
+        count = len(classes) if isinstance(classes, list | tuple | ClassTable) else 1
+        return {**rest, "gate": (data["gate_threshold"],) * count}
+
+    @model_validator(mode="after")
+    def _check_gate(self) -> Self:
+        if len(self.gate) != len(self.classes):
+            raise ValueError(f"gate needs one threshold for each of the {len(self.classes)} classes")
+        if self.networks.classifier.file == self.networks.segmenter.file:
+            raise ValueError("the two networks need a weight file each")
+        return self
+
+    def to_json(self) -> str:
+        """The text of `model.json`."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def parse_spec(fields: dict[str, Any], source: str) -> BundleSpec:
+    """A spec from the content of a `model.json`; `source` is named in the `BundleError` that bad content raises."""
+    version = fields.get("format_version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise BundleError(f"{source}: format_version must be a whole number from 1, got {version!r:.40}")
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"{source} is of format {version}, this wsiseg reads up to {FORMAT_VERSION}: "
+            "the bundle was made by a newer wsiseg, update this one"
+        )
+    try:
+        return BundleSpec.model_validate(fields)
+    except (ValidationError, OptionError) as error:
+        raise BundleError(f"{source}: {_one_line(error)}") from error
+
+
+def _one_line(error: ValidationError | OptionError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    shown = "" if isinstance(first["input"], dict) else f", got {first['input']!r:.60}"
+    return f"{place + ': ' if place else ''}{first['msg']}{shown}{more}"
+
+
+def list_bundles() -> list[str]:
+    """Names of the bundles that come with the package, sorted."""
+    return sorted(path.parent.name for path in BUNDLES_FOLDER.glob(f"*/{SPEC_FILE}"))
+
+
+def find_bundle(name_or_path: str | Path) -> Path:
+    """The folder of a bundle.
+
+    A shipped name wins over a folder of the same name in the working directory (write `./NAME` for that one), so
+    that a command means the same wherever it is typed.
+    """
+    if isinstance(name_or_path, str) and name_or_path in list_bundles():
+        return BUNDLES_FOLDER / name_or_path
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        return folder
+    shipped = ", ".join(list_bundles()) or "none"
+    kind = "is a file, not a bundle's folder" if folder.exists() else "is neither a shipped model nor a folder"
+    raise BundleError(f"{str(name_or_path)!r} {kind} (shipped models: {shipped})")
+
+
+def file_inside(folder: Path, name: str, max_bytes: int) -> Path:
+    """The regular file `name` of at most `max_bytes` in `folder`; a link that leads out of it is refused."""
+    path = folder / name
+    resolved = path.resolve()
+    if resolved.parent != folder.resolve():
+        raise BundleError(f"{path} lies outside its bundle, a bundle's files must be in its own folder")
+    if not resolved.is_file():
+        raise BundleError(f"{folder} has no {name}: the bundle is incomplete, copy or download it again")
+    size = resolved.stat().st_size
+    if size > max_bytes:
+        raise BundleError(f"{path} has {size} bytes, more than the {max_bytes} that a bundle's file may have")
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in lower-case hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_spec(name_or_path: str | Path) -> BundleSpec:
+    """What the bundle of a shipped name, or in a folder, says about itself; needs no torch, reads no weights.
+
+    Raises:
+        BundleError: where there is no such bundle, or its `model.json` is missing, damaged or newer.
+    """
+    folder = find_bundle(name_or_path)
+    path = file_inside(folder, SPEC_FILE, MAX_SPEC_BYTES)
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is not JSON ({str(error) or type(error).__name__:.100})") from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+    if not isinstance(fields, dict):
+        raise BundleError(f"{path} must hold one JSON object, got {type(fields).__name__}")
+    return parse_spec(fields, str(path))
+
+
+def bundle_hash(name_or_path: str | Path) -> str:
+    """One SHA-256 for the whole model: that of `model.json`, which holds those of the weight files."""
+    return file_sha256(file_inside(find_bundle(name_or_path), SPEC_FILE, MAX_SPEC_BYTES))
+
+
+def checked_weights(folder: Path, network: NetworkSpec) -> Path:
+    """The weight file of a network, its hash checked.
+
+    Raises:
+        BundleError: where the file is missing, outside the folder, too large, or not the one that was written.
+    """
+    path = file_inside(folder, network.file, MAX_WEIGHT_BYTES)
+    found = file_sha256(path)
+    if found != network.sha256:
+        raise BundleError(
+            f"{path} was altered or is incomplete (SHA-256 {found[:12]}…, {SPEC_FILE} says {network.sha256[:12]}…): "
+            "copy or download the bundle again"
+        )
+    return path
