@@ -1,0 +1,115 @@
+"""What a tissue map says of itself: OME-Zarr 0.5 metadata, and this tool's own beside it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from wsiseg.classes import ClassTable
+from wsiseg.errors import OptionError
+from wsiseg.geometry import Grid, Mpp, Size
+
+OME_VERSION = "0.5"
+MAP_FORMAT = 1
+LABELS = "tissue"
+"""Name of the class map among the labels."""
+
+SMALLEST_PX = 512
+"""A pyramid ends at the first level no side of which is longer."""
+
+
+def level_sizes(size: Size) -> list[Size]:
+    """Sizes of the pyramid, each half of the one before, rounded up; at least one."""
+    sizes = [size]
+    while max(sizes[-1].width, sizes[-1].height) > SMALLEST_PX:
+        sizes.append(Size(-(-sizes[-1].width // 2), -(-sizes[-1].height // 2)))
+    return sizes
+
+
+def multiscales(name: str, axes: str, mpps: Sequence[Mpp]) -> list[dict[str, Any]]:
+    """`multiscales` of an image whose level n is the array `n`, with pixels of `mpps[n]` um.
+
+    Args:
+        name: shown by viewers.
+        axes: "yx" or "cyx".
+        mpps: microns per pixel of each level.
+    """
+    spatial = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
+    lead = [{"name": "c", "type": "channel"}] if axes == "cyx" else []
+    return [
+        {
+            "name": name,
+            "axes": lead + spatial,
+            "datasets": [
+                {
+                    "path": str(index),
+                    "coordinateTransformations": [{"type": "scale", "scale": [1.0] * len(lead) + [mpp.y, mpp.x]}],
+                }
+                for index, mpp in enumerate(mpps)
+            ],
+            "type": "mean" if axes == "cyx" else "nearest",
+        }
+    ]
+
+
+def image_attributes(name: str, mpps: Sequence[Mpp], channels: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """`ome` of the root image; `channels` are pairs of a name and a colour of six hexadecimal digits."""
+    return {
+        "version": OME_VERSION,
+        "multiscales": multiscales(name, "cyx", mpps),
+        "omero": {
+            "name": name,
+            "version": OME_VERSION,
+            "channels": [
+                {
+                    "label": label,
+                    "color": color,
+                    "active": True,
+                    "coefficient": 1,
+                    "family": "linear",
+                    "inverted": False,
+                    "window": {"min": 0, "max": 255, "start": 0, "end": 255},
+                }
+                for label, color in channels
+            ],
+            "rdefs": {"model": "color", "defaultT": 0, "defaultZ": 0},
+        },
+    }
+
+
+def label_attributes(classes: ClassTable, mpps: Sequence[Mpp]) -> dict[str, Any]:
+    """`ome` of the class map: value 0 is transparent, the classes have their names and colours."""
+    return {
+        "version": OME_VERSION,
+        "multiscales": multiscales(LABELS, "yx", mpps),
+        "image-label": {
+            "version": OME_VERSION,
+            "colors": [{"label-value": 0, "rgba": [0, 0, 0, 0]}]
+            + [{"label-value": c.index, "rgba": [*c.color, 255]} for c in classes],
+            "properties": [{"label-value": 0, "class": ClassTable.BACKGROUND}]
+            + [{"label-value": c.index, "class": c.name} for c in classes],
+            "source": {"image": "../../"},
+        },
+    }
+
+
+def grid_to_json(grid: Grid) -> dict[str, Any]:
+    """A grid as it stands in a map's own metadata."""
+    return asdict(grid)
+
+
+def grid_from_json(value: dict[str, Any]) -> Grid:
+    """The inverse of `grid_to_json`; raises `OptionError` on anything else."""
+    try:
+        return Grid(
+            size=Size(int(value["size"]["width"]), int(value["size"]["height"])),
+            mpp=Mpp(float(value["mpp"]["x"]), float(value["mpp"]["y"])),
+            step_x=float(value["step_x"]),
+            step_y=float(value["step_y"]),
+            level=int(value["level"]),
+            zoom_x=float(value["zoom_x"]),
+            zoom_y=float(value["zoom_y"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise OptionError(f"a map's grid must have size, mpp, steps, level and zooms, got {value!r:.200}") from error

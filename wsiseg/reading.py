@@ -1,0 +1,100 @@
+"""From tiles to batches of patches: neighbouring tiles out of one read, a bounded number of reads ahead, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+
+from wsiseg.geometry import Box, Grid
+from wsiseg.slides.base import SlideReader
+from wsiseg.tiling import Tile
+
+READ_PX = 2048
+"""Widest read in map pixels: larger pieces cost less a pixel, but the first batch waits for the first of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """The pixels of one tile.
+
+    Attributes:
+        tile: its place.
+        pixels: (patch_px, patch_px, 3) uint8, white outside the slide; a view into a larger read.
+        readable: (patch_px, patch_px) bool, false where the slide is damaged; None where all is readable.
+    """
+
+    tile: Tile
+    pixels: npt.NDArray[np.uint8]
+    readable: npt.NDArray[np.bool_] | None
+
+
+def grouped(tiles: Iterable[Tile], read_px: int = READ_PX) -> Iterator[list[Tile]]:
+    """Runs of tiles of one row that touch each other and fit into a read of `read_px` width (at least one tile)."""
+    run: list[Tile] = []
+    for tile in tiles:
+        if run and (
+            tile.row != run[0].row or tile.box.x > run[-1].box.right or tile.box.right - run[0].box.x > read_px
+        ):
+            yield run
+            run = []
+        run.append(tile)
+    if run:
+        yield run
+
+
+def read_patches(
+    slide: SlideReader, grid: Grid, tiles: Iterable[Tile], workers: int, read_ahead: int | None = None
+) -> Iterator[Patch]:
+    """The patches of `tiles`, in their order.
+
+    Args:
+        slide: read by several threads at once.
+        grid: the map's grid.
+        tiles: row by row.
+        workers: threads that read; the result does not depend on their number.
+        read_ahead: reads that may wait for the network, default two a worker. Memory is at most
+            (read_ahead + workers) * READ_PX * patch_px * 3 bytes.
+
+    Raises:
+        SlideError: the slide as a whole can no longer be read. Damage is marked in the patches instead.
+    """
+    runs = grouped(tiles)
+    limit = read_ahead or 2 * workers
+    waiting: deque[Future[list[Patch]]] = deque()
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="reader") as pool:
+        try:
+            for run in runs:
+                waiting.append(pool.submit(_read_run, slide, grid, run))
+                if len(waiting) >= limit:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def batches(patches: Iterable[Patch], batch_size: int) -> Iterator[list[Patch]]:
+    """Patches in lists of `batch_size`, the last one possibly shorter."""
+    iterator = iter(patches)
+    while batch := list(islice(iterator, batch_size)):
+        yield batch
+
+
+def _read_run(slide: SlideReader, grid: Grid, run: list[Tile]) -> list[Patch]:
+    first, last = run[0].box, run[-1].box
+    box = Box(first.x, first.y, last.right - first.x, first.height)
+    region = slide.read(grid, box)
+    patches = []
+    for tile in run:
+        place = tile.box.slices(box)
+        damaged = None if region.damaged is None else region.damaged[place]
+        readable = None if damaged is None or not damaged.any() else ~damaged
+        patches.append(Patch(tile, region.pixels[place], readable))
+    return patches
