@@ -1,0 +1,140 @@
+"""Components and their absorption against plain whole-array programs, and against themselves at other block sizes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from wsiseg.class_map import ArrayMap, blocks
+from wsiseg.components import find_components
+from wsiseg.errors import OptionError
+from wsiseg.geometry import Box, Size
+from wsiseg.sieve import SievedMap, absorb
+
+Map = npt.NDArray[np.uint8]
+MAPS = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=13), elements=st.integers(0, 3))
+
+
+def sieved(classes: Map, min_area: float, block: int) -> tuple[Map, object]:
+    source = ArrayMap(classes)
+    components = find_components(source, block)
+    absorption = absorb(components, min_area)
+    return SievedMap(source, components, absorption).read(Box.of(source.size)), absorption
+
+
+def plain_components(classes: Map) -> npt.NDArray[np.int64]:
+    """Components of the whole array, numbered from 1 by their first pixels."""
+    out = np.zeros(classes.shape, np.int64)
+    for value in range(1, int(classes.max(initial=0)) + 1):
+        labels, _ = ndimage.label(classes == value)
+        out[labels > 0] = labels[labels > 0] + out.max()
+    first = {int(i): int(np.flatnonzero(out.ravel() == i)[0]) for i in np.unique(out) if i}
+    rank = {i: n for n, i in enumerate(sorted(first, key=first.__getitem__), start=1)}
+    return np.vectorize(lambda i: rank.get(int(i), 0), otypes=[np.int64])(out)
+
+
+def plain_sieve(classes: Map, min_area: float) -> Map:
+    """The definition of `absorb`, pixel by pixel: label the map anew after each change."""
+    classes = classes.copy()
+    while True:
+        labels = plain_components(classes)
+        areas = np.bincount(labels.ravel())
+        small = [(int(areas[i]), i) for i in range(1, len(areas)) if areas[i] < min_area]
+        if not small:
+            return classes
+        _, i = min(small)
+        borders: Counter[int] = Counter()
+        largest: Counter[int] = Counter()
+        for y, x in np.argwhere(labels == i):
+            for v, u in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+                if 0 <= v < classes.shape[0] and 0 <= u < classes.shape[1] and labels[v, u] not in (0, i):
+                    c = int(classes[v, u])
+                    borders[c] += 1
+                    largest[c] = max(largest[c], int(areas[labels[v, u]]))
+        classes[labels == i] = max(borders, key=lambda c: (borders[c], largest[c], -c)) if borders else 0
+
+
+@given(MAPS, st.integers(1, 14))
+def test_components_are_those_of_the_whole_array(classes: Map, block: int) -> None:
+    found = find_components(ArrayMap(classes), block)
+    labels = plain_components(classes)
+    assert found.areas_px.tolist() == np.bincount(labels.ravel())[1:].tolist()
+    assert found.classes.tolist() == [int(classes[labels == i][0]) for i in range(1, labels.max() + 1)]
+    edges: Counter[tuple[int, int]] = Counter()
+    for a, b in ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])):
+        for i, j in zip(a.ravel(), b.ravel(), strict=True):
+            if i and j and i != j:
+                edges[(min(i, j) - 1, max(i, j) - 1)] += 1
+    got = {(int(i), int(j)): int(n) for (i, j), n in zip(found.pairs, found.borders_px, strict=True)}
+    assert got == dict(edges)
+
+
+@given(MAPS, st.integers(1, 14), st.integers(0, 20))
+def test_absorption_follows_its_definition_at_any_block_size(classes: Map, block: int, min_area: int) -> None:
+    out, absorption = sieved(classes, min_area, block)
+    expected = plain_sieve(classes, min_area)
+    np.testing.assert_array_equal(out, expected)
+    labels = plain_components(classes)
+    changed = [i for i in range(1, labels.max() + 1) if (out != classes)[labels == i].any()]
+    dropped = [i for i in changed if (out[labels == i] == 0).all()]
+    assert absorption.regions == plain_components(expected).max()
+    assert absorption.dropped == len(dropped)
+    assert absorption.dropped_px == int(((out == 0) & (classes > 0)).sum())
+    assert absorption.absorbed == len(changed) - len(dropped)
+    assert absorption.absorbed_px == int(((out != classes) & (out > 0)).sum())
+    assert not out[classes == 0].any()
+
+
+@given(MAPS, st.integers(1, 14), st.data())
+def test_any_box_of_a_sieved_map_is_that_part_of_the_whole(classes: Map, block: int, data: st.DataObject) -> None:
+    source = ArrayMap(classes)
+    components = find_components(source, block)
+    whole = SievedMap(source, components, absorb(components, 4))
+    x = data.draw(st.integers(0, source.size.width - 1))
+    y = data.draw(st.integers(0, source.size.height - 1))
+    box = Box(
+        x,
+        y,
+        data.draw(st.integers(1, source.size.width - x)),
+        data.draw(st.integers(1, source.size.height - y)),
+    )
+    np.testing.assert_array_equal(whole.read(box), whole.read(Box.of(source.size))[box.slices()])
+
+
+def test_longest_border_wins_over_largest_neighbour() -> None:
+    classes = np.array([[1, 1, 1, 1], [1, 3, 2, 2], [2, 2, 2, 2]], np.uint8)
+    out, absorption = sieved(classes, 2, 2)
+    np.testing.assert_array_equal(out[1], [1, 2, 2, 2])  # equal borders: 2 is the larger neighbour
+    assert (absorption.absorbed, absorption.absorbed_px, absorption.dropped) == (1, 1, 0)
+    deep = np.full((4, 9), 2, np.uint8)
+    deep[:2, :3] = 1
+    deep[0, 1:3] = 3  # 3 pixel edges with class 1, which is small, 1 with class 2, which is large
+    np.testing.assert_array_equal(sieved(deep, 3, 2)[0][:2, :3], [[1, 1, 1], [1, 1, 1]])
+
+
+def test_damaged_areas_are_never_overwritten_and_islands_in_them_are_dropped() -> None:
+    classes = np.zeros((6, 6), np.uint8)
+    classes[1, 1] = 2
+    classes[3:5, 3:6] = 1
+    classes[4, 4] = 0
+    out, absorption = sieved(classes, 4, 4)
+    assert out[1, 1] == 0
+    assert out[4, 4] == 0
+    assert int((out == 1).sum()) == 5
+    assert (absorption.dropped, absorption.dropped_px, absorption.regions) == (1, 1, 1)
+
+
+def test_blocks_tile_a_map() -> None:
+    assert list(blocks(Size(5, 3), 4)) == [Box(0, 0, 4, 3), Box(4, 0, 1, 3)]
+    assert list(blocks(Size(0, 3), 4)) == []
+    with pytest.raises(OptionError, match="at least one pixel"):
+        list(blocks(Size(5, 3), 0))
+    with pytest.raises(OptionError, match="uint8"):
+        ArrayMap(np.zeros((2, 2), np.int64))  # type: ignore[arg-type]
