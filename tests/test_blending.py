@@ -32,8 +32,7 @@ def test_a_constant_of_one_stays_exactly_one(grid: TileGrid) -> None:
 @given(tile_grids, st.randoms(use_true_random=False), st.data())
 def test_order_of_arrival_changes_no_byte(grid: TileGrid, random: np.random.Generator, data: st.DataObject) -> None:
     keep = data.draw(st.lists(st.booleans(), min_size=len(grid), max_size=len(grid)))
-    flags = iter(keep)
-    tiles = list(grid.tiles(lambda _: next(flags)))
+    tiles = list(grid.tiles(np.array(keep).reshape(grid.rows, grid.columns)))
     if not tiles:
         return
     rng = np.random.default_rng(0)
@@ -86,7 +85,7 @@ def test_rows_leave_memory_as_soon_as_nothing_can_change_them() -> None:
     blender = Blender(grid, 1)
     patch = np.ones((1, 10, 10), np.float32)
     blocks: list[Block] = []
-    for tile in grid.tiles(lambda box: box.x < 20):
+    for tile in grid.tiles(grid.select(lambda box: box.x < 20)):
         fresh = list(blender.add(tile, patch))
         assert all(block.box.bottom <= tile.box.y for block in fresh)
         blocks += fresh

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Size
 
@@ -80,16 +83,22 @@ class TileGrid:
         """The map pixels of one patch."""
         return Box(column * self.stride_px, row * self.stride_px, self.patch_px, self.patch_px)
 
-    def tiles(self, keep: Callable[[Box], bool] | None = None) -> Iterator[Tile]:
-        """The tiles row by row, from left to right; `keep` sees each box, cut to the map, and says whether it stays."""
-        index = 0
+    def select(self, keep: Callable[[Box], bool]) -> npt.NDArray[np.bool_]:
+        """Which patches to read, (rows, columns) bool; `keep` sees each box, cut to the map."""
         whole = Box.of(self.map_size)
-        for row in range(self.rows):
-            for column in range(self.columns):
-                box = self.box(row, column)
-                if keep is None or keep(box.intersect(whole)):
-                    yield Tile(index, row, column, box)
-                    index += 1
+        flat = (
+            keep(self.box(row, column).intersect(whole)) for row in range(self.rows) for column in range(self.columns)
+        )
+        return np.fromiter(flat, np.bool_, len(self)).reshape(self.rows, self.columns)
+
+    def tiles(self, selected: npt.NDArray[np.bool_] | None = None) -> Iterator[Tile]:
+        """The tiles row by row, from left to right: all of them, or those `selected`, (rows, columns) bool."""
+        places = np.ones((self.rows, self.columns), np.bool_) if selected is None else selected
+        index = 0
+        for row in np.flatnonzero(places.any(axis=1)).tolist():
+            for column in np.flatnonzero(places[row]).tolist():
+                yield Tile(index, row, column, self.box(row, column))
+                index += 1
 
 
 def _count(length: int, patch: int, stride: int) -> int:
