@@ -17,11 +17,22 @@ class Classifier(nn.Module, ABC):
             its ReLU, is what `fc8` sees.
         fc8: the class weights, a 1x1 convolution without bias.
         feature_dropout: applied to the deepest map before it is averaged.
+        taps: whether `features` passes its first map through `tap`, so that gradients of the maps alone cost nothing
+            in front of it.
     """
 
     depths: tuple[str, str, str]
     fc8: nn.Conv2d
     feature_dropout: nn.Module
+    taps: bool = False
+
+    @staticmethod
+    def tap(x: Tensor) -> Tensor:
+        """`x`, where autograd's graph begins if gradients are on and nothing before `x` asks for any.
+
+        The layers in front of it then keep no activations, which are most of a network's memory.
+        """
+        return x.detach().requires_grad_() if torch.is_grad_enabled() and not x.requires_grad else x
 
     @abstractmethod
     def features(self, images: Tensor) -> dict[str, Tensor]:

@@ -104,6 +104,7 @@ class ResNet38(Classifier):
     """
 
     depths = ("b4_5", "b5_2", "bn7")
+    taps = True
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -126,7 +127,7 @@ class ResNet38(Classifier):
         for block in _BLOCKS:
             x = getattr(self, block.name)(x)
             if block.name in self.depths:
-                maps[block.name] = x
+                maps[block.name] = x = self.tap(x)
         maps["bn7"] = F.relu(self.bn7(x))
         return maps
 
