@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,14 @@ import shapely
 from rasterio.transform import Affine
 
 from wsiseg.class_map import BLOCK, ClassMapSource, blocks
+from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Size
 
 Polygons = npt.NDArray[Any]
 """(N,) array of shapely polygons."""
 
 
-def polygonize(source: ClassMapSource, indices: Iterable[int], block: int = BLOCK) -> dict[int, Polygons]:
+def polygonize(source: ClassMapSource, class_count: int, block: int = BLOCK) -> dict[int, Polygons]:
     """The polygons of each class: one for each set of pixels joined through edges, in map pixels.
 
     GDAL's polygonizer (connectivity 4; with 8 its rings cross themselves) cuts each block. Fragments that reach a seam
@@ -29,27 +29,40 @@ def polygonize(source: ClassMapSource, indices: Iterable[int], block: int = BLOC
 
     Args:
         source: the class map.
-        indices: the classes wanted; every one is in the result, with an empty array where the map has none of it.
+        class_count: K; each of the classes 1..K is in the result, with an empty array where the map has none of it.
         block: side of the blocks that are read, in map pixels. Memory: some 12 bytes for each of its pixels, and
             the polygons.
+
+    Raises:
+        OptionError: the map holds a value above K.
     """
-    wanted = sorted(set(indices))
     done: dict[int, list[Polygons]] = defaultdict(list)
     open_: dict[int, list[Polygons]] = defaultdict(list)
     for box in blocks(source.size, block):
-        for index, polygons in _cut(source.read(box), box, wanted).items():
+        classes = source.read(box)
+        require_known(int(classes.max(initial=0)), class_count)
+        for index, polygons in _cut(classes, box).items():
             at_seam = _reaches_seam(polygons, box, source.size)
             done[index].append(polygons[~at_seam])
             open_[index].append(polygons[at_seam])
-    return {index: _order(np.concatenate([_unite(open_.pop(index, [])), *done.pop(index, [])])) for index in wanted}
+    return {
+        index: _order(np.concatenate([_unite(open_.pop(index, [])), *done.pop(index, [])]))
+        for index in range(1, class_count + 1)
+    }
 
 
-def _cut(classes: npt.NDArray[np.uint8], box: Box, wanted: list[int]) -> dict[int, Polygons]:
+def require_known(highest: int, class_count: int) -> None:
+    """Raise `OptionError` where a class map holds a value that the class table does not have."""
+    if highest > class_count:
+        raise OptionError(f"the class map holds the value {highest}, its class table has {class_count} classes")
+
+
+def _cut(classes: npt.NDArray[np.uint8], box: Box) -> dict[int, Polygons]:
     """The polygons of one block, by class, in pixels of the map."""
     found: dict[int, list[Any]] = defaultdict(list)
     shapes = rasterio.features.shapes(
         np.ascontiguousarray(classes),
-        mask=np.isin(classes, wanted),
+        mask=classes > 0,
         connectivity=4,
         transform=Affine.translation(box.x, box.y),
     )

@@ -1,0 +1,226 @@
+"""Polygons against the class map they come from: rasterised again, as a coverage, and by distance."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio.features
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from wsiseg.class_map import ArrayMap
+from wsiseg.classes import ClassTable
+from wsiseg.components import find_components
+from wsiseg.errors import OptionError
+from wsiseg.geometry import Box, Mpp
+from wsiseg.sieve import SievedMap, absorb
+from wsiseg.vectors import Budget, default_tolerance_um, exact_polygons, simplified_polygons
+
+Map = npt.NDArray[np.uint8]
+TABLE = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"])
+MAPS = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=15), elements=st.integers(0, 3))
+UM = Mpp(1.0, 1.0)
+
+
+def blobs(side: int, seed: int, sigma: float = 2.0, empty: float = -0.3) -> Map:
+    """A map of three classes with smooth outlines, and 0 where none of them is strong."""
+    noise = np.random.default_rng(seed).standard_normal((3, side, side))
+    fields = ndimage.gaussian_filter(noise, (0, sigma, sigma))
+    fields /= fields.std()
+    return np.where(fields.max(axis=0) < empty, 0, fields.argmax(axis=0) + 1).astype(np.uint8)
+
+
+def rasterise(found: dict[int, shapely.MultiPolygon], shape: tuple[int, ...]) -> Map:
+    shapes = [(polygon, index) for index, polygon in found.items() if not polygon.is_empty]
+    if not shapes:
+        return np.zeros(shape, np.uint8)
+    return np.asarray(rasterio.features.rasterize(shapes, out_shape=shape, dtype=np.uint8))
+
+
+def straight_vertices(polygon: shapely.Polygon) -> int:
+    """Vertices between two edges of one direction."""
+    count = 0
+    for ring in (polygon.exterior, *polygon.interiors):
+        steps = np.diff(shapely.get_coordinates(ring), axis=0)
+        around = np.vstack([steps, steps[:1]])
+        count += sum(a[0] * b[1] == a[1] * b[0] for a, b in pairwise(around))
+    return count
+
+
+CHECKERBOARD = np.indices((9, 11)).sum(axis=0).astype(np.uint8) % 2 + 1
+RINGS = np.array([[max(abs(x), abs(y)) % 3 + 1 for x in range(-7, 8)] for y in range(-7, 8)], np.uint8)
+PINCHED = np.array([[1, 1, 1, 0], [1, 0, 1, 1], [1, 1, 0, 1], [0, 1, 1, 1]], np.uint8)  # holes meet at a corner
+SHAPES = {
+    "checkerboard": CHECKERBOARD,
+    "checkerboard on 0": CHECKERBOARD - 1,
+    "rings in rings": RINGS,
+    "pinched": PINCHED,
+    "pinched around another class": np.where(PINCHED == 0, 2, PINCHED).astype(np.uint8),
+    "empty": np.zeros((5, 7), np.uint8),
+    "one class": np.full((5, 7), 3, np.uint8),
+    "single pixel": np.pad(np.full((1, 1), 2, np.uint8), 3),
+    "blobs": blobs(64, 1),
+}
+
+
+def assert_exact(classes: Map, block: int) -> None:
+    found = exact_polygons(ArrayMap(classes), TABLE, block)
+    assert list(found) == [1, 2, 3]
+    np.testing.assert_array_equal(rasterise(found, classes.shape), classes)
+    for index, multi in found.items():
+        assert multi.geom_type == "MultiPolygon"
+        assert shapely.is_valid(multi), shapely.is_valid_reason(multi)
+        assert multi.area == (classes == index).sum()
+        assert len(multi.geoms) == ndimage.label(classes == index)[1]
+        assert sum(straight_vertices(polygon) for polygon in multi.geoms) == 0
+
+
+@given(MAPS, st.integers(1, 16))
+def test_exact_polygons_are_the_class_map(classes: Map, block: int) -> None:
+    assert_exact(classes, block)
+    whole = exact_polygons(ArrayMap(classes), TABLE)
+    cut = exact_polygons(ArrayMap(classes), TABLE, block)
+    assert {i: m.wkb for i, m in cut.items()} == {i: m.wkb for i, m in whole.items()}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("block", [1, 4, 7, 2048])
+def test_exact_polygons_of_difficult_shapes(name: str, block: int) -> None:
+    assert_exact(SHAPES[name], block)
+
+
+def assert_coverage(found: dict[int, list[shapely.Polygon]]) -> None:
+    polygons = np.array([polygon for part in found.values() for polygon in part], object)
+    assert shapely.is_valid(polygons).all()
+    assert (shapely.area(polygons) > 0).all()
+    if len(polygons):
+        assert shapely.coverage_is_valid(polygons)
+        total = float(shapely.area(polygons).sum())
+        assert shapely.union_all(polygons).area == pytest.approx(total, rel=1e-12)  # no overlap
+
+
+def sieved_map(classes: Map, min_area: float) -> Map:
+    components = find_components(ArrayMap(classes))
+    source = SievedMap(ArrayMap(classes), components, absorb(components, min_area))
+    return source.read(Box.of(source.size))
+
+
+def assert_simplified(classes: Map, tolerance: float, min_area: float, block: int) -> None:
+    found, summary = simplified_polygons(ArrayMap(classes), TABLE, UM, tolerance, min_area, block=block)
+    assert_coverage(found)
+    polygons = [polygon for part in found.values() for polygon in part]
+    sieved = sieved_map(classes, min_area)
+    assert (summary.tolerance_um, summary.min_area_um2, summary.within_budget) == (tolerance, min_area, True)
+    assert summary.polygons == len(polygons) == sum(ndimage.label(sieved == i)[1] for i in (1, 2, 3))
+    assert summary.vertices == sum(shapely.get_num_coordinates(p) for p in polygons)
+    assert summary.repaired == 0
+    # Inner borders move, but no hole opens between neighbours: what surrounds no 0 stays covered as a whole.
+    if sieved.all():
+        frame = shapely.box(0, 0, classes.shape[1], classes.shape[0])
+        union = shapely.union_all(polygons)
+        assert frame.difference(union).area <= 4 * tolerance**2  # the four corners of the map
+        assert not any(len(part.interiors) for part in shapely.get_parts(union))
+    # Where 0 was, nothing is covered farther from tissue than some tolerances.
+    tissue = exact_polygons(ArrayMap((sieved > 0).astype(np.uint8)), TABLE)[1]
+    if polygons and not tissue.is_empty:
+        filled = shapely.union_all(polygons).difference(tissue.buffer(1.5 * tolerance + 1e-9))
+        assert filled.area < 1e-9
+
+
+@settings(max_examples=150)
+@given(MAPS, st.sampled_from([0.0, 0.5, 1.0, 2.0, 4.0]), st.integers(0, 12), st.integers(1, 16))
+def test_simplified_polygons_stay_a_coverage(classes: Map, tolerance: float, min_area: int, block: int) -> None:
+    assert_simplified(classes, tolerance, min_area, block)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("tolerance", [0.0, 1.0, 3.0])
+def test_simplified_polygons_of_difficult_shapes(name: str, tolerance: float) -> None:
+    assert_simplified(SHAPES[name], tolerance, 0.0, 4)
+    assert_simplified(SHAPES[name], tolerance, 5.0, 4)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1.0, 2.0, 4.0, 8.0]), st.sampled_from([0.0, 20.0]))
+@settings(max_examples=25, deadline=None)
+def test_simplified_blobs(seed: int, tolerance: float, min_area: float) -> None:
+    assert_simplified(blobs(96, seed), tolerance, min_area, 40)
+
+
+def test_without_tolerance_and_minimum_area_simplified_polygons_are_exact() -> None:
+    classes = blobs(80, 3)
+    found, _ = simplified_polygons(ArrayMap(classes), TABLE, UM, 0.0, 0.0, block=32)
+    together = {index: shapely.MultiPolygon(polygons) for index, polygons in found.items()}
+    np.testing.assert_array_equal(rasterise(together, classes.shape), classes)
+
+
+@given(st.integers(0, 1000), st.integers(5, 120))
+@settings(max_examples=20, deadline=None)
+def test_simplified_polygons_do_not_depend_on_the_block(seed: int, block: int) -> None:
+    classes = blobs(96, seed)
+    whole, summary = simplified_polygons(ArrayMap(classes), TABLE, UM, 1.5, 12.0)
+    cut, again = simplified_polygons(ArrayMap(classes), TABLE, UM, 1.5, 12.0, block=block)
+    assert summary == again
+    assert {i: [p.wkb for p in ps] for i, ps in whole.items()} == {i: [p.wkb for p in ps] for i, ps in cut.items()}
+
+
+def test_units_are_microns() -> None:
+    classes = np.full((40, 40), 1, np.uint8)
+    classes[10:14, 10:14] = 2  # 16 px = 4 um2 at 0.5 um/px
+    for min_area, kept in ((4.0, 1), (4.1, 0)):
+        found, summary = simplified_polygons(ArrayMap(classes), TABLE, Mpp(0.5, 0.5), 0.5, min_area)
+        assert len(found[2]) == kept
+        assert (summary.absorbed, summary.absorbed_um2) == ((0, 0.0) if kept else (1, 4.0))
+    assert default_tolerance_um(Mpp(0.5, 0.5)) == 2.0
+    assert default_tolerance_um(Mpp(4.0, 4.0)) == 4.0
+
+
+def test_a_budget_is_met_by_larger_tolerance_and_minimum_area_and_said() -> None:
+    classes = blobs(200, 5)
+    free, plain = simplified_polygons(ArrayMap(classes), TABLE, UM, 1.0, 0.0)
+    few = Budget(plain.vertices, plain.polygons // 4)
+    found, summary = simplified_polygons(ArrayMap(classes), TABLE, UM, 1.0, 0.0, budget=few)
+    assert summary.within_budget
+    assert summary.polygons <= few.max_annotations
+    assert summary.min_area_um2 > 0
+    assert summary.tolerance_um == 1.0
+    assert summary.absorbed > 0
+    short = Budget(plain.vertices * 2 // 3, plain.polygons)
+    found, summary = simplified_polygons(ArrayMap(classes), TABLE, UM, 1.0, 0.0, budget=short)
+    assert summary.within_budget
+    assert summary.vertices <= short.max_vertices
+    assert (summary.tolerance_um > 1.0, summary.min_area_um2) == (True, 0.0)
+    assert_coverage(found)
+    assert sum(map(len, free.values())) == plain.polygons
+
+
+def test_holes_of_class_0_are_kept_even_where_the_budget_cannot_be_met() -> None:
+    classes = np.full((60, 60), 1, np.uint8)
+    classes[1::3, 1::3] = 0
+    found, summary = simplified_polygons(ArrayMap(classes), TABLE, UM, 1.0, 0.0, budget=Budget(100, 10))
+    assert not summary.within_budget
+    assert sum(len(polygon.interiors) for polygon in found[1]) == 400
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_impossible_parameters_are_refused(value: float) -> None:
+    source = ArrayMap(np.ones((4, 4), np.uint8))
+    with pytest.raises(OptionError, match="tolerance must be 0 or more"):
+        simplified_polygons(source, TABLE, UM, value)
+    with pytest.raises(OptionError, match="minimum area must be 0 or more"):
+        simplified_polygons(source, TABLE, UM, 1.0, value)
+    with pytest.raises(OptionError, match="at least 4 vertices"):
+        Budget(3, 1)
+
+
+def test_a_class_outside_the_table_is_refused() -> None:
+    source = ArrayMap(np.full((4, 4), 4, np.uint8))
+    with pytest.raises(OptionError, match="holds the value 4, its class table has 3"):
+        exact_polygons(source, TABLE)
+    with pytest.raises(OptionError, match="holds the value 4, its class table has 3"):
+        simplified_polygons(source, TABLE, UM)
