@@ -1,0 +1,86 @@
+"""Readers of slides. `open_slide` chooses one; libraries are imported only when it needs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wsiseg.errors import OptionError, SlideError
+from wsiseg.geometry import MPP_MAX, MPP_MIN, Mpp
+from wsiseg.slides.base import Region, SlideReader
+
+__all__ = ["Region", "SlideReader", "open_slide"]
+
+READERS = ("openslide", "image", "tiffslide")
+
+
+def open_slide(path: str | Path, *, mpp: float | None = None, reader: str | None = None) -> SlideReader:
+    """Open a slide for reading.
+
+    OpenSlide reads what it knows; then plain pictures (PNG, JPEG) are tried, then TiffSlide, which also reads URLs
+    that fsspec knows (`s3://`, `https://`, `memory://`).
+
+    Args:
+        path: a path or a URL.
+        mpp: microns per level-0 pixel; wins over what the file records.
+        reader: "openslide", "image" or "tiffslide", to try no other.
+
+    Raises:
+        SlideError: it is missing, of no known format, cut off or damaged.
+        OptionError: `mpp` is implausible, or the reader unknown.
+    """
+    if reader is not None and reader not in READERS:
+        raise OptionError(f"expected a reader among {', '.join(READERS)}, got {reader!r}")
+    stated = _stated(mpp)
+    if "://" in str(path):
+        if reader not in (None, "tiffslide"):
+            raise OptionError(f"only the reader tiffslide opens URLs, not {reader}")
+        return _tiffslide(str(path), stated)
+    local = Path(path)
+    _require_file(local)
+    for name in [reader] if reader else READERS:
+        opened = _open(name, local, stated)
+        if opened is not None:
+            return opened
+    raise SlideError(f"{local.name} is no format that {reader} reads; leave the reader out, or name another")
+
+
+def _open(name: str, path: Path, stated: Mpp | None) -> SlideReader | None:
+    """The slide, None where the reader does not know its format."""
+    if name == "openslide":
+        from wsiseg.slides.openslide import OpenSlideReader, detects  # noqa: PLC0415
+
+        return OpenSlideReader(path, stated) if detects(path) else None
+    if name == "image":
+        from wsiseg.slides.array import ArrayReader  # noqa: PLC0415
+
+        return ArrayReader.open(path, stated)
+    return _tiffslide(str(path), stated)
+
+
+def _tiffslide(path: str, stated: Mpp | None) -> SlideReader:
+    from wsiseg.slides.tiffslide import TiffSlideReader  # noqa: PLC0415
+
+    return TiffSlideReader(path, stated)
+
+
+def _stated(mpp: float | None) -> Mpp | None:
+    if mpp is None:
+        return None
+    if not MPP_MIN <= mpp <= MPP_MAX:
+        raise OptionError(f"expected {MPP_MIN} to {MPP_MAX} um per pixel (--mpp), got {mpp}")
+    return Mpp(mpp, mpp)
+
+
+def _require_file(path: Path) -> None:
+    if not path.exists():
+        raise SlideError(f"{path} does not exist; give the path of a slide")
+    if path.is_dir():
+        raise SlideError(f"{path} is a folder; give the path of a slide in it")
+    try:
+        empty = path.stat().st_size == 0
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise SlideError(f"{path} cannot be read ({error.strerror})") from error
+    if empty:
+        raise SlideError(f"{path.name} is empty (0 bytes); copy it again")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from wsiseg.errors import MissingMppError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Box, Grid, Level, Mpp, Size, plan_grid, source_interval
+from wsiseg.slides.damage import DamageMap
 from wsiseg.slides.resample import resample
 
 WHITE = 255
@@ -47,6 +48,8 @@ class SlideReader(ABC):
         bounds: the part of the file's own level 0 that holds the scan, None where that is all of it.
         properties: everything the file says about itself, as text.
         associated: names and sizes of label, macro and thumbnail pictures.
+        damage: the source tiles found damaged so far.
+        stated_mpp: what the user stated, None where nothing was.
     """
 
     reader: str
@@ -61,6 +64,7 @@ class SlideReader(ABC):
     bounds: Box | None
     properties: Mapping[str, str]
     associated: Mapping[str, Size]
+    damage: DamageMap
 
     stated_mpp: Mpp | None = None
 
@@ -114,6 +118,21 @@ class SlideReader(ABC):
                 f"expected {MPP_MIN} to {MPP_MAX}; state the right value with --mpp"
             )
         return mpp
+
+    @property
+    def damaged_tiles(self) -> int:
+        """Source tiles that were found damaged so far, each counted once."""
+        return self.damage.count
+
+    @property
+    def damaged_area(self) -> frozenset[Box]:
+        """What they cover, in level-0 pixels."""
+        return self.damage.boxes
+
+    @property
+    def damaged_area_um2(self) -> float:
+        """What they cover, in um2; raises `MissingMppError` where the pixels' size is unknown."""
+        return self.damage.area_px * self.mpp.pixel_area_um2
 
     def grid(self, mpp: float) -> Grid:
         """The grid of a map of this slide at `mpp` microns per map pixel; see `plan_grid`."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from wsiseg.geometry import Box, Grid
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 
 def resample(pixels: npt.NDArray[np.uint8], source: Box, box: Box, grid: Grid) -> npt.NDArray[np.uint8]:
@@ -38,6 +41,8 @@ def axis_weights(start: int, length: int, zoom: float, source_start: int, source
     Shrinking (zoom > 1): the share of each output pixel that each source pixel covers. Enlarging: linear
     interpolation between pixel centres (half-pixel convention).
     """
+    from scipy import sparse  # noqa: PLC0415  a third of a second that opening a slide does not need
+
     index = np.arange(start, start + length, dtype=np.float64)
     if zoom >= 1:
         taps = math.ceil(zoom) + 1

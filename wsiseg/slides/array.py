@@ -1,0 +1,113 @@
+"""Plain pictures and arrays: one level, held in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from wsiseg.errors import SlideError
+from wsiseg.geometry import Box, Level, Mpp, Size
+from wsiseg.slides.base import WHITE, Region, SlideReader
+from wsiseg.slides.damage import DamageMap
+from wsiseg.slides.recorded import associated_rgb
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF")
+"""What is read as a plain picture. TIFFs are not: they may be larger than memory, and have readers of their own."""
+
+
+class ArrayReader(SlideReader):
+    """A picture in memory. Its resolution is never taken from the file: 72 dpi is a habit, not a measurement.
+
+    Args:
+        pixels: (height, width, 3) uint8.
+        path: where they came from.
+        stated_mpp: microns per pixel as the user states them.
+        vendor: the format.
+
+    Raises:
+        SlideError: the array has another shape or type.
+    """
+
+    reader = "Pillow"
+
+    def __init__(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        *,
+        path: str = "array",
+        stated_mpp: Mpp | None = None,
+        vendor: str = "array",
+    ) -> None:
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
+            raise SlideError(f"{path}: expected pixels (height, width, 3) of uint8, got {pixels.shape} {pixels.dtype}")
+        self._pixels: npt.NDArray[np.uint8] | None = pixels
+        self.path = path
+        self.vendor = vendor
+        size = Size(pixels.shape[1], pixels.shape[0])
+        self.levels = (Level(size, 1.0, 1.0),)
+        self.recorded_mpp = None
+        self.mpp_source = "stated" if stated_mpp else ""
+        self.stated_mpp = stated_mpp
+        self.objective = None
+        self.bounds = None
+        self.properties = {}
+        self.associated = {}
+        self.damage = DamageMap(self.levels, [size])
+
+    @classmethod
+    def open(cls, path: Path, stated_mpp: Mpp | None = None) -> ArrayReader | None:
+        """The picture in a file; None where it is no picture of `FORMATS`.
+
+        Raises:
+            SlideError: it is one, but cut off, damaged, or too large to be held in memory.
+        """
+        try:
+            # Pillow warns above half of what it refuses (178 megapixels); up to there a picture fits in memory.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                with Image.open(path, formats=FORMATS) as image:
+                    return cls(
+                        associated_rgb(image), path=str(path), stated_mpp=stated_mpp, vendor=str(image.format).lower()
+                    )
+        except UnidentifiedImageError:
+            return None
+        except Image.DecompressionBombError as error:
+            raise SlideError(
+                f"{path.name} is too large for a plain picture, which is held in memory; "
+                f"convert it to a tiled pyramidal TIFF ({error})"
+            ) from error
+        except (OSError, ValueError, SyntaxError) as error:
+            raise SlideError(f"{path.name} cannot be read, it may be cut off or damaged ({error})") from error
+
+    def read_level(self, level: int, box: Box) -> Region:
+        """See `SlideReader.read_level`."""
+        self.require_open(self._pixels is not None)
+        assert self._pixels is not None
+        if level != 0:
+            raise IndexError(f"{self.name} has one level, not level {level}")
+        pixels = np.full((*box.size.shape, 3), WHITE, np.uint8)
+        inside = box.intersect(Box.of(self.size))
+        if not inside.is_empty:
+            pixels[inside.slices(box)] = self._pixels[inside.slices()]
+        return Region(pixels)
+
+    def read_associated(self, name: str) -> npt.NDArray[np.uint8]:
+        """See `SlideReader.read_associated`; there are none."""
+        raise KeyError(name)
+
+    def quick_hash(self) -> str:
+        """SHA-256 of the size and the pixels."""
+        self.require_open(self._pixels is not None)
+        assert self._pixels is not None
+        digest = hashlib.sha256(str(self._pixels.shape).encode())
+        digest.update(np.ascontiguousarray(self._pixels).data)
+        return digest.hexdigest()
+
+    def close(self) -> None:
+        """See `SlideReader.close`."""
+        self._pixels = None

@@ -1,0 +1,228 @@
+"""Slides that OpenSlide reads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openslide
+import tifffile
+
+from wsiseg.errors import SlideError
+from wsiseg.geometry import Box, Level, Mpp, Size
+from wsiseg.slides.base import WHITE
+from wsiseg.slides.damage import DamageMap, UnreadableError
+from wsiseg.slides.file import FileReader, hash_samples
+from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
+from wsiseg.slides.tiles import TileSource, TileTable
+
+_PLAIN_TIFF = {"aperio", "generic-tiff"}
+"""Formats whose levels are tiles of a TIFF and nothing else: no overlaps, no offsets, no several areas."""
+
+_BLOCK = 1024
+_CELL = 256
+
+
+class OpenSlideReader(FileReader):
+    """A slide that OpenSlide reads.
+
+    Args:
+        path: the slide.
+        stated_mpp: microns per pixel as the user states them.
+
+    Raises:
+        SlideError: OpenSlide knows the format but cannot open this file.
+    """
+
+    reader = "OpenSlide"
+
+    def __init__(self, path: Path, stated_mpp: Mpp | None = None) -> None:
+        self.path = str(path)
+        self.stated_mpp = stated_mpp
+        self._lock = threading.Lock()
+        self._slide = _open(path)
+        properties: Mapping[str, str] = dict(self._slide.properties)
+        self.properties = properties
+        self.vendor = properties.get("openslide.vendor", "unknown")
+        self.bounds = _bounds(properties, Size(*self._slide.level_dimensions[0]))
+        self._downsamples = tuple(float(value) for value in self._slide.level_downsamples)
+        sizes = self._level_sizes()
+        self.levels = tuple(Level.from_sizes(size, sizes[0]) for size in sizes)
+        recorded, source = _recorded_mpp(properties)
+        self.recorded_mpp = recorded
+        self.mpp_source = "stated" if stated_mpp else source
+        self.objective = number(properties.get("openslide.objective-power"))
+        self.associated = {
+            name: Size(int(width), int(properties[f"openslide.associated.{name}.height"]))
+            for key, width in properties.items()
+            if key.startswith("openslide.associated.") and key.endswith(".width")
+            for name in [key.removeprefix("openslide.associated.").removesuffix(".width")]
+        }
+        self._tiles = self._tile_source()
+        self.damage = DamageMap(self.levels, self._cells(), self._origins())
+
+    def _level_sizes(self) -> list[Size]:
+        if self.bounds is None:
+            return [Size(*size) for size in self._slide.level_dimensions]
+        width, height = self.bounds.width, self.bounds.height
+        return [Size(max(1, _ceil(width / ds)), max(1, _ceil(height / ds))) for ds in self._downsamples]
+
+    def _cells(self) -> list[Size]:
+        """Size of a source tile of each level."""
+        cells = []
+        for index in range(len(self.levels)):
+            width = number(self.properties.get(f"openslide.level[{index}].tile-width")) or _CELL
+            height = number(self.properties.get(f"openslide.level[{index}].tile-height")) or _CELL
+            cells.append(Size(int(width), int(height)))
+        return cells
+
+    def _origins(self) -> list[tuple[int, int]]:
+        x, y = (self.bounds.x, self.bounds.y) if self.bounds else (0, 0)
+        return [(round(x / ds), round(y / ds)) for ds in self._downsamples]
+
+    def _tile_source(self) -> TileSource | None:
+        """The tiles of a plain TIFF, where its pages are OpenSlide's levels and decode to the same pixels."""
+        if self.vendor not in _PLAIN_TIFF or self.bounds is not None:
+            return None
+        try:
+            with tifffile.TiffFile(self.path) as tiff:
+                tables = [table for page in tiff.pages if (table := TileTable.of(page)) is not None]
+        except Exception:  # OpenSlide has opened it, and goes on to read it
+            return None
+        by_size = {table.size: table for table in reversed(tables)}
+        levels = [by_size.get(level.size) for level in self.levels]
+        if not any(levels):
+            return None
+        file = Path(self.path).open("rb")  # noqa: SIM115  the source owns it and closes it
+        source = TileSource(file, levels, zero_is_damaged=self.vendor == "aperio")
+        if not self._same_pixels(source):
+            source.close()
+            return None
+        return source
+
+    def _same_pixels(self, source: TileSource) -> bool:
+        """Whether the middle tile of level 0 looks to OpenSlide as it does to us; a damaged one is no evidence."""
+        table = source.tables[0]
+        if table is None:
+            return False
+        cell = (table.columns // 2, -(-table.size.height // table.tile.height) // 2)
+        box = Box(cell[0] * table.tile.width, cell[1] * table.tile.height, table.tile.width, table.tile.height)
+        box = box.intersect(Box.of(table.size))
+        try:
+            ours = source.read(0, cell)
+            return bool(np.array_equal(ours, self._read_box(0, box)))
+        except UnreadableError:
+            return True
+
+    def _read_box(self, level: int, box: Box) -> npt.NDArray[np.uint8]:
+        """See `FileReader`; a level whose downsample is no whole number is read in fixed blocks.
+
+        OpenSlide takes a place in whole level-0 pixels, which is between two pixels of such a level; it then mixes
+        them. In fixed blocks at least the result does not depend on the box.
+        """
+        downsample = self._downsamples[level]
+        if downsample == round(downsample):
+            return self._read_exact(level, box)
+        pixels = np.empty((*box.size.shape, 3), np.uint8)
+        for y in range(box.y // _BLOCK * _BLOCK, box.bottom, _BLOCK):
+            for x in range(box.x // _BLOCK * _BLOCK, box.right, _BLOCK):
+                block = Box(x, y, _BLOCK, _BLOCK).intersect(Box.of(self.levels[level].size))
+                part = block.intersect(box)
+                pixels[part.slices(box)] = self._read_exact(level, block)[part.slices(block)]
+        return pixels
+
+    def _read_exact(self, level: int, box: Box) -> npt.NDArray[np.uint8]:
+        downsample = self._downsamples[level]
+        x, y = (self.bounds.x, self.bounds.y) if self.bounds else (0, 0)
+        place = (x + round(box.x * downsample), y + round(box.y * downsample))
+        slide = self._slide
+        try:
+            return _on_white(slide.read_region(place, level, (box.width, box.height)))
+        except openslide.OpenSlideError:
+            pass
+        # A handle is dead once an error occurred in any thread: whether this box is to blame, a new one tells.
+        with self._lock:
+            self.require_open(self._open)
+            if self._slide is slide:
+                self._slide = _open(Path(self.path))
+            with _open(Path(self.path)) as fresh:
+                try:
+                    return _on_white(fresh.read_region(place, level, (box.width, box.height)))
+                except openslide.OpenSlideError as error:
+                    raise UnreadableError(str(error)) from error
+
+    def read_associated(self, name: str) -> npt.NDArray[np.uint8]:
+        """See `SlideReader.read_associated`."""
+        self.require_open(self._open)
+        if name not in self.associated:
+            raise KeyError(name)
+        try:
+            return associated_rgb(self._slide.associated_images[name])
+        except openslide.OpenSlideError as error:
+            raise SlideError(f"{self.name}: the picture {name!r} cannot be read ({error})") from error
+
+    def quick_hash(self) -> str:
+        """See `SlideReader.quick_hash`."""
+        with Path(self.path).open("rb") as file:
+            return hash_samples(file, os.fstat(file.fileno()).st_size)
+
+    def close(self) -> None:
+        """See `SlideReader.close`."""
+        with self._lock:
+            self._open = False
+            self._slide.close()
+            if self._tiles is not None:
+                self._tiles.close()
+
+
+def detects(path: Path) -> bool:
+    """Whether OpenSlide knows the format of a file."""
+    return openslide.OpenSlide.detect_format(str(path)) is not None
+
+
+def _open(path: Path) -> Any:
+    try:
+        return openslide.OpenSlide(str(path))
+    except openslide.OpenSlideError as error:
+        raise SlideError(f"{path.name} cannot be opened, it may be cut off or damaged ({error})") from error
+
+
+def _on_white(image: Any) -> npt.NDArray[np.uint8]:
+    """(h, w, 3) from OpenSlide's RGBA, what is transparent on white."""
+    pixels = np.asarray(image)  # (h, w, 4), not premultiplied
+    alpha = pixels[..., 3:]
+    if (alpha == 255).all():
+        return np.ascontiguousarray(pixels[..., :3])
+    share = alpha.astype(np.float32) / 255
+    mixed = pixels[..., :3] * share + WHITE * (1 - share)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def _bounds(properties: Mapping[str, str], size: Size) -> Box | None:
+    """`openslide.bounds-*`, None where they are missing or all of the slide."""
+    values = [number(properties.get(f"openslide.bounds-{key}")) for key in ("x", "y", "width", "height")]
+    if any(value is None for value in values):
+        return None
+    x, y, width, height = (int(value) for value in values if value is not None)
+    whole = Box.of(size)
+    bounds = Box(x, y, max(0, width), max(0, height)).intersect(whole)
+    return None if bounds.is_empty or bounds == whole else bounds
+
+
+def _recorded_mpp(properties: Mapping[str, str]) -> tuple[Mpp | None, str]:
+    x, y = number(properties.get("openslide.mpp-x")), number(properties.get("openslide.mpp-y"))
+    if x and y and x > 0 and y > 0:
+        return Mpp(x, y), "openslide.mpp-x"
+    found = tiff_mpp(
+        properties.get("tiff.XResolution"), properties.get("tiff.YResolution"), properties.get("tiff.ResolutionUnit")
+    )
+    return (found, "tiff.XResolution") if found else (None, "")
+
+
+def _ceil(value: float) -> int:
+    return -int(-(value - 1e-6) // 1)

@@ -1,0 +1,43 @@
+"""What files say about themselves, as numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wsiseg.geometry import Mpp
+
+_UM_PER_UNIT = {"centimeter": 1e4, "cm": 1e4, "inch": 25400.0}
+
+
+def number(value: object) -> float | None:
+    """A finite number from a property, None where it is none."""
+    try:
+        result = float(str(value))
+    except ValueError:
+        return None
+    return result if math.isfinite(result) else None
+
+
+def tiff_mpp(x: object, y: object, unit: object) -> Mpp | None:
+    """Microns per pixel from a TIFF's resolution: only with a unit, and only what a slide can have (not 72 dpi)."""
+    um = _UM_PER_UNIT.get(str(unit).rsplit(".", 1)[-1].lower())
+    per_x, per_y = number(x), number(y)
+    if um is None or not per_x or not per_y or per_x < 0 or per_y < 0:
+        return None
+    mpp = Mpp(um / per_x, um / per_y)
+    return mpp if mpp.is_plausible else None
+
+
+def associated_rgb(image: Any) -> npt.NDArray[np.uint8]:
+    """(h, w, 3) uint8 from a Pillow image, what is transparent on white."""
+    from PIL import Image  # noqa: PLC0415
+
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, rgba)
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"), np.uint8))

@@ -1,0 +1,136 @@
+"""Slides that tifffile reads through TiffSlide: OME-TIFF, and whatever lies where fsspec reaches."""
+
+from __future__ import annotations
+
+import math
+import threading
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import numpy.typing as npt
+import tiffslide
+
+from wsiseg.errors import SlideError
+from wsiseg.geometry import Box, Level, Mpp, Size
+from wsiseg.slides.damage import DamageMap, UnreadableError
+from wsiseg.slides.file import FileReader, hash_samples
+from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
+from wsiseg.slides.tiles import TileSource, TileTable
+
+_CELL = 256
+
+
+class TiffSlideReader(FileReader):
+    """A TIFF of any kind that tifffile reads, in 8-bit RGB, here or behind a URL.
+
+    Args:
+        path: a path, or a URL that fsspec knows.
+        stated_mpp: microns per pixel as the user states them.
+
+    Raises:
+        SlideError: it cannot be opened, or is not 8-bit RGB.
+    """
+
+    reader = "TiffSlide"
+
+    def __init__(self, path: str | Path, stated_mpp: Mpp | None = None) -> None:
+        self.path = str(path)
+        self.stated_mpp = stated_mpp
+        self._lock = threading.Lock()
+        try:
+            self._slide: Any = tiffslide.TiffSlide(self.path)
+            properties = {key: value for key, value in self._slide.properties.items() if value is not None}
+            sizes = [Size(*size) for size in self._slide.level_dimensions]
+            self._downsamples = tuple(float(value) for value in self._slide.level_downsamples)
+            series = self._slide.ts_tifffile.series[int(properties.get("tiffslide.series-index", 0))]
+        except Exception as error:  # tifffile, fsspec and its back ends raise whatever they like
+            raise _explained(self.name, error) from error
+        self.properties = {key: str(value) for key, value in properties.items()}
+        if (
+            series.dtype != np.uint8
+            or series.axes not in ("YXS", "CYX")
+            or 3 not in series.shape[:: len(series.shape) - 1]
+        ):
+            raise SlideError(
+                f"{self.name}: expected 8-bit red, green and blue, got {series.dtype} with axes {series.axes} "
+                f"{tuple(series.shape)}; convert it to RGB"
+            )
+        self.vendor = self.properties.get("tiffslide.vendor", "ome" if series.kind == "ome" else "generic-tiff")
+        self.levels = tuple(Level.from_sizes(size, sizes[0]) for size in sizes)
+        self.recorded_mpp, source = self._recorded()
+        self.mpp_source = "stated" if stated_mpp else source
+        self.objective = number(properties.get("tiffslide.objective-power"))
+        self.bounds = None
+        self.associated = {name: Size(*image.size) for name, image in self._slide.associated_images.items()}
+        self._tiles = self._tile_source(series)
+        self.damage = DamageMap(self.levels, self._cells())
+
+    def _recorded(self) -> tuple[Mpp | None, str]:
+        x, y = number(self.properties.get("tiffslide.mpp-x")), number(self.properties.get("tiffslide.mpp-y"))
+        if x and y and x > 0 and y > 0:
+            return Mpp(x, y), "tiffslide.mpp-x"
+        get = self.properties.get
+        found = tiff_mpp(get("tiff.XResolution"), get("tiff.YResolution"), get("tiff.ResolutionUnit"))
+        return (found, "tiff.XResolution") if found else (None, "")
+
+    def _cells(self) -> list[Size]:
+        cells = []
+        for index in range(len(self.levels)):
+            width = number(self.properties.get(f"tiffslide.level[{index}].tile-width")) or _CELL
+            height = number(self.properties.get(f"tiffslide.level[{index}].tile-height")) or _CELL
+            cells.append(Size(int(width), int(height)))
+        return cells
+
+    def _tile_source(self, series: Any) -> TileSource | None:
+        tables = [TileTable.of(level.keyframe) for level in series.levels]
+        fit = len(tables) == len(self.levels) and all(
+            table is None or (table.size == level.size) for table, level in zip(tables, self.levels, strict=True)
+        )
+        if not fit or not any(tables):
+            return None
+        return TileSource(fsspec.open(self.path, "rb").open(), tables, zero_is_damaged=self.vendor == "aperio")
+
+    def _read_box(self, level: int, box: Box) -> npt.NDArray[np.uint8]:
+        """See `FileReader`. TiffSlide rounds a place down to a pixel of the level, so that rounding up gives it."""
+        downsample = self._downsamples[level]
+        place = (math.ceil(box.x * downsample - 1e-6), math.ceil(box.y * downsample - 1e-6))
+        try:
+            pixels = self._slide.read_region(place, level, (box.width, box.height), as_array=True)
+        except Exception as error:  # codecs raise whatever they like on damaged data
+            raise UnreadableError(str(error)) from error
+        return np.ascontiguousarray(pixels[..., :3], np.uint8)
+
+    def read_associated(self, name: str) -> npt.NDArray[np.uint8]:
+        """See `SlideReader.read_associated`."""
+        self.require_open(self._open)
+        if name not in self.associated:
+            raise KeyError(name)
+        return associated_rgb(self._slide.associated_images[name])
+
+    def quick_hash(self) -> str:
+        """See `SlideReader.quick_hash`."""
+        with fsspec.open(self.path, "rb") as file:
+            length = file.seek(0, 2)
+            file.seek(0)
+            return hash_samples(file, length)
+
+    def close(self) -> None:
+        """See `SlideReader.close`."""
+        with self._lock:
+            if self._open:
+                self._open = False
+                self._slide.close()
+                if self._tiles is not None:
+                    self._tiles.close()
+
+
+def _explained(name: str, error: Exception) -> SlideError:
+    """What went wrong, on one line."""
+    if isinstance(error, FileNotFoundError):
+        return SlideError(f"{name} does not exist")
+    if isinstance(error, ImportError):
+        return SlideError(f"{name} needs a package that is not installed ({error})")
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return SlideError(f"{name} is no slide or picture that can be read, or it is damaged ({reason})")
