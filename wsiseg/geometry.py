@@ -199,6 +199,29 @@ class Grid:
         return Size(-(-self.size.width // factor), -(-self.size.height // factor))
 
 
+def coarser_grid(grid: Grid, factor: int, levels: Sequence[Level]) -> Grid:
+    """The grid whose pixels are `factor` x `factor` pixels of `grid`, read from the coarsest level that is finer.
+
+    Args:
+        grid: a map's grid.
+        factor: a whole number from 1.
+        levels: the slide's levels, finest first.
+    """
+    step_x, step_y = grid.step_x * factor, grid.step_y * factor
+    finer = [i for i, level in enumerate(levels) if level.downsample_x <= step_x and level.downsample_y <= step_y]
+    index = max(finer, key=lambda i: levels[i].downsample) if finer else 0
+    level = levels[index]
+    return Grid(
+        grid.coarsen(factor),
+        grid.mpp.times(factor),
+        step_x,
+        step_y,
+        index,
+        step_x / level.downsample_x,
+        step_y / level.downsample_y,
+    )
+
+
 def plan_grid(levels: Sequence[Level], slide_mpp: Mpp, mpp: float) -> Grid:
     """The grid of a map at `mpp`, and the level to read it from.
 

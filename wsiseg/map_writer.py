@@ -87,6 +87,14 @@ class MapWriter:
             dimension_names=(*("c" for _ in lead), "y", "x"),
         )
 
+    @property
+    def picture_factor(self) -> int:
+        """Map pixels along a side of a pixel of the picture that replaces probabilities: at most 2048 px of it."""
+        factor = 1
+        while max(self.grid.size.width, self.grid.size.height) > 2048 * factor:
+            factor *= 2
+        return factor
+
     def write(self, block: Block, tissue: npt.NDArray[np.bool_]) -> UInt8Array:
         """Take a finished block. Blocks come from top to bottom; those of the same rows in any order.
 
@@ -144,7 +152,7 @@ class MapWriter:
     def write_picture(self, picture: UInt8Array, mpp: Mpp) -> None:
         """A picture of the slide (height, width, 3) as the root image of a map without probabilities.
 
-        It gets as many levels as the class map, as the specification demands.
+        It gets as many levels as the class map, as the specification demands; `mpp` is that of its first one.
         """
         size = Size(picture.shape[1], picture.shape[0])
         mpps = []

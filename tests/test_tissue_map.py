@@ -1,0 +1,180 @@
+"""The store: what goes in comes out, validators accept it, and it is whole or not there."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaozarrs
+import zarr
+from ome_zarr_models import open_ome_zarr
+
+from wsiseg.blending import Block
+from wsiseg.classes import ClassTable
+from wsiseg.errors import OptionError, OutputError, SlideError
+from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.map_writer import MapWriter, check_output, shard_height_px
+from wsiseg.ome import level_sizes
+from wsiseg.tissue_map import open_map
+
+CLASSES = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"], [(200, 0, 0), (0, 200, 0), (0, 0, 200)])
+PROVENANCE = {"slide": {"name": "a.svs", "quick_hash": "0"}, "model": {"name": "m", "hash": "1"}}
+
+
+def grid_of(size: Size) -> Grid:
+    return Grid(size, Mpp(0.5, 0.5), 2.0, 2.0, 0, 2.0, 2.0)
+
+
+def write_map(
+    path: Path, size: Size, *, probabilities: bool = True, block_px: int = 300, overwrite: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """A map of random probabilities, the left tenth not tissue; returns what must come out."""
+    rng = np.random.default_rng(0)
+    values = rng.dirichlet(np.ones(3), size.shape).transpose(2, 0, 1).astype(np.float32)
+    tissue = np.ones(size.shape, bool)
+    tissue[:, : size.width // 10] = False
+    with MapWriter(path, CLASSES, grid_of(size), probabilities=probabilities) as writer:
+        for y in range(0, size.height, block_px):
+            for x in range(0, size.width, block_px):
+                box = Box(x, y, block_px, block_px).intersect(Box.of(size))
+                rows, columns = box.slices()
+                block = Block(box, values[:, rows, columns], np.ones(box.size.shape, bool))
+                writer.write(block, tissue[rows, columns])
+        assert list(writer.finish_levels()) == list(range(len(writer.sizes)))
+        if not probabilities:
+            writer.write_picture(np.full((300, 200, 3), 7, np.uint8), Mpp(2, 2))
+        assert not path.exists() or overwrite
+        writer.commit(PROVENANCE, overwrite)
+    classes = np.where(tissue, values.argmax(axis=0) + 1, 0).astype(np.uint8)
+    return classes, np.where(tissue, np.rint(values * 255), 0).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
+    path = tmp_path_factory.mktemp("map") / "map.zarr"
+    # Taller than a shard, with odd sizes at every level.
+    return path, *write_map(path, Size(1301, 4301))
+
+
+def test_classes_and_probabilities_come_out_as_they_went_in(written: tuple[Path, np.ndarray, np.ndarray]) -> None:
+    path, classes, probabilities = written
+    tissue_map = open_map(path)
+    assert tissue_map.size == Size(1301, 4301)
+    assert tissue_map.classes == CLASSES
+    assert tissue_map.grid == grid_of(tissue_map.size)
+    assert np.array_equal(tissue_map.class_map().compute(), classes)
+    assert np.array_equal(tissue_map.probabilities().compute(), probabilities)
+    box = Box(100, 4000, 500, 200)
+    assert np.array_equal(tissue_map.read(box), classes[box.slices()])
+    assert tissue_map.metadata["slide"]["name"] == "a.svs"
+
+
+def test_pyramid_is_nearest_for_classes_and_mean_for_probabilities(
+    written: tuple[Path, np.ndarray, np.ndarray],
+) -> None:
+    path, classes, probabilities = written
+    tissue_map = open_map(path)
+    assert tissue_map.levels == len(level_sizes(tissue_map.size)) == 5
+    for level in range(1, tissue_map.levels):
+        classes = classes[::2, ::2]
+        height, width = probabilities.shape[1:]
+        padded = np.pad(probabilities, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge").astype(int)
+        four = padded[:, ::2, ::2] + padded[:, 1::2, ::2] + padded[:, ::2, 1::2] + padded[:, 1::2, 1::2]
+        probabilities = ((four + 2) // 4).astype(np.uint8)
+        assert np.array_equal(tissue_map.class_map(level).compute(), classes)
+        assert np.array_equal(tissue_map.probabilities(level).compute(), probabilities)
+        assert tissue_map.scale_um(level) == (0.5 * 2**level, 0.5 * 2**level)
+
+
+@pytest.mark.parametrize("probabilities", [True, False])
+@pytest.mark.parametrize("size", [Size(1301, 4301), Size(224, 224), Size(1, 600)], ids=str)
+def test_two_independent_validators_accept_image_and_labels(tmp_path: Path, size: Size, probabilities: bool) -> None:
+    path = tmp_path / "map.zarr"
+    write_map(path, size, probabilities=probabilities)
+    for place in (path, path / "labels" / "tissue"):
+        yaozarrs.validate_zarr_store(str(place))
+        group = open_ome_zarr(zarr.open_group(place, mode="r"))
+        assert group.ome_zarr_version == "0.5"
+    root = zarr.open_group(path, mode="r")
+    datasets = root.attrs["ome"]["multiscales"][0]["datasets"]
+    labels = root["labels/tissue"].attrs["ome"]
+    assert len(datasets) == len(labels["multiscales"][0]["datasets"]) == len(level_sizes(size))
+    assert root["labels"].attrs["labels"] == root["labels"].attrs["ome"]["labels"] == ["tissue"]
+    assert labels["image-label"]["properties"][2] == {"label-value": 2, "class": "Stroma"}
+    assert labels["image-label"]["colors"][1] == {"label-value": 1, "rgba": [200, 0, 0, 255]}
+    scale = datasets[-1]["coordinateTransformations"][0]["scale"]
+    assert scale[0] == 1
+    assert scale[1:] == [(0.5 if probabilities else 2) * 2 ** (len(datasets) - 1)] * 2
+
+
+def test_without_probabilities_asking_for_them_says_so(tmp_path: Path) -> None:
+    write_map(tmp_path / "map.zarr", Size(50, 40), probabilities=False)
+    tissue_map = open_map(tmp_path / "map.zarr")
+    assert not tissue_map.has_probabilities
+    with pytest.raises(OptionError, match="without probabilities"):
+        tissue_map.probabilities()
+    assert (zarr.open_array(tmp_path / "map.zarr" / "0")[:] == 7).all()
+
+
+def test_a_store_that_failed_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), MapWriter(tmp_path / "map.zarr", CLASSES, grid_of(Size(50, 40))):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overwriting_replaces_maps_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "map.zarr"
+    write_map(path, Size(50, 40))
+    with pytest.raises(OutputError, match="exists"):
+        check_output(path, overwrite=False)
+    check_output(path, overwrite=True)
+    classes, _ = write_map(path, Size(70, 30), overwrite=True)
+    assert np.array_equal(open_map(path).class_map().compute(), classes)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["map.zarr"]
+    precious = tmp_path / "thesis.zarr"
+    precious.mkdir()
+    (precious / "chapter.txt").write_text("years")
+    with pytest.raises(OutputError, match="not a tissue map"):
+        check_output(precious, overwrite=True)
+    with pytest.raises(OutputError, match="does not exist"):
+        check_output(tmp_path / "nowhere" / "map.zarr", overwrite=True)
+
+
+def test_empty_glass_takes_no_file(tmp_path: Path) -> None:
+    size = Size(9000, 9000)
+    with MapWriter(tmp_path / "map.zarr", CLASSES, grid_of(size)) as writer:
+        ones = np.zeros((3, 10, 10), np.float32)
+        ones[0] = 1
+        writer.write(Block(Box(8500, 8500, 10, 10), ones, np.ones((10, 10), bool)), np.ones((10, 10), bool))
+        list(writer.finish_levels())
+        writer.commit(PROVENANCE)
+    shards = [p for p in (tmp_path / "map.zarr" / "labels" / "tissue" / "0" / "c").rglob("*") if p.is_file()]
+    assert len(shards) == 1
+    assert open_map(tmp_path / "map.zarr").class_map().sum().compute() == 100
+
+
+def test_shards_get_flatter_as_maps_get_wider() -> None:
+    assert shard_height_px(5_000, 4) == 4096
+    assert shard_height_px(100_000, 4) == 512
+    for width in (1, 5_000, 20_000, 100_000, 400_000):
+        height = shard_height_px(width, 4)
+        assert height % 512 == 0
+        assert height == 512 or height * width * 4 <= 256 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({}, "not written by wsiseg"),
+        ({"wsiseg": {"format": 99, "classes": [], "grid": {}}}, "update wsiseg"),
+        ({"wsiseg": {"format": 1, "classes": [{"index": 1}], "grid": {}}}, "a class needs"),
+    ],
+)
+def test_stores_of_others_are_refused_with_a_reason(
+    tmp_path: Path, attributes: dict[str, object], message: str
+) -> None:
+    zarr.open_group(tmp_path / "x.zarr", mode="w", attributes=json.loads(json.dumps(attributes)))
+    with pytest.raises((SlideError, OptionError), match=message):
+        open_map(tmp_path / "x.zarr")
+    with pytest.raises(SlideError, match="does not exist"):
+        open_map(tmp_path / "y.zarr")

@@ -1,0 +1,79 @@
+"""Pictures for people: the slide at a coarse scale, and the classes in colour upon it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from wsiseg.classes import ClassTable
+from wsiseg.geometry import Box, Grid
+from wsiseg.slides.base import SlideReader
+
+UInt8Array = npt.NDArray[np.uint8]
+
+READ_PIXELS = 2**24
+"""Pixels of the slide's level that one read may hold: 50 MB."""
+
+
+def read_picture(slide: SlideReader, grid: Grid) -> UInt8Array:
+    """All of a slide at a coarse grid, (height, width, 3), read in pieces so that a slide without a pyramid fits."""
+    side = max(16, int((READ_PIXELS / (grid.zoom_x * grid.zoom_y)) ** 0.5))
+    out = np.empty((*grid.size.shape, 3), np.uint8)
+    whole = Box.of(grid.size)
+    for y in range(0, grid.size.height, side):
+        for x in range(0, grid.size.width, side):
+            box = Box(x, y, side, side).intersect(whole)
+            out[box.slices()] = slide.read(grid, box).pixels
+    return out
+
+
+def colored(class_map: UInt8Array, classes: ClassTable) -> tuple[UInt8Array, npt.NDArray[np.bool_]]:
+    """Class colours (height, width, 3) and where there are any (height, width), of a class map (height, width)."""
+    table = np.zeros((256, 3), np.uint8)
+    for tissue_class in classes:
+        table[tissue_class.index] = tissue_class.color
+    return table[class_map], class_map > 0
+
+
+def overlay(picture: UInt8Array, class_map: UInt8Array, classes: ClassTable, opacity: float = 0.4) -> UInt8Array:
+    """Class colours upon a picture of the slide, the borders of classes drawn in full colour.
+
+    Args:
+        picture: (height, width, 3).
+        class_map: (height, width), the same pixels.
+        classes: the class table.
+        opacity: of the colours inside, 0 to 1.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    colors, inside = colored(class_map, classes)
+    weight = np.where(inside, opacity, 0.0).astype(np.float32)
+    weight[borders(class_map) & inside] = 1.0
+    mixed = picture * (1 - weight[..., None]) + colors * weight[..., None]
+    return np.rint(mixed).astype(np.uint8)
+
+
+def borders(class_map: UInt8Array) -> npt.NDArray[np.bool_]:
+    """Pixels whose right or lower neighbour is of another class, (height, width) bool."""
+    out = np.zeros(class_map.shape, np.bool_)
+    out[:, :-1] |= class_map[:, :-1] != class_map[:, 1:]
+    out[:-1] |= class_map[:-1] != class_map[1:]
+    return out
+
+
+def legend(image: UInt8Array, classes: ClassTable) -> UInt8Array:
+    """The image with a strip of class colours and names below it."""
+    from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415  (only pictures with letters need it)
+
+    size = max(12, min(28, image.shape[1] // 40))
+    font = ImageFont.load_default(size)
+    strip = Image.new("RGB", (image.shape[1], 2 * size), "white")
+    draw = ImageDraw.Draw(strip)
+    x = size // 2
+    for tissue_class in classes:
+        draw.rectangle((x, size // 2, x + size, size // 2 + size), fill=tissue_class.color)
+        x += size + size // 3
+        draw.text((x, size // 2 - size // 10), tissue_class.name, fill="black", font=font)
+        x += int(draw.textlength(tissue_class.name, font=font)) + size
+    return np.concatenate([image, np.asarray(strip)])

@@ -1,0 +1,204 @@
+"""What a run found and did: areas, counts, provenance."""
+
+from __future__ import annotations
+
+import csv
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wsiseg.blending import Block
+from wsiseg.classes import ClassTable
+from wsiseg.geometry import Grid
+from wsiseg.slides.base import SlideReader
+
+LIBRARIES = ("wsiseg", "torch", "zarr", "numpy", "openslide-python", "openslide-bin", "tiffslide", "shapely", "timm")
+"""Those whose version may change a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassArea:
+    """How much of one class there is.
+
+    Attributes:
+        name: of the class.
+        area_mm2: its area.
+        share: its part of all that was classified, 0 to 1.
+        mean_probability: of the class, over the pixels where it won; 0 where it nowhere did.
+    """
+
+    name: str
+    area_mm2: float
+    share: float
+    mean_probability: float
+
+
+@dataclass(slots=True)
+class Areas:
+    """Sums over a map as it is written.
+
+    Attributes:
+        pixels: map pixels of each class, (K + 1,) int64; 0 is none.
+        probability: summed probability of the winning class, (K + 1,) float64.
+        tissue: map pixels of tissue.
+        unread: map pixels of tissue where the slide is damaged.
+    """
+
+    pixels: npt.NDArray[np.int64]
+    probability: npt.NDArray[np.float64]
+    tissue: int = 0
+    unread: int = 0
+
+    @classmethod
+    def empty(cls, classes: int) -> Areas:
+        """Nothing yet, for K classes."""
+        return cls(np.zeros(classes + 1, np.int64), np.zeros(classes + 1))
+
+    def add(self, block: Block, tissue: npt.NDArray[np.bool_], classes: npt.NDArray[np.uint8]) -> None:
+        """Count a block.
+
+        Args:
+            block: probabilities and coverage.
+            tissue: (height, width) bool.
+            classes: (height, width) uint8, as written.
+        """
+        highest = block.probabilities.max(axis=0)
+        self.pixels += np.bincount(classes.ravel(), minlength=len(self.pixels))
+        self.probability += np.bincount(classes.ravel(), weights=highest.ravel(), minlength=len(self.pixels))
+        self.tissue += int(np.count_nonzero(tissue))
+        self.unread += int(np.count_nonzero(tissue & ~block.covered))
+
+    def of_classes(self, classes: ClassTable, pixel_area_um2: float) -> list[ClassArea]:
+        """The areas, class by class."""
+        total = max(1, int(self.pixels[1:].sum()))
+        return [
+            ClassArea(
+                c.name,
+                float(self.pixels[c.index] * pixel_area_um2 / 1e6),
+                float(self.pixels[c.index] / total),
+                float(self.probability[c.index] / max(1, self.pixels[c.index])),
+            )
+            for c in classes
+        ]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was done with the patches.
+
+    Attributes:
+        tiles: patches of the whole grid.
+        read: those with tissue, which were read.
+        gated: those where the gate shut at least one class.
+        decided: those where it left a single class, so that the segmenter was not asked.
+        shut: for each class, the patches where the gate shut it.
+    """
+
+    tiles: int
+    read: int
+    gated: int = 0
+    decided: int = 0
+    shut: list[int] = field(default_factory=list)
+
+    @property
+    def skipped(self) -> int:
+        """Patches without tissue."""
+        return self.tiles - self.read
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Parts of the slide's file that could not be decoded: their class is 0.
+
+    Attributes:
+        tiles: number of damaged tiles of the file.
+        area_mm2: their area.
+    """
+
+    tiles: int = 0
+    area_mm2: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The result of a run.
+
+    Attributes:
+        map_path: the tissue map.
+        geojson_path: the polygons, None where none were asked for.
+        areas: class by class.
+        tissue_mm2: area of the tissue.
+        unread_mm2: area of tissue that was not classified, since the slide is damaged there.
+        counts: what was done with the patches.
+        damage: what of the slide could not be decoded.
+        seconds: of each phase and in total.
+        vectors: what simplification did, as plain values; empty without polygons.
+    """
+
+    map_path: Path
+    geojson_path: Path | None
+    areas: list[ClassArea]
+    tissue_mm2: float
+    unread_mm2: float
+    counts: Counts
+    damage: Damage
+    seconds: Mapping[str, float]
+    vectors: Mapping[str, Any] = field(default_factory=dict)
+
+
+def results(areas: Areas, classes: ClassTable, grid: Grid, counts: Counts, damage: Damage) -> dict[str, Any]:
+    """What a map's metadata says of the result, plain JSON."""
+    pixel = grid.mpp.pixel_area_um2
+    return {
+        "areas": [asdict(area) for area in areas.of_classes(classes, pixel)],
+        "tissue_mm2": areas.tissue * pixel / 1e6,
+        "unread_mm2": areas.unread * pixel / 1e6,
+        "tiles": {
+            **asdict(counts),
+            "skipped": counts.skipped,
+            "shut": dict(zip(classes.names, counts.shut, strict=True)),
+        },
+        "damage": asdict(damage),
+    }
+
+
+def slide_provenance(slide: SlideReader) -> dict[str, Any]:
+    """Which slide a map was made from, plain JSON; no path, which may name a patient or a machine."""
+    bounds = slide.bounds
+    return {
+        "name": slide.name,
+        "width": slide.size.width,
+        "height": slide.size.height,
+        "quick_hash": slide.quick_hash(),
+        "vendor": slide.vendor,
+        "reader": slide.reader,
+        "mpp": asdict(slide.mpp),
+        "mpp_source": slide.mpp_source,
+        "objective": slide.objective,
+        "bounds": None if bounds is None else asdict(bounds),
+    }
+
+
+def software() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+def write_areas_csv(path: Path, metadata: Mapping[str, Any]) -> None:
+    """The areas of a map as a table of one row a class, in mm2, with the slide's name."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["slide", "class", "area_mm2", "share", "mean_probability"])
+        name = metadata["slide"]["name"]
+        for row in metadata["areas"]:
+            table.writerow(
+                [name, row["name"], *(f"{row[key]:.6f}" for key in ("area_mm2", "share", "mean_probability"))]
+            )
+        for key in ("tissue_mm2", "unread_mm2"):
+            table.writerow([name, f"({key.removesuffix('_mm2')})", f"{metadata[key]:.6f}", "", ""])
