@@ -7,6 +7,7 @@ from pathlib import Path
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Mpp
 from wsiseg.slides.base import Region, SlideReader
+from wsiseg.slides.truncation import require_whole_tiff
 
 __all__ = ["Region", "SlideReader", "open_slide"]
 
@@ -37,6 +38,7 @@ def open_slide(path: str | Path, *, mpp: float | None = None, reader: str | None
         return _tiffslide(str(path), stated)
     local = Path(path)
     _require_file(local)
+    require_whole_tiff(local)
     for name in [reader] if reader else READERS:
         opened = _open(name, local, stated)
         if opened is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -89,6 +90,7 @@ class OpenSlideReader(FileReader):
         """The tiles of a plain TIFF, where its pages are OpenSlide's levels and decode to the same pixels."""
         if self.vendor not in _PLAIN_TIFF or self.bounds is not None:
             return None
+        logging.getLogger("tifffile").addHandler(logging.NullHandler())  # OpenSlide judges the file
         try:
             with tifffile.TiffFile(self.path) as tiff:
                 tables = [table for page in tiff.pages if (table := TileTable.of(page)) is not None]

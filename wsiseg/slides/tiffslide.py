@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from pathlib import Path
@@ -39,6 +40,8 @@ class TiffSlideReader(FileReader):
         self.path = str(path)
         self.stated_mpp = stated_mpp
         self._lock = threading.Lock()
+        # What tifffile logs on a damaged file is said in one line by the error, unless somebody listens.
+        logging.getLogger("tifffile").addHandler(logging.NullHandler())
         try:
             self._slide: Any = tiffslide.TiffSlide(self.path)
             properties = {key: value for key, value in self._slide.properties.items() if value is not None}
