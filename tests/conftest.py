@@ -1,7 +1,10 @@
 """What all tests share: real slides where they are, and hypothesis without deadlines on noisy machines."""
 
+import json
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -9,6 +12,35 @@ settings.register_profile("wsiseg", deadline=None, max_examples=60)
 settings.load_profile("wsiseg")
 
 ROOT = Path(__file__).parents[1]
+
+
+class Parity:
+    """The parity data: patches, labels, expected arrays, and weights made from names and shapes."""
+
+    def __init__(self, folder: Path):
+        import torch  # not above: tests of everything else do without
+
+        inputs = np.load(folder / "inputs.npz")
+        self.patches = torch.from_numpy(inputs["images"]).permute(0, 3, 1, 2).contiguous()  # (3, 3, 224, 224) uint8
+        self.images = self.patches.float() / 255
+        self.labels = torch.from_numpy(inputs["labels"])
+        self.stage1 = np.load(folder / "stage1_expected.npz")
+        self.stage2 = np.load(folder / "stage2_expected.npz")
+        self.states = [json.loads((folder / f"stage{i}_state.json").read_text()) for i in (1, 2)]
+        spec = spec_from_file_location("parity_weights", folder / "weights.py")
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        self.fill = module.fill
+
+    def filled(self, network):
+        """`network(4)` with the parity weights, in evaluation mode."""
+        import torch
+
+        with torch.device("meta"):
+            built = network(4)
+        state = {name: torch.from_numpy(self.fill(name, t.shape)) for name, t in built.state_dict().items()}
+        built.load_state_dict(state, assign=True)
+        return built.eval()
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +56,28 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the developers' shared data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def parity() -> Parity:
+    """What the published program computed, and its inputs."""
+    return Parity(ROOT / "tests" / "data" / "parity")
+
+
+@pytest.fixture(scope="session")
+def resnet38(parity: Parity):
+    """The published classifier with the parity weights, in evaluation mode. Tests must leave it as it is."""
+    from wsiseg.models.resnet38 import ResNet38
+
+    return parity.filled(ResNet38)
+
+
+@pytest.fixture(scope="session")
+def stage2_logits(parity: Parity):
+    """Logits (3, 4, 224, 224) of the published segmenter with the parity weights on the parity patches."""
+    import torch
+
+    from wsiseg.models.deeplab import DeepLabV3Plus
+
+    with torch.inference_mode():
+        return parity.filled(DeepLabV3Plus)(parity.images)
