@@ -1,0 +1,229 @@
+"""Polygons -> QuPath's GeoJSON, written feature by feature; reading is in `annotations`.
+
+What QuPath 0.5 and 0.6 refuse (null anywhere, a classification without colour, open or self-intersecting rings, parts
+that overlap) refuses the whole file, so every geometry is validated in the coordinates it is written with.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, TextIO, TypeAlias
+
+import numpy as np
+import shapely
+
+from wsiseg.annotations import read_geojson
+from wsiseg.classes import ClassTable, TissueClass
+from wsiseg.errors import OptionError, OutputError
+from wsiseg.geometry import Grid
+
+__all__ = ["Identity", "Written", "area_um2", "read_geojson", "write_geojson"]
+
+SUFFIXES = (".geojson", ".geojson.gz")
+
+DECIMALS = 2
+"""Coordinates are rounded to 0.01 level-0 pixels, which is what QuPath keeps."""
+
+PARTS_AT_ONCE = 1000
+"""Parts of a MultiPolygon that are turned to text together."""
+
+NAMESPACE = uuid.UUID("5f3fcf0c-0a0c-5a1e-9a43-6d1f3f0f6a2b")
+"""Namespace of annotation ids; fixed for ever, or the same region would come back as another object."""
+
+Region: TypeAlias = "shapely.Polygon | shapely.MultiPolygon"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What annotation ids are made from, so that importing a result again gives the same objects.
+
+    Attributes:
+        slide_hash: hash of the slide.
+        model_hash: hash of the model.
+    """
+
+    slide_hash: str
+    model_hash: str
+
+    def uuid(self, kind: str, class_index: int, index: int) -> str:
+        """The UUID (version 5) of the region with this `index` among its class's; `kind` is its geometry type."""
+        return str(uuid.uuid5(NAMESPACE, f"{self.slide_hash}/{self.model_hash}/{kind}/{class_index}/{index}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a GeoJSON file holds.
+
+    Attributes:
+        annotations: number of features.
+        vertices: vertices of all rings, the closing ones included.
+        repaired: regions that rounding had made invalid and that were made valid again.
+        dropped: regions without an area of one hundredth of a pixel; not written.
+        area_um2: written area by class index, in um2.
+    """
+
+    annotations: int
+    vertices: int
+    repaired: int
+    dropped: int
+    area_um2: Mapping[int, float]
+
+
+def write_geojson(
+    path: str | Path,
+    regions: Mapping[int, Region | Sequence[Region]],
+    classes: ClassTable,
+    grid: Grid,
+    *,
+    identity: Identity,
+    overwrite: bool = False,
+) -> Written:
+    """Write polygons as locked QuPath annotations.
+
+    Args:
+        path: ends in `.geojson` or `.geojson.gz`. The file appears when it is whole.
+        regions: by class index, in map pixels; one MultiPolygon (`exact_polygons`) or several polygons
+            (`simplified_polygons`). Empty ones are left out.
+        classes: names and colours.
+        grid: the map's grid; coordinates are written in level-0 pixels of the slide's bounds.
+        identity: what annotation ids are made from.
+        overwrite: replace an existing file.
+
+    Raises:
+        OptionError: another ending, or a class that the table does not have.
+        OutputError: the file exists, or cannot be written.
+    """
+    target = Path(path)
+    if unknown := [index for index in regions if not 1 <= index <= len(classes)]:
+        raise OptionError(f"class {unknown[0]} is not in the class table of {len(classes)} classes")
+    counts = _Counts()
+    with _output(target, overwrite) as file:
+        file.write('{"type":"FeatureCollection","features":[')
+        separator = "\n"
+        for tissue in classes:
+            for region, key in _prepare(regions.get(tissue.index, ()), grid, counts):
+                file.write(separator)
+                _write_feature(file, region, tissue, grid, identity.uuid(region.geom_type, tissue.index, key))
+                counts.add(region, tissue.index, grid)
+                separator = ",\n"
+        file.write("\n]}\n")
+    return Written(counts.annotations, counts.vertices, counts.repaired, counts.dropped, dict(counts.area_um2))
+
+
+class _Counts:
+    """What has been written so far."""
+
+    def __init__(self) -> None:
+        self.annotations = self.vertices = self.repaired = self.dropped = 0
+        self.area_um2: dict[int, float] = {}
+
+    def add(self, region: Region, index: int, grid: Grid) -> None:
+        self.annotations += 1
+        self.vertices += int(shapely.get_num_coordinates(region))
+        self.area_um2[index] = self.area_um2.get(index, 0.0) + area_um2(region, grid)
+
+
+def area_um2(region: Region, grid: Grid) -> float:
+    """Area of a region in level-0 pixels, in um2."""
+    return float(region.area * grid.mpp.pixel_area_um2 / (grid.step_x * grid.step_y))
+
+
+def _prepare(regions: Region | Sequence[Region], grid: Grid, counts: _Counts) -> Iterator[tuple[Region, int]]:
+    """The regions of one class in level-0 pixels, rounded and valid, each with its index for its id."""
+    step = np.array([grid.step_x, grid.step_y])
+    key = 0
+    for region in [regions] if isinstance(regions, shapely.Geometry) else regions:
+        if region.is_empty:
+            continue
+        scaled = shapely.transform(region, lambda xy: np.round(xy * step, DECIMALS))
+        parts = [scaled]
+        if not shapely.is_valid(scaled):
+            parts = _repair(shapely.transform(region, lambda xy: xy * step), region.geom_type)
+            counts.repaired += bool(parts)
+        parts = [part for part in parts if part.area > 0]
+        counts.dropped += not parts
+        for part in parts:
+            yield shapely.orient_polygons(part), key
+            key += 1
+
+
+def _repair(exact: Region, kind: str) -> list[Region]:
+    """A region that rounding makes invalid, made valid on the grid of hundredths: its edges move with its vertices."""
+    snapped = shapely.set_precision(shapely.make_valid(exact, method="structure"), 10.0**-DECIMALS)
+    rounded = shapely.transform(snapped, lambda xy: np.round(xy, DECIMALS))
+    parts = [part for part in shapely.get_parts(shapely.get_parts(rounded)) if part.area > 0]
+    whole: list[Region] = [shapely.MultiPolygon(parts)] if kind == "MultiPolygon" else parts
+    return [region for region in whole if region.area > 0 and shapely.is_valid(region)]
+
+
+def _write_feature(file: TextIO, region: Region, tissue: TissueClass, grid: Grid, identifier: str) -> None:
+    """One feature, the parts of its geometry a thousand at a time."""
+    properties = {
+        "objectType": "annotation",
+        "name": tissue.name,
+        "classification": {"name": tissue.name, "color": list(tissue.color)},
+        "isLocked": True,
+        "measurements": {"Area um^2": round(area_um2(region, grid), 3)},
+    }
+    head = json.dumps({"type": "Feature", "id": identifier, "properties": properties}, ensure_ascii=False)
+    file.write(f'{head[:-1]}, "geometry":{{"type":"{region.geom_type}","coordinates":')
+    parts = shapely.get_parts(region)
+    if region.geom_type == "Polygon":
+        file.write(_coordinates(parts)[0])
+    else:
+        for start in range(0, len(parts), PARTS_AT_ONCE):
+            file.write("[" if start == 0 else ",\n")
+            file.write(",\n".join(_coordinates(parts[start : start + PARTS_AT_ONCE])))
+        file.write("]")
+    file.write("}}")
+
+
+def _coordinates(polygons: Any) -> list[str]:
+    """The coordinates of polygons as GeoJSON has them."""
+    texts = shapely.to_geojson(polygons)
+    return [text[text.index("[") : text.rindex("]") + 1] for text in texts]
+
+
+@contextmanager
+def _output(path: Path, overwrite: bool) -> Iterator[TextIO]:
+    """A text file under a temporary name beside `path`, renamed when it is whole, removed on any error."""
+    if not path.name.endswith(SUFFIXES) or path.name in SUFFIXES:
+        raise OptionError(f"{path.name}: expected a name that ends in {' or '.join(SUFFIXES)}")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        _refuse_existing(path, overwrite)
+        with partial.open("xb") as raw:
+            if path.name.endswith(".gz"):
+                # Without name and time, so that the same map gives the same bytes.
+                with gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed, _text(packed) as file:
+                    yield file
+            else:
+                with _text(raw) as file:
+                    yield file
+        _refuse_existing(path, overwrite)
+        partial.replace(path)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; name a file")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another name, or overwrite it with --overwrite")
+
+
+def _text(raw: Any) -> TextIOWrapper:
+    return TextIOWrapper(raw, encoding="utf-8", newline="\n", write_through=False)
