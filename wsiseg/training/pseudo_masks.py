@@ -86,11 +86,10 @@ def pseudo_masks(
         labels: which classes each patch has, (N, K); a patch without any is all background.
         options: see `PseudoMaskOptions`.
     """
-    height, width = images.shape[2:]
     present = labels.to(images.device) > 0
     background = background_mask(patches, options).to(images.device)
     return {
-        depth: _best_class(class_scores(maps, present, (height, width), options), present, background)
+        depth: masks_from_maps(maps, present, background, options)
         for depth, maps in gradient_maps(classifier, images).items()
     }
 
@@ -171,16 +170,22 @@ def normalised_maps(maps: Tensor, normalisation: Normalisation) -> Tensor:
     return positive / top.where(top > 0, 1) + _NEGATIVE_SCALE * negative / bottom.where(bottom > 0, 1)
 
 
-def _best_class(scores: Tensor, present: Tensor, background: Tensor) -> Tensor:
-    """uint8 (N, H, W): the class of the highest score, the first one in a tie; K for background.
+def masks_from_maps(maps: Tensor, present: Tensor, background: Tensor, options: PseudoMaskOptions) -> Tensor:
+    """Pseudo masks, uint8 (N, H, W): the class of the highest score, the first one in a tie; K for background.
 
     The published program appends background as one more score, 1.000001 or 0. As scores lie in [0, 1] there and
     background comes last, that is the same.
+
+    Args:
+        maps: activation maps of one depth, (N, K, h, w).
+        present: which classes the patch labels have, bool (N, K); a patch without any is all background.
+        background: bool (N, H, W).
+        options: see `PseudoMaskOptions`.
     """
-    num_classes = scores.shape[1]
-    nothing = ~present.any(dim=1)
-    best = scores.max(dim=1).indices
-    return best.masked_fill(background | nothing[:, None, None], num_classes).to(torch.uint8)
+    height, width = background.shape[1:]
+    best = class_scores(maps, present, (height, width), options).max(dim=1).indices
+    nothing = ~present.any(dim=1)[:, None, None]
+    return best.masked_fill(background | nothing, maps.shape[1]).to(torch.uint8)
 
 
 def background_mask(patches: Tensor, options: PseudoMaskOptions) -> Tensor:
