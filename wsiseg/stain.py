@@ -1,0 +1,175 @@
+"""Which pixels of an overview are stained tissue: not glass, not pen, not the frame around the scan.
+
+Everything is measured against the slide's own glass. With I the intensity of a channel and G that of the glass, the
+transmission is I / G and the optical density OD = -log(I / G) (Beer and Lambert). The saturation of the transmission,
+1 - min / max over the channels, is 1 - exp(-(max OD - min OD)): colour, whatever the brightness.
+
+What is told apart, and why:
+    Glass: hardly absorbs. How saturated it still is (noise, JPEG, uneven light) is measured, and bounds the threshold
+        from below; so does no noise become tissue.
+    Tissue: Otsu's threshold of the saturation, bounded from above by `PALE_SATURATION`: beside strongly stained tissue,
+        and on a slide that is nearly all tissue, Otsu's own would cut through the tissue.
+    Pen: haematoxylin and eosin both absorb green most. Blue, green and black ink do not. Red ink absorbs blue as
+        much as green, eosin does not.
+    Frame: black or pure white areas that a scanner puts around what it scanned.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+PALE_SATURATION = 0.035
+"""What is more saturated than this is tissue, whatever Otsu's threshold: eosin at an optical density of 0.04."""
+
+Colour = tuple[float, float, float]
+
+DEFAULT_GLASS: Colour = (243.0, 243.0, 243.0)
+"""Assumed where a picture shows no glass."""
+
+_GLASS_SHARE = 0.002
+_GLASS_MIN = 195
+_GLASS_SATURATION = 0.05
+_NOISE_SPREADS = 4.0
+_NOISE_MAX = 0.05
+_BLACK = 30
+_PEN_OD, _RIM_OD, _DARK_OD = 0.20, 0.05, 0.9
+_PEN_WIDTH_UM, _PEN_MARGIN_UM = 130.0, 24.0
+_SIGMA = 1.0
+_ROWS = 1024
+_HALO = 8
+_BINS = 512
+
+
+@dataclass(frozen=True)
+class Glass:
+    """Empty glass on one slide.
+
+    Attributes:
+        level: its red, green and blue, 0 to 255.
+        saturation: the saturation, against `level`, that its noise hardly ever exceeds.
+        found: whether the picture shows any.
+    """
+
+    level: Colour
+    saturation: float
+    found: bool
+
+
+def find_glass(overview: npt.NDArray[np.uint8]) -> Glass:
+    """The glass of an overview (h, w, 3): the most frequent bright and nearly grey colour."""
+    bright = _bright(overview)
+    if len(bright) < max(16, _GLASS_SHARE * overview.shape[0] * overview.shape[1]):
+        return Glass(DEFAULT_GLASS, _NOISE_MAX / 2, found=False)
+    darkest = bright.min(axis=1)
+    level = bright[np.abs(darkest - _mode(darkest)) <= 2].mean(axis=0)
+    # Pixels around the mode are glass for certain; their spread tells the noise.
+    near = (np.abs(bright.astype(np.float32) - level) < 8).all(axis=1)
+    colour = (float(level[0]), float(level[1]), float(level[2]))
+    values = saturation(bright[near][None], colour)[0]
+    middle = float(np.median(values))
+    spread = 1.4826 * float(np.median(np.abs(values - middle)))
+    return Glass(colour, min(_NOISE_MAX, middle + _NOISE_SPREADS * spread), found=True)
+
+
+def _bright(overview: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The pixels (n, 3) that may be glass: bright, nearly grey, and not the pure white of a frame."""
+    low, high = overview.min(axis=2), overview.max(axis=2)
+    keep = (low >= _GLASS_MIN) & (high - low <= _GLASS_SATURATION * high)
+    scanned = keep & (low < 255)
+    # Some scanners clip glass to pure white: then that is the glass.
+    return overview[scanned if np.count_nonzero(scanned) >= 0.05 * np.count_nonzero(keep) else keep]
+
+
+def _mode(values: npt.NDArray[np.uint8]) -> float:
+    counts = np.bincount(values, minlength=256).astype(np.float64)
+    return float(np.argmax(ndimage.gaussian_filter1d(counts, 1.5, mode="constant")))
+
+
+def transmission(overview: npt.NDArray[Any], glass: Colour) -> npt.NDArray[np.float32]:
+    """Light that passes, (h, w, 3), against the glass; one more on either side keeps black finite."""
+    return np.asarray((overview.astype(np.float32) + 1) / (np.asarray(glass, np.float32) + 1), np.float32)
+
+
+def saturation(overview: npt.NDArray[Any], glass: Colour) -> npt.NDArray[np.float32]:
+    """Saturation of the transmission, (h, w) of 0 to 1."""
+    light = transmission(overview, glass)
+    return np.asarray(1 - light.min(axis=2) / light.max(axis=2), np.float32)
+
+
+def pen(overview: npt.NDArray[np.uint8], glass: Colour, mpp: float) -> npt.NDArray[np.bool_]:
+    """Where pen marks are, (h, w): ink somewhere as wide as a pen, and what belongs to it.
+
+    Pathologists also ink the margins of the tissue itself. That is narrower than a pen's stroke, and stays tissue.
+
+    Args:
+        overview: (h, w, 3).
+        glass: see `Glass.level`.
+        mpp: microns per pixel of the overview.
+    """
+    core = np.zeros(overview.shape[:2], np.bool_)
+    ink = np.zeros_like(core)
+    for top in range(0, len(overview), _ROWS):
+        rows = slice(top, top + _ROWS)
+        density = -np.log(np.minimum(transmission(overview[rows], glass), 1))
+        red, green, blue = density[..., 0], density[..., 1], density[..., 2]
+        other, strongest = np.maximum(red, blue), density.max(axis=2)
+        like_red = (blue > 0.85 * green) & (red < 0.5 * green)
+        like_black = (green < 1.03 * other) & (strongest > _DARK_OD)
+        core[rows] = (strongest > _PEN_OD) & ((green < 0.9 * other) | like_red | like_black)
+        ink[rows] = (strongest > _RIM_OD) & ((green < 0.95 * other) | like_red | like_black)
+    width = max(3, round(_PEN_WIDTH_UM / mpp))
+    # A square of the pen's width fits inside the ink.
+    wide = ndimage.minimum_filter(core.astype(np.uint8), size=width, mode="nearest").astype(np.bool_)
+    if not wide.any():
+        return wide
+    whole = ndimage.binary_propagation(wide, mask=ink | core)
+    # Where ink fades into glass its colour is lost.
+    margin = 2 * math.ceil(_PEN_MARGIN_UM / mpp) + 1
+    return np.asarray(ndimage.maximum_filter(whole.astype(np.uint8), size=margin), np.bool_)
+
+
+def stained(overview: npt.NDArray[np.uint8], mpp: float) -> npt.NDArray[np.bool_]:
+    """Where tissue is, (h, w), of an overview (h, w, 3) at `mpp`; specks and holes are left to the caller.
+
+    Works in bands of rows, so that it needs little more memory than the overview.
+    """
+    height, width = overview.shape[:2]
+    glass = find_glass(overview)
+    kept = np.zeros((height, width), np.bool_)
+    levels = np.zeros((height, width), np.uint16)
+    for top in range(0, height, _ROWS):
+        bottom = min(height, top + _ROWS)
+        first, last = max(0, top - _HALO), min(height, bottom + _HALO)
+        band, inner = overview[first:last], slice(top - first, bottom - first)
+        smooth = ndimage.gaussian_filter(band, (_SIGMA, _SIGMA, 0), output=np.float32, mode="nearest")
+        values = np.clip(saturation(smooth, glass.level)[inner], 0, 1)
+        levels[top:bottom] = np.minimum(values * _BINS, _BINS - 1)
+        kept[top:bottom] = ~_frame(band)[inner]
+    kept &= ~pen(overview, glass.level, mpp)
+    if not kept.any():
+        return kept
+    threshold = _threshold(np.bincount(levels[kept], minlength=_BINS), glass)
+    return kept & (levels >= threshold * _BINS)
+
+
+def _frame(band: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Black, and pure white."""
+    return np.asarray((band.max(axis=2) < _BLACK) | (band.min(axis=2) == 255))
+
+
+def _threshold(histogram: npt.NDArray[np.intp], glass: Glass) -> float:
+    """Otsu's threshold of the saturation, not below the glass's noise and not above what pale tissue has."""
+    counts = histogram.astype(np.float64)
+    centres = (np.arange(_BINS) + 0.5) / _BINS
+    below, above = np.cumsum(counts), counts.sum() - np.cumsum(counts)
+    sums = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    otsu = float(centres[int(np.argmax(np.nan_to_num(between)))])
+    return max(glass.saturation, min(otsu, PALE_SATURATION))

@@ -1,0 +1,252 @@
+"""Where the tissue is: a mask from an overview of the slide, or of one's own, asked in map pixels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from wsiseg.annotations import read_geojson
+from wsiseg.errors import OptionError
+from wsiseg.geometry import Box, Grid, Size
+from wsiseg.slides.base import SlideReader
+from wsiseg.stain import stained
+
+OVERVIEW_MPP = 8.0
+"""Microns per pixel of the overview that tissue is looked for in."""
+
+MIN_TISSUE_UM2 = 20_000.0
+"""Specks smaller than this are dirt; a square of 0.14 mm."""
+
+MIN_HOLE_UM2 = 20_000.0
+"""Holes smaller than this belong to the tissue: lumina, vessels, cracks."""
+
+_SPECK_SHARE = 0.02
+_SHORT_SIDE = 64
+_OWN_MPP = 2.0
+_OWN_PIXELS = 64_000_000
+_BAND_PIXELS = 4_000_000
+_CHUNK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class TissueMask:
+    """Where the tissue of a slide is.
+
+    Attributes:
+        mask: (h, w) bool.
+        step_x: level-0 pixels per mask pixel along x.
+        step_y: the same along y.
+        slide_size: size of level 0; nothing outside it is tissue.
+        method: "otsu", "none", or the name of the file that it came from.
+    """
+
+    mask: npt.NDArray[np.bool_]
+    step_x: float
+    step_y: float
+    slide_size: Size
+    method: str
+
+    @property
+    def area_px(self) -> float:
+        """Area of the tissue in level-0 pixels."""
+        rows = np.clip(self.slide_size.height - np.arange(self.mask.shape[0]) * self.step_y, 0, self.step_y)
+        columns = np.clip(self.slide_size.width - np.arange(self.mask.shape[1]) * self.step_x, 0, self.step_x)
+        return float(rows @ self.mask.astype(np.float64) @ columns)
+
+    @property
+    def share(self) -> float:
+        """Share of the slide that is tissue, 0 to 1."""
+        return self.area_px / self.slide_size.area
+
+    def rows(self, grid: Grid, box: Box) -> npt.NDArray[np.bool_]:
+        """Whether each map pixel of `box` is tissue, (box.height, box.width).
+
+        The mask, taken as 0 and 1 at the centres of its pixels, is interpolated linearly; from a half on it is
+        tissue. So outlines are smooth, and a map pixel's answer does not depend on the box.
+        """
+        y0, y1, fy, in_y = self._axis(box.y, box.height, grid.step_y, self.step_y, 0)
+        x0, x1, fx, in_x = self._axis(box.x, box.width, grid.step_x, self.step_x, 1)
+        out = np.zeros((box.height, box.width), np.bool_)
+        for left in range(0, box.width, _CHUNK):  # a band may be as wide as the map
+            part = slice(left, min(box.width, left + _CHUNK))
+            first, last = int(x0[part].min()), int(x1[part].max()) + 1
+            block = self.mask[int(y0.min()) : int(y1.max()) + 1, first:last] if box.height else self.mask[:0, :0]
+            if not block.any():
+                continue
+            if block.all():
+                out[:, part] = True
+                continue
+            strip = self.mask[:, first:last].astype(np.float32)
+            down = strip[y0] * (1 - fy[:, None]) + strip[y1] * fy[:, None]  # (h, mask columns)
+            a, b = x0[part] - first, x1[part] - first
+            out[:, part] = down[:, a] * (1 - fx[part]) + down[:, b] * fx[part] >= 0.5
+        out &= in_y[:, None] & in_x[None, :]
+        return out
+
+    def any(self, grid: Grid, box: Box) -> bool:
+        """Whether any map pixel of `box` is tissue; `rows(grid, box).any()`, mostly without computing it."""
+        if box.is_empty:
+            return False
+        y0, y1, _, in_y = self._axis(box.y, box.height, grid.step_y, self.step_y, 0)
+        x0, x1, _, in_x = self._axis(box.x, box.width, grid.step_x, self.step_x, 1)
+        if not (in_y.any() and in_x.any()):
+            return False
+        top, bottom, left, right = int(y0.min()), int(y1.max()) + 1, int(x0.min()), int(x1.max()) + 1
+        sums = self._sums
+        count = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+        if count == 0:
+            return False
+        return bool(count == (bottom - top) * (right - left) or self.rows(grid, box).any())
+
+    @cached_property
+    def _sums(self) -> npt.NDArray[np.int64]:
+        """(h + 1, w + 1): how many mask pixels above and left of each corner are tissue."""
+        sums = np.zeros((self.mask.shape[0] + 1, self.mask.shape[1] + 1), np.int64)
+        np.cumsum(np.cumsum(self.mask, axis=0, dtype=np.int64), axis=1, out=sums[1:, 1:])
+        return sums
+
+    def _axis(
+        self, start: int, length: int, map_step: float, mask_step: float, axis: int
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """For map pixels along one axis: the mask pixels before and after, the share of the latter, and if inside."""
+        index = np.arange(start, start + length, dtype=np.float64)
+        centre = (index + 0.5) * map_step / mask_step - 0.5
+        before = np.floor(centre)
+        share = (centre - before).astype(np.float32)
+        last = self.mask.shape[axis] - 1
+        extent = self.slide_size.shape[axis]
+        inside = (index >= 0) & (index * map_step < extent)
+        low = np.clip(before, 0, last).astype(np.intp)
+        return low, np.clip(before + 1, 0, last).astype(np.intp), share, inside
+
+
+def tissue_mask(
+    slide: SlideReader,
+    method: str | Path = "otsu",
+    *,
+    min_tissue_um2: float = MIN_TISSUE_UM2,
+    min_hole_um2: float = MIN_HOLE_UM2,
+) -> TissueMask:
+    """Find the tissue of a slide.
+
+    Args:
+        slide: an open slide whose mpp is known.
+        method: "otsu" (stained tissue in an overview, see `wsiseg.stain`), "none" (all of the slide), or the path of
+            a GeoJSON (areas in level-0 pixels, as QuPath exports them) or of a PNG of the slide's aspect (dark is
+            not tissue). Areas and pictures of one's own are taken as they are.
+        min_tissue_um2: specks smaller than this are left out, at most 2 % of the slide.
+        min_hole_um2: holes smaller than this are filled, at most 2 % of the slide.
+
+    Raises:
+        OptionError: no such method or file, or one that does not fit the slide.
+        MissingMppError: the slide's mpp is unknown.
+    """
+    if min(min_tissue_um2, min_hole_um2) < 0:
+        raise OptionError("areas of specks and holes cannot be negative")
+    name = str(method)
+    if name == "none":
+        return TissueMask(np.ones((1, 1), np.bool_), slide.size.width, slide.size.height, slide.size, "none")
+    if name == "otsu":
+        return _found(slide, min_tissue_um2, min_hole_um2)
+    lower = name.lower()
+    if lower.endswith((".geojson", ".geojson.gz", ".json")):
+        return _from_geojson(slide, Path(name))
+    if lower.endswith(".png"):
+        return _from_png(slide, Path(name))
+    raise OptionError(f"expected otsu, none, or a file .geojson or .png as tissue, got {name!r}")
+
+
+def read_overview(slide: SlideReader, mpp: float = OVERVIEW_MPP) -> tuple[Grid, npt.NDArray[np.uint8]]:
+    """All of a slide at about `mpp` microns per pixel, (h, w, 3), and its grid; finer where that were a few pixels.
+
+    Read in blocks, so that memory stays bounded where there is no pyramid.
+    """
+    side_um = min(slide.size.width * slide.mpp.x, slide.size.height * slide.mpp.y)
+    grid = slide.grid(max(min(mpp, side_um / _SHORT_SIDE), min(slide.mpp.x, slide.mpp.y)))
+    overview = np.empty((*grid.size.shape, 3), np.uint8)
+    side = max(1, int(math.sqrt(_BAND_PIXELS / max(1.0, grid.zoom_x * grid.zoom_y))))
+    for y in range(0, grid.size.height, side):
+        for x in range(0, grid.size.width, side):
+            box = Box(x, y, side, side).intersect(Box.of(grid.size))
+            overview[box.slices()] = slide.read(grid, box).pixels
+    return grid, overview
+
+
+def _found(slide: SlideReader, min_tissue_um2: float, min_hole_um2: float) -> TissueMask:
+    grid, overview = read_overview(slide)
+    mask = stained(overview, grid.mpp.mean)
+    largest = _SPECK_SHARE * mask.size
+    per_px = grid.mpp.pixel_area_um2
+    mask = _without_small(mask, min(min_tissue_um2 / per_px, largest), ndimage.generate_binary_structure(2, 2))
+    mask = ~_without_small(~mask, min(min_hole_um2 / per_px, largest), ndimage.generate_binary_structure(2, 1))
+    return TissueMask(mask, grid.step_x, grid.step_y, slide.size, "otsu")
+
+
+def _without_small(
+    mask: npt.NDArray[np.bool_], min_px: float, neighbours: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """The connected parts of a mask that have at least `min_px` pixels."""
+    labels, count = ndimage.label(mask, neighbours)
+    if count == 0:
+        return mask
+    keep = np.bincount(labels.ravel(), minlength=count + 1) >= min_px
+    keep[0] = False
+    return np.asarray(keep[labels], np.bool_)
+
+
+def _from_geojson(slide: SlideReader, path: Path) -> TissueMask:
+    """The areas of a GeoJSON, at 2 um per pixel or coarser."""
+    from rasterio import Affine, features  # noqa: PLC0415
+
+    shapes = [geometry for geometry, _ in read_geojson(path)]
+    step = max(1.0, _OWN_MPP / slide.mpp.mean, math.sqrt(slide.size.area / _OWN_PIXELS))
+    size = Size(math.ceil(slide.size.width / step), math.ceil(slide.size.height / step))
+    mask = np.zeros(size.shape, np.uint8)
+    if shapes:
+        features.rasterize(((geometry, 1) for geometry in shapes), out=mask, transform=Affine(step, 0, 0, 0, step, 0))
+    if not mask.any():
+        raise OptionError(
+            f"{path.name} has no area inside the slide ({slide.size} px); areas are expected in level-0 pixels"
+        )
+    return TissueMask(mask.astype(np.bool_), step, step, slide.size, path.name)
+
+
+def _from_png(slide: SlideReader, path: Path) -> TissueMask:
+    """A picture of the slide's aspect: brighter than half of its brightest value is tissue."""
+    pixels = _grey_png(path)
+    height, width = pixels.shape
+    slide_width, slide_height = slide.size.width, slide.size.height
+    # A writer may have rounded either side up or down by a pixel.
+    off = min(abs(width - slide_width * height / slide_height), abs(height - slide_height * width / slide_width))
+    if off > 1:
+        raise OptionError(
+            f"{path.name} is {width} x {height}, which has not the aspect of the slide ({slide.size}); "
+            f"expected for example {width} x {max(1, round(slide_height * width / slide_width))}"
+        )
+    mask = pixels > pixels.max() / 2
+    return TissueMask(mask, slide_width / width, slide_height / height, slide.size, path.name)
+
+
+def _grey_png(path: Path) -> npt.NDArray[np.int32]:
+    """The values of a PNG of one channel, or of three that are equal, (h, w)."""
+    from PIL import Image  # noqa: PLC0415
+
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            converted = image.convert("RGB") if image.mode in ("P", "RGBA", "LA", "PA") else image
+            pixels = np.asarray(converted)
+    except FileNotFoundError as error:
+        raise OptionError(f"{path} does not exist; expected a PNG of the tissue") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise OptionError(f"{path.name} cannot be read as a PNG ({error})") from error
+    if pixels.ndim == 3:
+        if (pixels != pixels[..., :1]).any():
+            raise OptionError(f"{path.name} has colours; expected a mask of one channel, bright where tissue is")
+        pixels = pixels[..., 0]
+    return pixels.astype(np.int32)
