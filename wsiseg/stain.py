@@ -83,7 +83,8 @@ def _bright(overview: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     keep = (low >= _GLASS_MIN) & (high - low <= _GLASS_SATURATION * high)
     scanned = keep & (low < 255)
     # Some scanners clip glass to pure white: then that is the glass.
-    return overview[scanned if np.count_nonzero(scanned) >= 0.05 * np.count_nonzero(keep) else keep]
+    chosen = scanned if np.count_nonzero(scanned) >= 0.05 * np.count_nonzero(keep) else keep
+    return np.asarray(overview[chosen])
 
 
 def _mode(values: npt.NDArray[np.uint8]) -> float:
@@ -127,7 +128,7 @@ def pen(overview: npt.NDArray[np.uint8], glass: Colour, mpp: float) -> npt.NDArr
     # A square of the pen's width fits inside the ink.
     wide = ndimage.minimum_filter(core.astype(np.uint8), size=width, mode="nearest").astype(np.bool_)
     if not wide.any():
-        return wide
+        return np.zeros_like(core)
     whole = ndimage.binary_propagation(wide, mask=ink | core)
     # Where ink fades into glass its colour is lost.
     margin = 2 * math.ceil(_PEN_MARGIN_UM / mpp) + 1

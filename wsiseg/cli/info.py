@@ -1,0 +1,167 @@
+"""`wsiseg info`: what a slide says of itself, and what predict would do with it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wsiseg.cli.options import mpp_option, reader_option
+
+if TYPE_CHECKING:
+    from wsiseg.slides.base import SlideReader
+
+DEFAULT_MODEL = "tissue-brca-lite"
+
+
+@click.command()
+@click.argument("slide")
+@mpp_option
+@reader_option
+@click.option("--model", metavar="NAME|FOLDER", help=f"Model that would predict [default: {DEFAULT_MODEL}].")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(slide: str, mpp: float | None, reader: str | None, model: str | None, as_json: bool) -> None:
+    """Show what SLIDE (a path or a URL) says of itself, and what predict would do with it."""
+    from wsiseg.errors import MissingMppError
+    from wsiseg.slides import open_slide
+
+    with open_slide(slide, mpp=mpp, reader=reader) as opened:
+        facts = describe(opened)
+        try:
+            facts |= tissue_and_plan(opened, model)
+        except MissingMppError as error:
+            facts["note"] = str(error)
+        facts["damaged_tiles_met"] = opened.damaged_tiles
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        _print(facts)
+
+
+def describe(slide: SlideReader) -> dict[str, Any]:
+    """What the file records; sizes in pixels as [width, height], mpp as [x, y] in um per pixel."""
+    mpp = slide.stated_mpp or slide.recorded_mpp
+    bounds = slide.bounds
+    return {
+        "slide": slide.path,
+        "vendor": slide.vendor,
+        "reader": slide.reader,
+        "size": [slide.size.width, slide.size.height],
+        "mpp": None if mpp is None else [mpp.x, mpp.y],
+        "mpp_source": slide.mpp_source or None,
+        "objective": slide.objective,
+        "bounds": None if bounds is None else [bounds.x, bounds.y, bounds.width, bounds.height],
+        "levels": [
+            {
+                "size": [level.size.width, level.size.height],
+                "downsample": level.downsample,
+                "mpp": None if mpp is None else [mpp.x * level.downsample_x, mpp.y * level.downsample_y],
+            }
+            for level in slide.levels
+        ],
+        "associated": {name: [size.width, size.height] for name, size in slide.associated.items()},
+    }
+
+
+def tissue_and_plan(slide: SlideReader, model: str | None) -> dict[str, Any]:
+    """Where the tissue is, and what predict would read with a model.
+
+    Raises:
+        MissingMppError: the slide's resolution is unknown or implausible.
+        BundleError: there is no such model.
+    """
+    from wsiseg.models.spec import list_bundles, read_spec
+    from wsiseg.tiling import TileGrid
+    from wsiseg.tissue import tissue_mask
+
+    mask = tissue_mask(slide)
+    found: dict[str, Any] = {
+        "tissue_mm2": mask.area_px * slide.mpp.pixel_area_um2 / 1e6,
+        "tissue_share": mask.share,
+    }
+    if model is None and DEFAULT_MODEL not in list_bundles():
+        return found
+    spec = read_spec(model or DEFAULT_MODEL)
+    grid = slide.grid(spec.mpp)
+    tiles = TileGrid.of(grid.size, spec.patch_size_px, spec.overlap)
+    read = int(tiles.select(lambda box: mask.any(grid, box)).sum())
+    found["predict"] = {
+        "model": spec.name,
+        "level": grid.level,
+        "resampled": grid.resamples,
+        "zoom": [grid.zoom_x, grid.zoom_y],
+        "map_size": [grid.size.width, grid.size.height],
+        "map_mpp": [grid.mpp.x, grid.mpp.y],
+        "patch_size_px": spec.patch_size_px,
+        "patches_read": read,
+        "patches_skipped": len(tiles) - read,
+    }
+    return found
+
+
+def _print(facts: dict[str, Any]) -> None:
+    """Tables for people."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, value in _rows(facts):
+        table.add_row(name, escape(value))
+    console.print(table)
+    levels = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("level", "size", "downsample", "um/px"):
+        levels.add_column(name, justify="right")
+    for index, level in enumerate(facts["levels"]):
+        levels.add_row(str(index), _size(level["size"]), f"{level['downsample']:.6g}", _mpp(level["mpp"]))
+    console.print()
+    console.print(levels)
+
+
+def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and values, as text."""
+    source = f" ({facts['mpp_source']})" if facts["mpp_source"] else ""
+    bounds = facts["bounds"]
+    rows = [
+        ("slide", facts["slide"]),
+        ("format", f"{facts['vendor']}, read by {facts['reader']}"),
+        ("size", f"{_size(facts['size'])} px"),
+        ("um per pixel", _mpp(facts["mpp"]) + source),
+        ("objective", "not recorded" if facts["objective"] is None else f"{facts['objective']:g}x"),
+        ("bounds", "all of it" if bounds is None else f"{_size(bounds[2:])} px from ({bounds[0]}, {bounds[1]})"),
+        ("associated", ", ".join(f"{k} {_size(v)}" for k, v in facts["associated"].items()) or "none"),
+    ]
+    if "tissue_mm2" in facts:
+        rows.append(("tissue", f"{facts['tissue_mm2']:.4g} mm2, {100 * facts['tissue_share']:.1f} %"))
+    if facts["damaged_tiles_met"]:
+        rows.append(("damaged tiles", f"{facts['damaged_tiles_met']} met while looking for tissue"))
+    if "predict" in facts:
+        rows += _plan_rows(facts["predict"])
+    if "note" in facts:
+        rows.append(("note", facts["note"]))
+    return rows
+
+
+def _plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    how = f"resampled by {plan['zoom'][0]:.4g}" if plan["resampled"] else "as it is"
+    patches = f"{plan['patches_read']} read, {plan['patches_skipped']} without tissue skipped"
+    return [
+        ("predict with", plan["model"]),
+        ("  reads", f"level {plan['level']}, {how}"),
+        ("  map", f"{_size(plan['map_size'])} px at {_mpp(plan['map_mpp'])} um/px"),
+        ("  patches", f"{patches} ({plan['patch_size_px']} px)"),
+    ]
+
+
+def _size(size: list[int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _mpp(mpp: list[float] | None) -> str:
+    from wsiseg.geometry import Mpp
+
+    return "not recorded" if mpp is None else str(Mpp(*mpp))
