@@ -138,7 +138,7 @@ class Prediction:
         counts: what was done with the patches.
         damage: what of the slide could not be decoded.
         seconds: of each phase and in total.
-        vectors: what simplification did, as plain values; empty without polygons.
+        vectors: what simplification did (the fields of `VectorSummary`); empty without polygons.
     """
 
     map_path: Path
@@ -150,6 +150,26 @@ class Prediction:
     damage: Damage
     seconds: Mapping[str, float]
     vectors: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the result should know, one sentence each."""
+        found = []
+        if self.tissue_mm2 == 0:
+            found.append("no tissue was found; if there is some, give --tissue none or a mask of your own")
+        if self.vectors.get("absorbed") or self.vectors.get("dropped"):
+            done = self.vectors
+            found.append(
+                f"polygons are simplified by {done['tolerance_um']:.3g} um; "
+                f"{done['absorbed']} regions under {done['min_area_um2']:.0f} um² joined a neighbour "
+                f"({done['absorbed_um2'] / 1e6:.4f} mm²), {done['dropped']} were dropped "
+                f"({done['dropped_um2'] / 1e6:.4f} mm²)"
+            )
+        if self.vectors.get("within_budget") is False:
+            found.append(
+                "the polygons are more than QuPath opens with ease; a larger --min-area or --tolerance makes them fewer"
+            )
+        return found
 
 
 def results(areas: Areas, classes: ClassTable, grid: Grid, counts: Counts, damage: Damage) -> dict[str, Any]:

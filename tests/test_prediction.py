@@ -1,0 +1,218 @@
+"""From slide to map, with a model whose answer is known, and on real slides."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from PIL import Image
+from rasterio.features import rasterize
+
+from tests.color_model import COLORS, color_model
+from wsiseg.errors import OptionError, OutputError
+from wsiseg.export import VectorOptions, export_geojson
+from wsiseg.geometry import Box
+from wsiseg.prediction import PredictOptions, predict
+from wsiseg.tissue_map import open_map
+
+
+def painted(path: Path, size: tuple[int, int] = (200, 300), factor: int = 1) -> np.ndarray:
+    """A picture of coloured rectangles; returns the class of each map pixel, (height, width)."""
+    classes = np.ones(size, np.uint8)
+    classes[30:150, 40:170] = 2
+    classes[97:131, 101:259] = 3
+    classes[size[0] - 3 :, size[1] - 5 :] = 3
+    colors = np.zeros((4, 3), np.uint8)
+    for index, color in COLORS.items():
+        colors[index] = color
+    Image.fromarray(np.kron(colors[classes], np.ones((factor, factor, 1), np.uint8))).save(path)
+    return classes
+
+
+def chunks(path: Path) -> dict[str, bytes]:
+    """The bytes of every chunk or shard of a store."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("c/**/*")) if file.is_file()}
+
+
+@pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.8])
+def test_every_pixel_gets_the_class_that_was_painted(tmp_path: Path, overlap: float) -> None:
+    classes = painted(tmp_path / "p.png")
+    options = PredictOptions(mpp=1, tissue="none", overlap=overlap, gate=False)
+    result = predict(tmp_path / "p.png", tmp_path / "m.zarr", color_model(), options)
+    tissue_map = open_map(tmp_path / "m.zarr")
+    assert np.array_equal(tissue_map.class_map().compute(), classes)
+    assert tissue_map.mpp.mean == 1
+    assert [round(area.area_mm2 * 1e6) for area in result.areas] == [int((classes == i).sum()) for i in (1, 2, 3)]
+    assert round(result.tissue_mm2 * 1e6) == classes.size
+    assert sum(area.share for area in result.areas) == pytest.approx(1)
+    assert result.unread_mm2 == 0
+    assert result.counts.read == result.counts.tiles
+
+
+def test_a_finer_slide_is_averaged_and_nothing_shifts(tmp_path: Path) -> None:
+    classes = painted(tmp_path / "p.png", factor=2)
+    predict(tmp_path / "p.png", tmp_path / "m.zarr", color_model(), PredictOptions(mpp=0.5, tissue="none", gate=False))
+    tissue_map = open_map(tmp_path / "m.zarr")
+    assert np.array_equal(tissue_map.class_map().compute(), classes)
+    assert (tissue_map.grid.step_x, tissue_map.grid.step_y) == (2, 2)
+
+
+def test_probabilities_are_those_of_the_gated_softmax(tmp_path: Path) -> None:
+    classes = painted(tmp_path / "p.png")
+    predict(tmp_path / "p.png", tmp_path / "m.zarr", color_model(), PredictOptions(mpp=1, tissue="none", gate=False))
+    values = open_map(tmp_path / "m.zarr").probabilities().compute()
+    scores = np.exp(np.array([COLORS[i] for i in (1, 2, 3)]) / 255 * 4)
+    expected = np.rint(255 * scores / scores.sum(axis=1, keepdims=True))
+    for index in (1, 2, 3):
+        seen = values[:, classes == index].T.astype(int)
+        assert np.abs(seen - expected[index - 1]).max() <= 1
+
+
+def test_the_gate_shuts_classes_patch_by_patch(tmp_path: Path) -> None:
+    classes = painted(tmp_path / "p.png")
+    model = color_model(patch_px=50, overlap=0)
+    result = predict(tmp_path / "p.png", tmp_path / "m.zarr", model, PredictOptions(mpp=1, tissue="none"))
+    corners = [(y, x) for y in range(0, 200, 50) for x in range(0, 300, 50)]
+    shares = [[(classes[y : y + 50, x : x + 50] == i).mean() for i in (1, 2, 3)] for y, x in corners]
+    shut = np.array(shares) <= 0.01
+    assert result.counts.shut == shut.sum(axis=0).tolist()
+    assert result.counts.gated == shut.any(axis=1).sum()
+    assert result.counts.decided == (shut.sum(axis=1) == 2).sum() > 0
+    values = open_map(tmp_path / "m.zarr").probabilities().compute()
+    y, x = corners[int(np.flatnonzero(shut.sum(axis=1) == 2)[0])]
+    patch = values[:, y : y + 50, x : x + 50]
+    assert sorted(np.unique(patch)) == [0, 255]
+    open_ = predict(
+        tmp_path / "p.png", tmp_path / "n.zarr", model, PredictOptions(mpp=1, tissue="none", gate=False)
+    ).counts
+    assert (open_.gated, open_.decided, open_.shut) == (0, 0, [0, 0, 0])
+
+
+def test_threads_change_no_byte_and_batches_only_rounding(tmp_path: Path, sample_data: Path) -> None:
+    slide = sample_data / "CMU-1-Small-Region.svs"
+    model = color_model(mpp=2)
+    for workers in (1, 2, 5):
+        options = PredictOptions(workers=workers, batch_size=3)
+        predict(slide, tmp_path / f"{workers}.zarr", model, options)
+    first = chunks(tmp_path / "1.zarr")
+    assert len(first) >= 4
+    assert chunks(tmp_path / "2.zarr") == first
+    assert chunks(tmp_path / "5.zarr") == first
+    predict(slide, tmp_path / "b.zarr", model, PredictOptions(batch_size=1))
+    ours, theirs = (open_map(tmp_path / name).probabilities().compute().astype(int) for name in ("1.zarr", "b.zarr"))
+    assert np.abs(ours - theirs).max() <= 1
+
+
+def test_a_real_slide_keeps_its_place_scale_and_provenance(tmp_path: Path, sample_data: Path) -> None:
+    slide = sample_data / "CMU-1-Small-Region.svs"
+    result = predict(slide, tmp_path / "m.zarr", color_model(mpp=0.5), PredictOptions())
+    tissue_map = open_map(tmp_path / "m.zarr")
+    # 0.499 is within 5 % of 0.5, so level 0 is read as it is.
+    assert tissue_map.grid.step_x == 1
+    assert tissue_map.mpp.x == pytest.approx(0.499)
+    assert str(tissue_map.size) == "2220 x 2967"
+    metadata = tissue_map.metadata
+    assert metadata["slide"]["name"] == slide.name
+    assert len(metadata["slide"]["quick_hash"]) == 64
+    assert (metadata["slide"]["width"], metadata["slide"]["height"]) == (2220, 2967)
+    assert metadata["model"]["hash"] == "f" * 64
+    assert metadata["parameters"]["overlap"] == 0.25
+    assert metadata["parameters"]["gate_thresholds"] == [0.5, 0.5, 0.5]
+    assert {"wsiseg", "torch", "zarr", "python"} <= metadata["software"].keys()
+    assert metadata["times"]["seconds"]["total"] > 0
+    assert metadata["tissue_mm2"] == pytest.approx(result.tissue_mm2)
+    assert str(tmp_path) not in json.dumps(dict(metadata))
+    assert str(sample_data) not in json.dumps(dict(metadata))
+
+
+def test_the_exact_polygons_are_the_class_map_pixel_for_pixel(tmp_path: Path, sample_data: Path) -> None:
+    predict(sample_data / "CMU-1-Small-Region.svs", tmp_path / "m.zarr", color_model(mpp=2), PredictOptions())
+    tissue_map = open_map(tmp_path / "m.zarr")
+    export_geojson(tissue_map, tmp_path / "exact.geojson", VectorOptions(exact=True))
+    features = json.loads((tmp_path / "exact.geojson").read_text())["features"]
+    grid = tissue_map.grid
+    shapes = []
+    for feature in features:
+        geometry = shapely.geometry.shape(feature["geometry"])
+        assert geometry.is_valid
+        index = 1 + tissue_map.classes.names.index(feature["properties"]["classification"]["name"])
+        to_map = shapely.transform(geometry, lambda points: points / [grid.step_x, grid.step_y])
+        shapes.append((to_map, index))
+    class_map = tissue_map.read(Box.of(tissue_map.size))
+    assert class_map.any()
+    assert np.array_equal(rasterize(shapes, out_shape=class_map.shape, fill=0, dtype=np.uint8), class_map)
+
+
+def test_polygons_come_beside_the_map_when_asked_for(tmp_path: Path) -> None:
+    painted(tmp_path / "p.png")
+    result = predict(
+        tmp_path / "p.png",
+        tmp_path / "m.zarr",
+        color_model(),
+        PredictOptions(mpp=1, tissue="none"),
+        geojson=tmp_path / "m.geojson.gz",
+    )
+    assert result.geojson_path == tmp_path / "m.geojson.gz"
+    assert result.vectors["polygons"] >= 3
+    assert {entry.name for entry in tmp_path.iterdir()} == {"p.png", "m.zarr", "m.geojson.gz"}
+
+
+def test_glass_is_not_read_and_stays_zero(tmp_path: Path) -> None:
+    picture = np.full((400, 400, 3), 250, np.uint8)
+    picture[20:180, 210:390] = (150, 60, 190)  # stained tissue, blue rather than red
+    Image.fromarray(picture).save(tmp_path / "p.png")
+    result = predict(tmp_path / "p.png", tmp_path / "m.zarr", color_model(), PredictOptions(mpp=4))
+    # 4 um per pixel, enlarged to the model's 1 um.
+    class_map = open_map(tmp_path / "m.zarr").class_map().compute()
+    assert class_map.shape == (1600, 1600)
+    assert result.counts.skipped > result.counts.read > 0
+    painted_px = np.zeros((1600, 1600), bool)
+    painted_px[80:720, 840:1560] = True
+    inside = np.zeros_like(painted_px)
+    inside[96:704, 856:1544] = True  # outlines of tissue are known to a pixel or two of the overview's 8 um
+    assert (class_map[inside] == 3).all()
+    assert (class_map[~painted_px] > 0).mean() < 0.02
+    assert result.tissue_mm2 == pytest.approx(painted_px.sum() / 1e6, rel=0.05)
+
+
+def test_a_slide_without_tissue_gives_an_empty_map_and_a_note(tmp_path: Path) -> None:
+    Image.fromarray(np.full((300, 300, 3), 248, np.uint8)).save(tmp_path / "p.png")
+    result = predict(
+        tmp_path / "p.png", tmp_path / "m.zarr", color_model(), PredictOptions(mpp=4), geojson=tmp_path / "m.geojson"
+    )
+    assert result.tissue_mm2 == 0
+    assert "no tissue" in result.notes[0]
+    assert open_map(tmp_path / "m.zarr").class_map().sum().compute() == 0
+    assert json.loads((tmp_path / "m.geojson").read_text())["features"] == []
+
+
+def test_progress_counts_every_tile_once(tmp_path: Path) -> None:
+    painted(tmp_path / "p.png")
+    seen: list[tuple[str, int, int]] = []
+    predict(
+        tmp_path / "p.png",
+        tmp_path / "m.zarr",
+        color_model(),
+        PredictOptions(mpp=1, tissue="none", batch_size=4),
+        progress=lambda *step: seen.append(step),
+    )
+    tiles = [(done, total) for phase, done, total in seen if phase == "tiles"]
+    assert tiles[0][0] == 0
+    assert tiles[-1][0] == tiles[-1][1]
+    assert [done for done, _ in tiles] == sorted({done for done, _ in tiles})
+
+
+def test_outputs_that_exist_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "m.geojson").write_text("mine")
+    with pytest.raises(OutputError, match="exists"):
+        predict("nothing.svs", tmp_path / "m.zarr", geojson=tmp_path / "m.geojson")
+    assert (tmp_path / "m.geojson").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "values", [{"overlap": 1.0}, {"overlap": -0.1}, {"gate_threshold": 1.5}, {"batch_size": 0}, {"workers": 0}]
+)
+def test_options_out_of_range_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(OptionError):
+        PredictOptions(**values)

@@ -1,0 +1,72 @@
+"""`wsiseg export`: what others need of a map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from wsiseg.cli.options import echo, mpp_option, overwrite_option, reader_option, suffix_checked, vector_options
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("tissue_map", metavar="MAP.zarr", type=FILE)
+@click.option("--geojson", type=FILE, help="Polygons for QuPath, .geojson or .geojson.gz.")
+@click.option("--exact", is_flag=True, help="Polygons along every pixel's border, one a class.")
+@vector_options
+@click.option("--png", type=FILE, help="Picture of the classes, upon the slide where --slide is given.")
+@click.option("--slide", help="The slide that the map was made from.")
+@click.option("--max-px", type=int, default=2048, show_default=True, help="Longest side of the picture.")
+@click.option("--opacity", type=float, default=0.4, show_default=True, help="Of the classes upon the slide, 0 to 1.")
+@mpp_option
+@reader_option
+@click.option("--csv", type=FILE, help="Areas, one row a class.")
+@overwrite_option
+def export(
+    tissue_map: Path,
+    geojson: Path | None,
+    exact: bool,
+    min_area: float | None,
+    tolerance: float | None,
+    png: Path | None,
+    slide: str | None,
+    max_px: int,
+    opacity: float,
+    mpp: float | None,
+    reader: str | None,
+    csv: Path | None,
+    overwrite: bool,
+) -> None:
+    """Write polygons, a picture or a table of areas from a tissue map."""
+    if geojson is None and png is None and csv is None:
+        raise click.UsageError("nothing to write; give --geojson, --png or --csv")
+    if slide is not None and png is None:
+        raise click.UsageError("--slide is what --png is drawn upon; give --png as well")
+    if exact and (tolerance is not None or min_area is not None):
+        raise click.UsageError("--exact keeps every pixel; leave out --tolerance and --min-area")
+
+    from wsiseg.export import VectorOptions, export_csv, export_geojson, export_png
+    from wsiseg.map_writer import check_output
+    from wsiseg.slides import open_slide
+    from wsiseg.tissue_map import open_map
+
+    source = open_map(tissue_map)
+    for path, suffixes in ((geojson, (".geojson", ".geojson.gz")), (png, (".png",)), (csv, (".csv",))):
+        if path is not None:
+            check_output(suffix_checked(path, *suffixes), overwrite)
+    if geojson is not None:
+        summary = export_geojson(source, geojson, VectorOptions(exact, tolerance, min_area), overwrite=overwrite)
+        done = "" if exact else f" ({summary['polygons']} polygons, {summary['vertices']} vertices)"
+        echo(f"wrote {geojson}{done}")
+    if png is not None:
+        if slide is None:
+            mean = export_png(source, png, max_px=max_px, overwrite=overwrite)
+        else:
+            with open_slide(slide, mpp=mpp, reader=reader) as opened:
+                mean = export_png(source, png, opened, max_px=max_px, opacity=opacity, overwrite=overwrite)
+        echo(f"wrote {png} ({mean:.3g} um/px)")
+    if csv is not None:
+        export_csv(source, csv, overwrite=overwrite)
+        echo(f"wrote {csv}")

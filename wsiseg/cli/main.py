@@ -1,0 +1,81 @@
+"""The command line: one file a command, loaded when it is called, so that help answers at once."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from wsiseg.errors import WsisegError
+
+COMMANDS = {
+    "predict": "Segment a slide: write its tissue map and polygons.",
+    "train": "Learn a model from patches and their labels.",
+    "info": "Show what a slide says of itself, and what predict would do.",
+    "export": "Write a map's polygons, picture or areas.",
+    "models": "List the models that come with wsiseg.",
+}
+"""Commands and their help, here so that `wsiseg --help` needs to load none of them."""
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules of `wsiseg.cli`, each with a command object of its own name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of a newcomer's way."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now; None where there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"wsiseg.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, from `COMMANDS` alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="wsiseg")
+def cli() -> None:
+    """Pixel-wise tissue segmentation of whole-slide images, learned from patch labels alone."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; bad input ends with one line and exit code 2, an interrupt with 130."""
+    try:
+        code = cli.main(arguments, prog_name="wsiseg", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(BAD_INPUT)
+    except click.ClickException as error:
+        sys.exit(_fail(_with_hint(error)))
+    except WsisegError as error:
+        sys.exit(_fail(str(error)))
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("wsiseg: interrupted; nothing was left half-written", err=True)
+        sys.exit(INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _with_hint(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    hint = f" (see {context.command_path} --help)" if isinstance(error, click.UsageError) and context else ""
+    return error.format_message() + hint
+
+
+def _fail(message: str) -> int:
+    """Say what is wrong, on one line."""
+    click.echo("wsiseg: " + " ".join(message.split()), err=True)
+    return BAD_INPUT
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Options and habits that commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+mpp_option = click.option(
+    "--mpp", type=float, metavar="UM", help="Microns per pixel of level 0; wins over what the slide records."
+)
+reader_option = click.option(
+    "--reader",
+    type=click.Choice(["openslide", "tiffslide", "image"]),
+    help="Library that reads [default: the first that fits].",
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1, …"
+)
+
+
+def vector_options(function: Function) -> Function:
+    """How polygons are simplified."""
+    for option in (
+        click.option(
+            "--min-area",
+            type=float,
+            metavar="UM2",
+            help="Regions smaller than this join the neighbour they touch most.",
+        ),
+        click.option("--tolerance", type=float, metavar="UM", help="How far simplified borders may move."),
+    ):
+        function = option(function)
+    return function
+
+
+def echo(message: str) -> None:
+    """Say something to a person; results that programs read go to standard output instead."""
+    click.echo(message, err=True)
+
+
+def is_terminal() -> bool:
+    """Whether a person watches."""
+    return sys.stderr.isatty()
+
+
+def suffix_checked(path: Path, *suffixes: str) -> Path:
+    """The path, if its name ends in one of `suffixes`."""
+    if not path.name.lower().endswith(suffixes):
+        raise click.UsageError(f"{path} should end in {' or '.join(suffixes)}")
+    return path

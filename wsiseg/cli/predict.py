@@ -1,0 +1,230 @@
+"""`wsiseg predict`: a slide in, a tissue map and its polygons out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wsiseg.cli.options import (
+    device_option,
+    is_terminal,
+    mpp_option,
+    overwrite_option,
+    reader_option,
+    suffix_checked,
+    vector_options,
+)
+
+if TYPE_CHECKING:
+    from wsiseg.prediction import Progress
+    from wsiseg.report import Prediction
+
+
+@click.command()
+@click.argument("slide")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Tissue map to write, NAME.zarr.")
+@click.option(
+    "--model",
+    default=None,
+    metavar="NAME|FOLDER",
+    help="Shipped model or a bundle's folder [default: tissue-brca-lite].",
+)
+@mpp_option
+@click.option(
+    "--tissue",
+    default="otsu",
+    show_default=True,
+    metavar="otsu|none|FILE",
+    help="How tissue is found; FILE is a GeoJSON or PNG of your own.",
+)
+@click.option(
+    "--overlap",
+    type=float,
+    metavar="SHARE",
+    help="Share of a patch that neighbours share, 0 to below 1 [default: the model's].",
+)
+@click.option(
+    "--gate/--no-gate", default=True, help="Whether the classifier decides which classes may occur in a patch."
+)
+@click.option(
+    "--gate-threshold", type=float, metavar="P", help="Probability a class must exceed [default: the model's]."
+)
+@click.option("--probabilities/--no-probabilities", default=True, help="Whether the map keeps class probabilities.")
+@click.option(
+    "--geojson",
+    type=click.Path(path_type=Path),
+    help="Polygons to write, .geojson or .geojson.gz [default: beside the map].",
+)
+@click.option("--no-geojson", is_flag=True, help="Write no polygons.")
+@vector_options
+@device_option
+@click.option("--batch-size", type=int, metavar="N", help="Patches at once [default: fits the device].")
+@click.option("--workers", type=int, metavar="N", help="Threads that read [default: the cores, at most 8].")
+@reader_option
+@overwrite_option
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--quiet", is_flag=True, help="Show no progress and no table.")
+def predict(
+    slide: str,
+    out: Path,
+    model: str | None,
+    geojson: Path | None,
+    no_geojson: bool,
+    min_area: float | None,
+    tolerance: float | None,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Segment SLIDE with a model: write an OME-Zarr tissue map and, beside it, polygons that open in QuPath."""
+    suffix_checked(out, ".zarr")
+    if geojson is not None:
+        suffix_checked(geojson, ".geojson", ".geojson.gz")
+        if no_geojson:
+            raise click.UsageError("--geojson and --no-geojson exclude each other")
+    elif not no_geojson:
+        geojson = out.with_suffix(".geojson")
+
+    _refuse_early(slide, options["mpp"], options["reader"], [path for path in (out, geojson) if path], overwrite)
+    with _progress(quiet or as_json) as report:
+        report("start", 0, 1)
+        from wsiseg import predict as run
+        from wsiseg.export import VectorOptions
+        from wsiseg.prediction import DEFAULT_MODEL, PredictOptions
+
+        result = run(
+            slide,
+            out,
+            model or DEFAULT_MODEL,
+            PredictOptions(**options),
+            geojson=geojson,
+            vectors=VectorOptions(tolerance_um=tolerance, min_area_um2=min_area),
+            overwrite=overwrite,
+            progress=report,
+        )
+    if as_json:
+        click.echo(json.dumps(asdict(result), default=str, indent=2))
+    elif not quiet:
+        _print_table(result)
+
+
+def _refuse_early(slide: str, mpp: float | None, reader: str | None, outputs: list[Path], overwrite: bool) -> None:
+    """Bad slides and outputs are told at once, not after the seconds that loading torch takes."""
+    from wsiseg.map_writer import check_output
+    from wsiseg.slides import open_slide
+
+    for path in outputs:
+        check_output(path, overwrite)
+    with open_slide(slide, mpp=mpp, reader=reader) as opened:
+        _ = opened.mpp
+
+
+@contextmanager
+def _progress(silent: bool) -> Iterator[Progress]:
+    """Phases as they go: bars for a person, a line every tenth for a log."""
+    if silent:
+        yield lambda phase, done, total: None
+    elif is_terminal():
+        yield from _bars()
+    else:
+        yield _lines()
+
+
+def _bars() -> Iterator[Progress]:
+    from rich import progress as rich_progress
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        """Steps a second."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+    columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
+    with rich_progress.Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = bars.add_task(phase, total=total)
+            bars.update(tasks[phase], completed=done, total=total)
+            if phase != "start" and "start" in tasks:
+                bars.update(tasks["start"], completed=1)
+
+        yield report
+
+
+def _lines() -> Progress:
+    import time
+
+    state: dict[str, Any] = {}
+
+    def report(phase: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if state.get("phase") != phase:
+            state.update(phase=phase, since=now, tenth=-1)
+        tenth = 10 * done // max(total, 1)
+        if phase != "tiles" or tenth <= state["tenth"]:
+            return
+        state["tenth"] = tenth
+        seconds = now - state["since"]
+        speed = done / seconds if seconds > 0 else 0.0
+        left = f", {(total - done) / speed:.0f} s left" if speed else ""
+        click.echo(f"tiles {done}/{total}, {speed:.1f}/s{left}", err=True)
+
+    return report
+
+
+def _print_table(result: Prediction) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("class")
+    for name in ("mm²", "% of tissue", "mean probability"):
+        table.add_column(name, justify="right")
+    for area in result.areas:
+        share = 100 * area.area_mm2 / result.tissue_mm2 if result.tissue_mm2 else 0.0
+        table.add_row(area.name, f"{area.area_mm2:.3f}", f"{share:.1f}", f"{area.mean_probability:.2f}")
+    if result.unread_mm2:
+        share = 100 * result.unread_mm2 / result.tissue_mm2
+        table.add_row("(unread, damaged)", f"{result.unread_mm2:.3f}", f"{share:.1f}", "")
+    table.add_section()
+    table.add_row("tissue", f"{result.tissue_mm2:.3f}", "100.0" if result.tissue_mm2 else "", "")
+    console = Console()
+    console.print(table)
+    counts, seconds = result.counts, result.seconds
+    console.print(
+        f"\ntiles: {counts.tiles} in all, {counts.read} read, {counts.skipped} skipped (no tissue), "
+        f"{counts.gated} gated ({counts.decided} of them down to one class)"
+    )
+    shut = ", ".join(f"{area.name} in {n}" for area, n in zip(result.areas, counts.shut, strict=True))
+    console.print(f"gate shut: {shut}")
+    if result.damage.tiles:
+        console.print(
+            f"[bold]damaged:[/bold] {result.damage.tiles} tiles of the slide's file, {result.damage.area_mm2:.3f} mm², "
+            "could not be decoded; their class is 0"
+        )
+    phases = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total")
+    console.print(f"seconds: {seconds['total']:.1f} ({phases})")
+    for path in (result.map_path, result.geojson_path):
+        if path is not None:
+            console.print(f"wrote {path}", soft_wrap=True)
+    for note in result.notes:
+        console.print(f"note: {note}", soft_wrap=True)

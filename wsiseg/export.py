@@ -1,0 +1,153 @@
+"""What is made from a tissue map for others: polygons for QuPath, a picture, a table of areas."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wsiseg.errors import OptionError, OutputError
+from wsiseg.geojson import Identity, write_geojson
+from wsiseg.geometry import Box, coarser_grid
+from wsiseg.map_writer import check_output
+from wsiseg.picture import legend, overlay, read_picture
+from wsiseg.report import write_areas_csv
+from wsiseg.slides.base import SlideReader
+from wsiseg.tissue_map import TissueMap
+from wsiseg.vectors import MIN_AREA_UM2, exact_polygons, simplified_polygons
+
+
+@dataclass(frozen=True, slots=True)
+class VectorOptions:
+    """How polygons are made.
+
+    Attributes:
+        exact: every pixel's border, one MultiPolygon a class; the other values do not matter then.
+        tolerance_um: how far simplified borders may move; None fits it to the map's mpp.
+        min_area_um2: regions below it join the neighbour that they touch most.
+    """
+
+    exact: bool = False
+    tolerance_um: float | None = None
+    min_area_um2: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("tolerance", self.tolerance_um), ("minimum area", self.min_area_um2)):
+            if value is not None and not 0 <= value < float("inf"):
+                raise OptionError(f"the {name} must be 0 or more, got {value}")
+
+
+def export_geojson(
+    tissue_map: TissueMap, path: str | Path, options: VectorOptions | None = None, *, overwrite: bool = False
+) -> dict[str, Any]:
+    """Write a map's polygons for QuPath.
+
+    Args:
+        tissue_map: open for reading.
+        path: `.geojson` or `.geojson.gz`.
+        options: exact or simplified, and how.
+        overwrite: replace what is there.
+
+    Returns:
+        What simplification did (the fields of `VectorSummary`); empty for an exact export.
+    """
+    options = options or VectorOptions()
+    path = Path(path)
+    check_output(path, overwrite)
+    summary: dict[str, Any] = {}
+    if options.exact:
+        regions: Any = exact_polygons(tissue_map, tissue_map.classes)
+    else:
+        area = MIN_AREA_UM2 if options.min_area_um2 is None else options.min_area_um2
+        regions, done = simplified_polygons(tissue_map, tissue_map.classes, tissue_map.mpp, options.tolerance_um, area)
+        summary = asdict(done)
+    identity = Identity(tissue_map.metadata["slide"]["quick_hash"], tissue_map.metadata["model"]["hash"])
+    write_geojson(path, regions, tissue_map.classes, tissue_map.grid, identity=identity, overwrite=overwrite)
+    return summary
+
+
+def export_png(
+    tissue_map: TissueMap,
+    path: str | Path,
+    slide: SlideReader | None = None,
+    *,
+    max_px: int = 2048,
+    opacity: float = 0.4,
+    overwrite: bool = False,
+) -> float:
+    """Write the classes in colour, upon the slide where it is given, else upon white, with a legend.
+
+    Args:
+        tissue_map: open for reading.
+        path: the PNG.
+        slide: the one that the map was made from; another is refused.
+        max_px: longest side of the picture, legend apart; the next pyramid level below it is drawn.
+        opacity: of the colours, 0 to 1.
+        overwrite: replace what is there.
+
+    Returns:
+        Microns per pixel of the picture.
+    """
+    if max_px < 1 or not 0 <= opacity <= 1:
+        raise OptionError(
+            f"a picture needs a side of 1 px or more and an opacity of 0 to 1, got {max_px} and {opacity}"
+        )
+    path = Path(path)
+    check_output(path, overwrite)
+    level = 0
+    while level < tissue_map.levels - 1 and max(tissue_map.grid.coarsen(2**level).shape) > max_px:
+        level += 1
+    class_map = tissue_map.read(Box.of(tissue_map.grid.coarsen(2**level)), level)
+    if slide is None:
+        picture = np.full((*class_map.shape, 3), 255, np.uint8)
+    else:
+        require_same_slide(tissue_map, slide)
+        picture = read_picture(slide, coarser_grid(tissue_map.grid, 2**level, slide.levels))
+    image = legend(overlay(picture, class_map, tissue_map.classes, opacity), tissue_map.classes)
+    _write_png(path, image)
+    return tissue_map.mpp.times(2**level).mean
+
+
+def export_csv(tissue_map: TissueMap, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write a map's areas as a table of one row a class."""
+    path = Path(path)
+    check_output(path, overwrite)
+    with finished(path) as temporary:
+        write_areas_csv(temporary, tissue_map.metadata)
+
+
+def require_same_slide(tissue_map: TissueMap, slide: SlideReader) -> None:
+    """Refuse a slide that a map was not made from, told by its quick hash."""
+    made_from = tissue_map.metadata["slide"]
+    if slide.quick_hash() != made_from["quick_hash"]:
+        size = f"{made_from['width']} x {made_from['height']} px"
+        raise OptionError(
+            f"{tissue_map.path.name} was made from {made_from['name']} ({size}), "
+            f"not from {slide.name} ({slide.size} px); give the slide that it was made from"
+        )
+
+
+@contextmanager
+def finished(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, which it gets when all went well; else nothing is left."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
+    from PIL import Image  # noqa: PLC0415  (only pictures need it)
+
+    with finished(path) as temporary:
+        Image.fromarray(image).save(temporary, format="PNG", optimize=True)

@@ -1,0 +1,321 @@
+"""From a slide to a tissue map: the streaming loop, from top to bottom."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from wsiseg.blending import Blender, Block
+from wsiseg.errors import OptionError
+from wsiseg.export import VectorOptions, export_geojson
+from wsiseg.geometry import Grid, Mpp, coarser_grid
+from wsiseg.map_writer import MapWriter, check_output, check_size
+from wsiseg.models.bundle import TissueModel, load_model
+from wsiseg.models.gate import allowed_classes, gate_logits
+from wsiseg.picture import read_picture
+from wsiseg.reading import Patch, batches, read_patches
+from wsiseg.report import Areas, Counts, Damage, Prediction, results, slide_provenance, software
+from wsiseg.slides import open_slide
+from wsiseg.slides.base import SlideReader
+from wsiseg.tiling import TileGrid
+from wsiseg.tissue import TissueMask, tissue_mask
+from wsiseg.tissue_map import open_map
+
+DEFAULT_MODEL = "tissue-brca-lite"
+
+Progress = Callable[[str, int, int], None]
+"""Called with a phase ("tissue", "tiles", "pyramid", "vectors"), the steps of it that are done, and all of them."""
+
+CPU_BATCH_PIXELS, GPU_BATCH_PIXELS = 2**18, 2**22
+"""Pixels of a batch where its size is not stated: larger ones gain nothing on either."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictOptions:
+    """How to predict; stored whole in the map.
+
+    Attributes:
+        mpp: microns per level-0 pixel of the slide; None takes what the slide records.
+        tissue: "otsu", "none" (all of the slide), or the path of a GeoJSON or PNG.
+        overlap: share of a patch's side that neighbours share, 0 to below 1; None takes the model's.
+        gate: whether the classifier decides which classes may occur in a patch.
+        gate_threshold: probability that a class must exceed; None takes the model's, class by class.
+        probabilities: whether the map keeps them.
+        device: "auto", "cpu", "cuda", "cuda:1", …
+        batch_size: patches at once; None fits them to the device.
+        workers: threads that read ahead; None takes the machine's cores, at most 8.
+        reader: "openslide", "tiffslide" or "image"; None takes the first that fits.
+    """
+
+    mpp: float | None = None
+    tissue: str = "otsu"
+    overlap: float | None = None
+    gate: bool = True
+    gate_threshold: float | None = None
+    probabilities: bool = True
+    device: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    reader: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.overlap is not None and not 0 <= self.overlap < 1:
+            raise OptionError(f"the overlap is a share of a patch's side, 0 to below 1, got {self.overlap}")
+        if self.gate_threshold is not None and not 0 <= self.gate_threshold <= 1:
+            raise OptionError(f"the gate's threshold is a probability, 0 to 1, got {self.gate_threshold}")
+        for name, value in (("batch size", self.batch_size), ("number of workers", self.workers)):
+            if value is not None and value < 1:
+                raise OptionError(f"the {name} must be at least 1, got {value}")
+
+    def resolved(self, model: TissueModel) -> PredictOptions:
+        """The same with every None that the model and the machine decide filled in."""
+        patch = model.spec.patch_size_px**2
+        pixels = CPU_BATCH_PIXELS if model.device.type == "cpu" else GPU_BATCH_PIXELS
+        return replace(
+            self,
+            overlap=model.spec.overlap if self.overlap is None else self.overlap,
+            device=str(model.device),
+            batch_size=self.batch_size or max(1, pixels // patch),
+            workers=self.workers or min(8, os.cpu_count() or 1),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What of a slide will be read, and where.
+
+    Attributes:
+        grid: the map's grid.
+        mask: the tissue.
+        tiles: the grid of patches.
+        selected: (rows, columns) bool, the patches with tissue.
+    """
+
+    grid: Grid
+    mask: TissueMask
+    tiles: TileGrid
+    selected: npt.NDArray[np.bool_]
+
+
+def plan(slide: SlideReader, mpp: float, patch_px: int, overlap: float, tissue: str = "otsu") -> Plan:
+    """Find the tissue of a slide and the patches that hold some of it.
+
+    Args:
+        slide: open for reading.
+        mpp: microns per map pixel that the model wants.
+        patch_px: side of its patches.
+        overlap: share of that side that neighbours share.
+        tissue: see `PredictOptions`.
+    """
+    grid = slide.grid(mpp)
+    check_size(grid)
+    mask = tissue_mask(slide, tissue)
+    tiles = TileGrid.of(grid.size, patch_px, overlap)
+    return Plan(grid, mask, tiles, tiles.select(lambda box: mask.any(grid, box)))
+
+
+def predict(
+    slide: str | Path,
+    out: str | Path,
+    model: str | Path | TissueModel = DEFAULT_MODEL,
+    options: PredictOptions | None = None,
+    *,
+    geojson: str | Path | None = None,
+    vectors: VectorOptions | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Segment a slide and write its tissue map.
+
+    Memory does not depend on the slide's height, and on its width only through one row of patches and of shards.
+
+    Args:
+        slide: a file, or an address that fsspec reaches.
+        out: the OME-Zarr store to write, a name that ends in `.zarr`.
+        model: a shipped model's name, a bundle's folder, or a model that is loaded already.
+        options: see `PredictOptions`.
+        geojson: polygons for QuPath to write as well, `.geojson` or `.geojson.gz`.
+        vectors: how polygons are made.
+        overwrite: replace what is there.
+        progress: called as the work goes on.
+
+    Returns:
+        What was found and written.
+
+    Raises:
+        WsisegError: on bad input; nothing is left half-written then.
+    """
+    options = options or PredictOptions()
+    report: Progress = progress or (lambda phase, done, total: None)
+    out = Path(out)
+    for path in (out, geojson):
+        if path is not None:
+            check_output(Path(path), overwrite)
+    clock = Clock()
+    with open_slide(slide, mpp=options.mpp, reader=options.reader) as reader:
+        _ = reader.mpp  # refused before a model is loaded for nothing
+        loaded = model if isinstance(model, TissueModel) else load_model(model, pick_device(options.device))
+        options = options.resolved(loaded)
+        clock.lap("start")
+        report("tissue", 0, 1)
+        todo = plan(reader, loaded.spec.mpp, loaded.spec.patch_size_px, options.overlap or 0.0, options.tissue)
+        report("tissue", 1, 1)
+        clock.lap("tissue")
+        areas = Areas.empty(len(loaded.classes))
+        counts = Counts(len(todo.tiles), int(todo.selected.sum()), shut=[0] * len(loaded.classes))
+        with MapWriter(out, loaded.classes, todo.grid, probabilities=options.probabilities) as writer:
+            for block in _blocks(reader, todo, loaded, options, counts, report):
+                tissue = todo.mask.rows(todo.grid, block.box)
+                areas.add(block, tissue, writer.write(block, tissue))
+            clock.lap("tiles")
+            for level in writer.finish_levels():
+                report("pyramid", level + 1, len(writer.sizes))
+            if not options.probabilities:
+                writer.write_picture(*_picture(reader, todo.grid, writer.picture_factor))
+            clock.lap("pyramid")
+            damage = Damage(reader.damaged_tiles, reader.damaged_area_um2 / 1e6)
+            found = results(areas, loaded.classes, todo.grid, counts, damage)
+            writer.commit(
+                {
+                    "slide": slide_provenance(reader),
+                    "model": {"name": loaded.spec.name, "hash": loaded.hash, "mpp": loaded.spec.mpp},
+                    "parameters": {**asdict(options), "gate_thresholds": _listed(_thresholds(loaded, options))},
+                    "software": software(),
+                    "times": clock.times(),
+                    **found,
+                },
+                overwrite,
+            )
+    drawn: dict[str, Any] = {}
+    if geojson is not None:
+        report("vectors", 0, 1)
+        drawn = export_geojson(open_map(out), geojson, vectors, overwrite=overwrite)
+        report("vectors", 1, 1)
+        clock.lap("vectors")
+    return Prediction(
+        map_path=out,
+        geojson_path=None if geojson is None else Path(geojson),
+        areas=areas.of_classes(loaded.classes, todo.grid.mpp.pixel_area_um2),
+        tissue_mm2=found["tissue_mm2"],
+        unread_mm2=found["unread_mm2"],
+        counts=counts,
+        damage=damage,
+        seconds=clock.seconds,
+        vectors=drawn,
+    )
+
+
+def _blocks(
+    slide: SlideReader, todo: Plan, model: TissueModel, options: PredictOptions, counts: Counts, report: Progress
+) -> Iterator[Block]:
+    """Read, gate, segment and blend; finished blocks of the map come out from top to bottom."""
+    assert options.workers is not None
+    assert options.batch_size is not None
+    blender = Blender(todo.tiles, len(model.classes))
+    thresholds = _thresholds(model, options)
+    report("tiles", 0, counts.read)
+    done = 0
+    patches = read_patches(slide, todo.grid, todo.tiles.tiles(todo.selected), options.workers)
+    for batch in batches(patches, options.batch_size):
+        probabilities, allowed = predict_patches(model, batch_tensor(batch), thresholds)
+        values = probabilities.cpu().numpy()  # (N, K, H, W)
+        _count(counts, allowed.cpu().numpy())
+        for patch, value in zip(batch, values, strict=True):
+            yield from blender.add(patch.tile, value, patch.readable)
+        done += len(batch)
+        report("tiles", done, counts.read)
+    yield from blender.finish()
+
+
+def batch_tensor(batch: list[Patch]) -> Tensor:
+    """Patches as one tensor (N, 3, H, W) uint8, channels last in memory, as they come from the slide."""
+    return torch.from_numpy(np.stack([patch.pixels for patch in batch])).permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def predict_patches(model: TissueModel, patches: Tensor, thresholds: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Probabilities of patches, gated.
+
+    Where the gate leaves a single class its probability is 1 whatever the segmenter says, so it is not asked.
+
+    Args:
+        model: both networks.
+        patches: (N, 3, H, W) uint8.
+        thresholds: of the gate, (K,); None leaves every class open.
+
+    Returns:
+        Probabilities (N, K, H, W) float32, and which classes the gate allowed, (N, K) bool.
+    """
+    count, height, width = patches.shape[0], patches.shape[2], patches.shape[3]
+    if thresholds is None:
+        allowed = torch.ones(count, len(model.classes), dtype=torch.bool, device=model.device)
+    else:
+        allowed = allowed_classes(model.classify(patches), thresholds)  # (N, K)
+    probabilities = allowed[:, :, None, None].float().repeat(1, 1, height, width)
+    several = allowed.sum(dim=1) > 1
+    if several.any():
+        logits = model.segment(patches[several.to(patches.device)])  # (n, K, H, W)
+        probabilities[several] = torch.softmax(gate_logits(logits, allowed[several]), dim=1)
+    return probabilities, allowed
+
+
+def _picture(slide: SlideReader, grid: Grid, factor: int) -> tuple[npt.NDArray[np.uint8], Mpp]:
+    coarse = coarser_grid(grid, factor, slide.levels)
+    return read_picture(slide, coarse), coarse.mpp
+
+
+def _thresholds(model: TissueModel, options: PredictOptions) -> Tensor | None:
+    if not options.gate:
+        return None
+    return model.gate if options.gate_threshold is None else torch.full_like(model.gate, options.gate_threshold)
+
+
+def _listed(thresholds: Tensor | None) -> list[float] | None:
+    return None if thresholds is None else [float(value) for value in thresholds]
+
+
+def _count(counts: Counts, allowed: npt.NDArray[np.bool_]) -> None:
+    counts.gated += int((~allowed).any(axis=1).sum())
+    counts.decided += int((allowed.sum(axis=1) == 1).sum()) if allowed.shape[1] > 1 else 0
+    counts.shut = [before + int(n) for before, n in zip(counts.shut, (~allowed).sum(axis=0), strict=True)]
+
+
+def pick_device(name: str) -> str:
+    """The device that "auto" means: the first GPU where there is one, else the CPU."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class Clock:
+    """Seconds of the phases of a run."""
+
+    def __init__(self) -> None:
+        self.started = datetime.now(UTC)
+        self._start = self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, phase: str) -> None:
+        """Book the time since the last call to a phase."""
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
+        self.seconds["total"] = now - self._start
+        self._last = now
+
+    def times(self) -> dict[str, Any]:
+        """Start, end and the seconds of each phase, plain JSON."""
+        return {
+            "started": self.started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": {phase: round(value, 3) for phase, value in self.seconds.items()},
+        }
