@@ -254,13 +254,17 @@ def _halved(pixels: UInt8Array, nearest: bool) -> UInt8Array:
 
 
 def check_output(path: Path, overwrite: bool) -> None:
-    """Refuse an output that exists, or whose folder does not, before any work is done.
+    """Refuse an output that exists, or whose folder does not or cannot be written, before any work is done.
 
     Raises:
         OutputError: with what to do.
     """
     if not path.parent.is_dir():
         raise OutputError(f"the folder {path.parent} does not exist; create it, or choose another output than {path}")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise OutputError(f"cannot write into {path.parent}: {error.strerror}; choose another folder") from error
     if path.is_symlink() or path.exists():
         if not overwrite:
             raise OutputError(f"{path} exists; choose another name, or replace it with --overwrite")
