@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import rasterio.features
 import shapely
-from class_maps import MAPS, SHAPES, TABLE, blobs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from qupath_rules import check_qupath
 
+from tests.class_maps import MAPS, SHAPES, TABLE, blobs
+from tests.qupath_rules import check_qupath
 from wsiseg.class_map import ArrayMap
 from wsiseg.errors import OptionError, OutputError
 from wsiseg.geojson import Identity, read_geojson, write_geojson

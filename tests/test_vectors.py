@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import rasterio.features
 import shapely
-from class_maps import MAPS, SHAPES, TABLE, Map, blobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from tests.class_maps import MAPS, SHAPES, TABLE, Map, blobs
 from wsiseg.class_map import ArrayMap
 from wsiseg.components import find_components
 from wsiseg.errors import OptionError

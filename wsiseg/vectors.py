@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from wsiseg.class_map import BLOCK, ArrayMap, ClassMapSource
@@ -183,6 +184,32 @@ def _absorb_to(components: Components, mpp: Mpp, min_area_um2: float, max_annota
         min_area_um2 = max(min_area_um2, mpp.pixel_area_um2) * 2
 
 
+def add_shared_vertices(polygons: Polygons) -> Polygons:
+    """Give each outline a vertex wherever another polygon has one on it.
+
+    Where three regions meet, one of them may pass in a straight line, without a vertex; as a coverage that is invalid.
+    So a vertex is set at every pixel corner of every outline, and those stay at which any polygon has a corner.
+
+    Args:
+        polygons: (N,) polygons with upright and level edges between whole numbers, not negative.
+    """
+    if not len(polygons):
+        return polygons
+    # Rounded: the points of `segmentize` miss the pixel corners by an ulp.
+    dense = shapely.transform(shapely.segmentize(polygons, 1.0), np.round)
+    kind, xy, (ring_starts, polygon_starts) = shapely.to_ragged_array(dense)
+    corners, points = (_keys(coordinates) for coordinates in (shapely.get_coordinates(polygons), xy))
+    kept = np.isin(points, corners)
+    before = np.concatenate([[0], np.cumsum(kept)])  # kept points before each point
+    return np.asarray(shapely.from_ragged_array(kind, xy[kept], (before[ring_starts], polygon_starts)))
+
+
+def _keys(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """One whole number for each point (N, 2) of whole numbers."""
+    whole = xy.astype(np.int64)
+    return (whole[:, 1] << 32) | whole[:, 0]
+
+
 class _Coverage:
     """Polygons of all classes that share their borders.
 
@@ -191,22 +218,16 @@ class _Coverage:
         indices: (N,) their classes.
     """
 
-    def __init__(self, polygons: Polygons, indices: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> None:
+    def __init__(self, polygons: Polygons, indices: npt.NDArray[np.uint8]) -> None:
         self.polygons = polygons
         self.indices = indices
 
     @classmethod
     def of(cls, found: dict[int, Polygons]) -> _Coverage:
-        """A valid coverage from exact polygons.
-
-        Where three regions meet, one of them may pass with a straight line that has no vertex there. A vertex at every
-        pixel corner of every outline mends that; without rounding it would miss the corner by an ulp.
-        """
+        """A valid coverage from exact polygons: every vertex of one is a vertex of all whose outline it lies on."""
         polygons = np.concatenate([np.empty(0, object), *found.values()])
         indices = np.concatenate([np.full(len(part), index, np.uint8) for index, part in found.items()])
-        if len(polygons):
-            polygons = shapely.transform(shapely.segmentize(polygons, 1.0), np.round)
-        return cls(polygons, indices)
+        return cls(add_shared_vertices(polygons), indices)
 
     @property
     def vertices(self) -> int:
