@@ -215,7 +215,7 @@ def save_bundle(
         OutputError: where `folder` exists and is not to be, or must not be, overwritten, or cannot be written.
         BundleError: where the fields make no bundle.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     if folder.exists() and not (folder / SPEC_FILE).is_file():
         raise OutputError(f"{folder} exists and is no model bundle, choose another name")
     if folder.exists() and not overwrite:
@@ -227,18 +227,27 @@ def save_bundle(
             save_file(_storable(module, half), temporary / f"{kind}.safetensors")
         spec = parse_spec(_complete(fields, folder.name, temporary), str(folder / SPEC_FILE))
         (temporary / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
-        if folder.exists():
-            retired = temporary.with_suffix(".old")
-            folder.rename(retired)
-            temporary.rename(folder)
-            shutil.rmtree(retired)
-        else:
-            temporary.rename(folder)
+        _put_in_place(temporary, folder)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return spec
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    """Rename a finished folder; one of that name goes only once the new one stands in its place."""
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    retired = temporary.with_suffix(".old")
+    folder.rename(retired)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        retired.rename(folder)
+        raise
+    shutil.rmtree(retired)
 
 
 def _storable(module: nn.Module, half: bool) -> dict[str, Tensor]:
