@@ -39,11 +39,28 @@ def open_slide(path: str | Path, *, mpp: float | None = None, reader: str | None
     local = Path(path)
     _require_file(local)
     require_whole_tiff(local)
-    for name in [reader] if reader else READERS:
-        opened = _open(name, local, stated)
-        if opened is not None:
-            return opened
-    raise SlideError(f"{local.name} is no format that {reader} reads; leave the reader out, or name another")
+    if reader is not None:
+        opened = _open(reader, local, stated)
+        if opened is None:
+            raise SlideError(f"{local.name} is no format that {reader} reads; leave the reader out, or name another")
+        return opened
+    return _first_that_reads(local, stated)
+
+
+def _first_that_reads(path: Path, stated: Mpp | None) -> SlideReader:
+    """The slide; where all fail, the error of the first that knew the format."""
+    first: SlideError | None = None
+    for name in READERS:
+        try:
+            opened = _open(name, path, stated)
+        except SlideError as error:
+            # OpenSlide gives up on a TIFF some of whose coarsest tiles are missing; TiffSlide does not.
+            first = first or error
+        else:
+            if opened is not None:
+                return opened
+    assert first is not None  # TiffSlide, the last, either reads or raises
+    raise first
 
 
 def _open(name: str, path: Path, stated: Mpp | None) -> SlideReader | None:
