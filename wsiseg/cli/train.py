@@ -1,0 +1,128 @@
+"""`wsiseg train`: learn a model from patches and their labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from wsiseg.cli.options import device_option, echo, is_terminal, overwrite_option
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the model to write.")
+@click.option(
+    "--preset",
+    type=click.Choice(["lite", "published"]),
+    default="lite",
+    show_default=True,
+    help="Networks and options.",
+)
+@click.option(
+    "--stage",
+    type=click.Choice(["1", "masks", "2", "all"]),
+    default="all",
+    show_default=True,
+    help="Classifier, pseudo masks, segmenter with the model, or all of them.",
+)
+@click.option("--epochs", type=int, help="Epochs of either stage [default: the preset's].")
+@click.option("--epochs1", type=int, help="Epochs of stage 1; wins over --epochs.")
+@click.option("--epochs2", type=int, help="Epochs of stage 2; wins over --epochs.")
+@click.option("--batch-size", type=int, help="Patches of one step [default: the preset's].")
+@click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; wins over dataset.json.")
+@click.option("--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, or a JSON file of names and colours.")
+@click.option("--encoder", help="timm encoder of the lite networks.")
+@click.option(
+    "--init",
+    metavar="imagenet|none|FILE",
+    help="Initial weights of the classifier, and of the segmenter unless --init2.",
+)
+@click.option("--init2", metavar="imagenet|none|FILE", help="Initial weights of the segmenter.")
+@click.option("--val-share", type=float, help="Share set aside for validation where the data set has no split.")
+@click.option(
+    "--precision", type=click.Choice(["auto", "32-true", "bf16-mixed", "16-mixed"]), help="Arithmetic [default: auto]."
+)
+@click.option("--seed", type=int, help="Of everything random [default: 0].")
+@click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="Number of GPUs (or processes).")
+@click.option(
+    "--logger", type=click.Choice(["csv", "tensorboard", "none"]), default="csv", show_default=True, help="Of figures."
+)
+@device_option
+@click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
+@overwrite_option
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def train(
+    dataset: Path,
+    out: Path,
+    preset: str,
+    stage: str,
+    epochs: int | None,
+    epochs1: int | None,
+    epochs2: int | None,
+    batch_size: int | None,
+    mpp: float | None,
+    classes: str | None,
+    encoder: str | None,
+    init: str | None,
+    init2: str | None,
+    val_share: float | None,
+    precision: str | None,
+    seed: int | None,
+    devices: int,
+    logger: str,
+    device: str,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Learn a model from DATASET, a folder of square patches that say which tissue classes occur in them.
+
+    Labels stand in labels.csv beside the images (file,<class>,<class>,… with 0 or 1), or in file names
+    (train/*[1 0 0 1].png). dataset.json names the classes, their colours, and the microns per pixel.
+
+    The model is written to --out; the steps of its training (checkpoints, pseudo masks, logs) lie in
+    <out>.training, and each can be made alone with --stage.
+    """
+    from typing import Any, cast
+
+    if not dataset.is_dir():
+        raise click.UsageError(f"{dataset} is not a folder, expected a data set of labelled patches")
+
+    from wsiseg.training.config import lite_config, published_config
+    from wsiseg.training.patches import read_classes
+    from wsiseg.training.run import StageName
+    from wsiseg.training.run import train as run_training
+    from wsiseg.training.trainer import LoggerName
+
+    if encoder is not None and preset != "lite":
+        raise click.UsageError("--encoder belongs to --preset lite")
+    config = published_config() if preset == "published" else lite_config(encoder) if encoder else lite_config()
+    stages: dict[str, dict[str, Any]] = {"stage1": {}, "stage2": {}}
+    for name, own in (("stage1", epochs1), ("stage2", epochs2)):
+        if (count := own if own is not None else epochs) is not None:
+            stages[name]["epochs"] = count
+        if batch_size is not None:
+            stages[name]["batch_size"] = batch_size
+    networks: dict[str, dict[str, Any]] = {"classifier": {}, "segmenter": {}}
+    if init is not None:
+        networks = {name: {"initial_weights": init} for name in networks}
+    if init2 is not None:
+        networks["segmenter"] = {"initial_weights": init2}
+    plain = {"val_share": val_share, "precision": precision, "seed": seed}
+    config = config.changed(**stages, **networks, **{name: v for name, v in plain.items() if v is not None})
+    run_training(
+        dataset,
+        out,
+        config,
+        mpp=mpp,
+        classes=read_classes(classes) if classes else None,
+        stage=cast(StageName, stage),
+        device=device,
+        devices=devices,
+        resume=resume,
+        overwrite=overwrite,
+        logger=cast(LoggerName, logger),
+        progress=not quiet and is_terminal(),
+        say=echo,
+    )

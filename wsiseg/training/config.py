@@ -1,0 +1,269 @@
+"""Everything that decides how a model is trained: one frozen object, stored whole in the bundle it makes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from wsiseg.errors import OptionError
+
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class NetworkConfig(_Part):
+    """One network before training.
+
+    Attributes:
+        architecture: a key of `wsiseg.models.architectures.ARCHITECTURES`.
+        arguments: of its builder, without the number of classes.
+        initial_weights: "imagenet", "none", or the path of a file (MXNet parameters, published checkpoints).
+        mean: subtracted from pixels in [0, 1], red, green, blue.
+        std: what the difference is divided by.
+    """
+
+    architecture: str
+    arguments: dict[str, JsonValue] = {}
+    initial_weights: str = "imagenet"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class AugmentationConfig(_Part):
+    """Random changes of a batch of patches, each patch by itself. Labels hold for a whole patch, so nothing is cut off.
+
+    Attributes:
+        horizontal_flip: probability.
+        vertical_flip: probability.
+        transpose: probability; with both flips this makes all eight orientations.
+        stain: strength of changes in haematoxylin, eosin and DAB optical density (Tellez et al. 2018), each multiplied
+            by 1 +- 0.3 and shifted by +- 0.05 at strength 1, and of brightness, contrast and saturation; 0 for none.
+        blur: probability of a Gaussian blur.
+        blur_sigma_px: upper end of its standard deviation.
+        zoom: log of the largest factor by which a patch is enlarged or reduced about its centre (mirrored outside).
+    """
+
+    horizontal_flip: Share = 0.5
+    vertical_flip: Share = 0.5
+    transpose: Share = 0.0
+    stain: float = Field(default=0.0, ge=0, le=3)
+    blur: Share = 0.0
+    blur_sigma_px: float = Field(default=1.0, gt=0, le=10)
+    zoom: float = Field(default=0.0, ge=0, le=0.5)
+
+
+class OptimiserConfig(_Part):
+    """How the weights of one stage are learned.
+
+    Attributes:
+        algorithm: "sgd" or "adamw".
+        learning_rate: of the new layers' neighbours, that is of the pretrained part.
+        head_factor: what the learning rate of new layers is multiplied by.
+        momentum: of SGD.
+        weight_decay: of everything but biases and BatchNorm ("adamw"), or of everything ("sgd").
+        schedule: "poly", (1 - t / T)^power per step; or "one_cycle", a short warm-up, then a cosine to zero.
+        power: of "poly".
+        epochs: passes over the training patches.
+        batch_size: of the patches of one step; an incomplete last batch is dropped where there is a whole one.
+        average_decay: of the exponential moving average of weights that validation and the bundle use; 0 for none.
+    """
+
+    algorithm: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = Field(default=0.01, gt=0, le=10)
+    head_factor: float = Field(default=10.0, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    schedule: Literal["poly", "one_cycle"] = "poly"
+    power: float = Field(default=0.9, gt=0)
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=20, ge=1)
+    average_decay: float = Field(default=0.0, ge=0, lt=1)
+
+
+class AttentionConfig(_Part):
+    """Progressive dropout attention; see `Classifier.dropout_attention`.
+
+    Attributes:
+        first_epoch: index of the first epoch with it (3 is the fourth); None switches it off.
+        decay: what mu is multiplied by after every epoch while it is above `floor`.
+        floor: see `decay`.
+        normalise: divide the attention by its maximum, so that features keep their scale; the published program
+            does not.
+    """
+
+    first_epoch: int | None = Field(default=3, ge=0)
+    decay: float = Field(default=0.98, gt=0, le=1)
+    floor: float = Field(default=0.65, ge=0, le=1)
+    normalise: bool = True
+
+    def drop_above(self, epoch: int) -> float | None:
+        """The share mu of a map's maximum above which it is dropped in an epoch (from 0); None for no attention."""
+        if self.first_epoch is None or epoch < self.first_epoch:
+            return None
+        mu = 1.0
+        for _ in range(epoch):
+            mu = mu * self.decay if mu > self.floor else mu
+        return mu
+
+
+class PseudoMaskConfig(_Part):
+    """How activation maps become pseudo masks: the fields of `wsiseg.training.pseudo_masks.PseudoMaskOptions`."""
+
+    normalisation: Literal["per_class", "joint"] = "per_class"
+    absent_score: float = -1.0
+    background: Literal["bright", "none"] = "bright"
+    bright_above: int = 200
+    min_background_px: int = 50
+
+
+class SupervisionConfig(_Part):
+    """How stage 2 learns from pseudo masks.
+
+    Attributes:
+        weights: see `wsiseg.training.losses.SupervisionOptions`.
+        background_score: likewise.
+        divide_by_batch: likewise.
+        prior_adjustment: tau of logit adjustment (Menon et al. 2021): while training, tau times the log of each class's
+            share of the pseudo masks is added to its logits, so that rare classes are not drowned; 0 switches it off.
+    """
+
+    weights: tuple[float, ...] = (0.6, 0.2, 0.2)
+    background_score: float = 100.0
+    divide_by_batch: bool = False
+    prior_adjustment: float = Field(default=0.0, ge=0, le=2)
+
+
+class GateConfig(_Part):
+    """How the gate's thresholds are chosen.
+
+    Attributes:
+        threshold: used where there are no validation patches, and the upper end of what is chosen.
+        recall: where set, each class's threshold is the highest, up to `threshold`, that lets this share of the
+            validation patches with that class pass.
+    """
+
+    threshold: Share = 0.1
+    recall: Share | None = None
+
+
+class TrainingConfig(_Part):
+    """A whole training, both stages.
+
+    Attributes:
+        preset: the name that it started from.
+        classifier: of stage 1.
+        segmenter: of stage 2.
+        stage1: optimiser of stage 1.
+        stage2: optimiser of stage 2.
+        augmentation1: of stage 1.
+        augmentation2: of stage 2.
+        attention: progressive dropout attention in stage 1.
+        pseudo_masks: how masks are made of activation maps.
+        supervision: how stage 2 learns from them.
+        gate: how thresholds are chosen.
+        start_from_classifier: begin the segmenter with the trained classifier's encoder, where both have the same.
+        val_share: share of groups set aside where the data set does not split itself.
+        overlap: share of a patch that neighbours cover at prediction.
+        seed: of everything random.
+        precision: of the arithmetic; "auto" is bf16-mixed on a GPU that has it, else 32-true.
+        half_weights: store convolution weights in 16 bits.
+    """
+
+    preset: str
+    classifier: NetworkConfig
+    segmenter: NetworkConfig
+    stage1: OptimiserConfig
+    stage2: OptimiserConfig
+    augmentation1: AugmentationConfig = AugmentationConfig()
+    augmentation2: AugmentationConfig = AugmentationConfig()
+    attention: AttentionConfig = AttentionConfig()
+    pseudo_masks: PseudoMaskConfig = PseudoMaskConfig()
+    supervision: SupervisionConfig = SupervisionConfig()
+    gate: GateConfig = GateConfig()
+    start_from_classifier: bool = False
+    val_share: float = Field(default=0.1, ge=0, lt=1)
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+    precision: Precision = "auto"
+    half_weights: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.supervision.weights) != 3:
+            raise ValueError("supervision.weights needs three values, one for each depth")
+        return self
+
+    def changed(self, **parts: object) -> TrainingConfig:
+        """A copy with other values, checked; a mapping changes the named values of a part.
+
+        Raises:
+            OptionError: on a value out of its range.
+        """
+        fields = self.model_dump()
+        for name, value in parts.items():
+            fields[name] = {**fields[name], **value} if isinstance(value, dict) else value
+        try:
+            return TrainingConfig.model_validate(fields)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise OptionError(f"{place}: {first['msg']}, got {first['input']!r:.60}") from error
+
+
+def published_config() -> TrainingConfig:
+    """The method as published (Han et al. 2022), with this project's corrections.
+
+    Networks, optimisers and augmentation are the published program's. Corrected are what it gets wrong: pixels are
+    normalised as the ImageNet statistics of the frozen BatchNorm layers expect, attention is divided by its
+    maximum, pseudo masks are normalised per class, the loss is not divided by the batch size once more, and momentum
+    is 0.9 where the program passed its weight decay.
+    """
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return TrainingConfig(
+        preset="published",
+        classifier=NetworkConfig(architecture="resnet38", mean=mean, std=std),
+        segmenter=NetworkConfig(architecture="deeplabv3plus_resnet101", mean=mean, std=std),
+        stage1=OptimiserConfig(epochs=20),
+        stage2=OptimiserConfig(epochs=30),
+        augmentation2=AugmentationConfig(vertical_flip=0.0, blur=0.5),
+    )
+
+
+def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
+    """Small networks on any timm encoder, for a laptop; every value below was chosen on validation patches."""
+    from wsiseg.models.lite import encoder_normalisation  # noqa: PLC0415  (timm takes seconds to import)
+
+    arguments: dict[str, JsonValue] = {"encoder": encoder}
+    augmentation = AugmentationConfig(transpose=0.5, stain=1.0, blur=0.2, zoom=0.15)
+    optimiser = OptimiserConfig(
+        algorithm="adamw",
+        learning_rate=3e-4,
+        head_factor=3.3,
+        weight_decay=0.02,
+        schedule="one_cycle",
+        epochs=10,
+        batch_size=32,
+        average_decay=0.99,
+    )
+    mean, std = encoder_normalisation(encoder)
+    return TrainingConfig(
+        preset="lite",
+        classifier=NetworkConfig(architecture="lite_classifier", arguments=arguments, mean=mean, std=std),
+        segmenter=NetworkConfig(architecture="lite_segmenter", arguments=arguments, mean=mean, std=std),
+        stage1=optimiser,
+        stage2=optimiser,
+        augmentation1=augmentation,
+        augmentation2=augmentation,
+        supervision=SupervisionConfig(prior_adjustment=1.0),
+        gate=GateConfig(threshold=0.1, recall=0.99),
+        start_from_classifier=True,
+        half_weights=True,
+    )
+
+
+PRESETS = {"lite": lite_config, "published": published_config}

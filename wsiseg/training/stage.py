@@ -1,0 +1,137 @@
+"""What both stages share: a network under Lightning, its optimiser, its averaged weights, its random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from wsiseg.models.bundle import normalise
+from wsiseg.training.augment import Augmentation
+from wsiseg.training.config import AugmentationConfig, NetworkConfig, OptimiserConfig
+from wsiseg.training.loading import Batch
+
+_AVERAGE_WARMUP_STEPS = 10
+
+
+class Stage(LightningModule):
+    """A network that is being trained.
+
+    Random numbers depend on seed, epoch, step and rank alone, so that a run that was interrupted after an epoch goes
+    on exactly as it would have.
+
+    Args:
+        network: to train.
+        network_config: its normalisation.
+        optimiser: how.
+        augmentation: how patches are changed.
+        head_prefixes: beginnings of the names of new layers, which learn faster.
+        seed: of everything random.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        network_config: NetworkConfig,
+        optimiser: OptimiserConfig,
+        augmentation: AugmentationConfig,
+        head_prefixes: Sequence[str],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.optimiser_config = optimiser
+        self.augmentation = Augmentation(augmentation)
+        self.head_prefixes = tuple(head_prefixes)
+        self.seed = seed
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(network_config.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(network_config.std).view(3, 1, 1), persistent=False)
+        self.average: AveragedModel | None = None
+        if optimiser.average_decay:
+            self.average = AveragedModel(network, avg_fn=self._average, use_buffers=True)
+            self.average.requires_grad_(False)
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that is validated and kept: the averaged one where there is one."""
+        return self.network if self.average is None else self.average.module
+
+    def _average(self, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        """Exponential moving average, over fewer steps at the beginning."""
+        if not averaged.is_floating_point():
+            return current
+        decay = min(self.optimiser_config.average_decay, (int(count) + 1) / (int(count) + _AVERAGE_WARMUP_STEPS))
+        return torch.lerp(averaged, current, 1 - decay)
+
+    def on_train_epoch_start(self) -> None:
+        """Fix what dropout will draw in this epoch."""
+        torch.manual_seed(_mixed(self.seed, self.current_epoch, 0, self.global_rank))
+
+    def augmented(self, batch: Batch, batch_index: int) -> tuple[Tensor, Tensor | None]:
+        """Augmented, normalised images (N, 3, H, W) and masks (N, L, H, W) of a batch."""
+        generator = torch.Generator().manual_seed(
+            _mixed(self.seed, self.current_epoch, batch_index + 1, self.global_rank)
+        )
+        images, masks = self.augmentation(batch["pixels"].float() / 255, batch.get("masks"), generator)
+        images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        return images, masks
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Images as the network sees them, from uint8 patches (N, 3, H, W)."""
+        return normalise(pixels, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Bring the averaged weights up to date."""
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and per-step schedule of the configuration."""
+        config = self.optimiser_config
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        groups = self._parameter_groups()
+        optimiser: torch.optim.Optimizer
+        if config.algorithm == "sgd":
+            optimiser = torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
+        else:
+            optimiser = torch.optim.AdamW(groups, lr=config.learning_rate)
+        scheduler: torch.optim.lr_scheduler.LRScheduler
+        if config.schedule == "poly":
+            scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimiser, lambda step: max(0.0, 1 - step / steps) ** config.power
+            )
+        else:
+            rates = [group["lr"] for group in groups]
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps + 1, pct_start=0.15)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """New layers and the rest, each with and without weight decay."""
+        config = self.optimiser_config
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                decays = config.algorithm == "sgd" or parameter.ndim > 1
+                groups.setdefault((name.startswith(self.head_prefixes), decays), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "lr": config.learning_rate * (config.head_factor if head else 1.0),
+                "weight_decay": config.weight_decay if decays else 0.0,
+            }
+            for (head, decays), parameters in sorted(groups.items(), key=lambda entry: entry[0])
+        ]
+
+
+def _mixed(seed: int, epoch: int, step: int, rank: int) -> int:
+    """One seed from four numbers, below 2^63."""
+    value = 0
+    for part in (seed, epoch, step, rank):
+        value = (value * 1_000_003 + part + 1) % (2**63 - 25)
+    return value

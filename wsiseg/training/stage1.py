@@ -1,0 +1,63 @@
+"""Stage 1: a classifier learns from patch labels which tissues occur in a patch."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.functional.classification import multilabel_average_precision
+
+from wsiseg.models.classifier import Classifier
+from wsiseg.training.config import TrainingConfig
+from wsiseg.training.loading import Batch
+from wsiseg.training.stage import Stage
+
+_HEADS = {"lite_classifier": ("fuse", "fc8")}
+
+
+class ClassifierStage(Stage):
+    """Multilabel soft-margin loss, with progressive dropout attention from an epoch on (Han et al. 2022, 3.2)."""
+
+    def __init__(self, network: Classifier, config: TrainingConfig) -> None:
+        heads = _HEADS.get(config.classifier.architecture, ("fc8",))
+        super().__init__(network, config.classifier, config.stage1, config.augmentation1, heads, config.seed)
+        self.attention = config.attention
+        self._scores: list[Tensor] = []
+        self._labels: list[Tensor] = []
+
+    @property
+    def result(self) -> Classifier:
+        """The classifier that is kept."""
+        return cast(Classifier, super().result)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch."""
+        images, _ = self.augmented(batch, batch_idx)
+        network = cast(Classifier, self.network)
+        deepest = network.features(images)[network.depths[-1]]
+        logits = network.head(deepest, self.attention.drop_above(self.current_epoch), self.attention.normalise)
+        loss = F.multilabel_soft_margin_loss(logits.float(), batch["label"])
+        self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect probabilities of validation patches."""
+        self._scores.append(torch.sigmoid(self.result(self.normalised(batch["pixels"])).float()))
+        self._labels.append(batch["label"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Mean average precision over the classes."""
+        scores, labels = torch.cat(self._scores), torch.cat(self._labels).long()
+        self._scores.clear()
+        self._labels.clear()
+        precision = average_precision(scores, labels)
+        self.log("val_map", precision, prog_bar=True, sync_dist=True)
+
+
+def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the classes that occur of the average precision of scores (N, K) against labels (N, K), 0 or 1."""
+    each = multilabel_average_precision(scores, labels, num_labels=labels.shape[1], average="none")
+    occurs = labels.sum(dim=0) > 0
+    return each[occurs].mean() if occurs.any() else each.new_tensor(0.0)

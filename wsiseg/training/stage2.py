@@ -1,0 +1,94 @@
+"""Stage 2: a segmenter learns from the pseudo masks of three depths."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from wsiseg.models.gate import allowed_classes, gate_logits
+from wsiseg.training.config import TrainingConfig
+from wsiseg.training.loading import Batch
+from wsiseg.training.losses import SupervisionOptions, multilayer_loss
+from wsiseg.training.metrics import confusion_matrix, segmentation_scores
+from wsiseg.training.patches import Patch, read_mask
+from wsiseg.training.stage import Stage
+from wsiseg.training.stage1 import average_precision
+
+_HEADS = {
+    "lite_segmenter": ("network.decoder", "network.segmentation_head"),
+    "deeplabv3plus_resnet101": ("aspp", "decoder"),
+}
+
+
+class SegmenterStage(Stage):
+    """Multi-layer pseudo-supervision (Han et al. 2022, 3.3).
+
+    Args:
+        network: the segmenter.
+        config: of the training.
+        class_shares: share of each class among the pixels of the pseudo masks, (K,).
+        validation: the validation patches, in the order of the validation batches' indices.
+        allowed: which classes the gate allows in each of them, bool (N, K).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: TrainingConfig,
+        class_shares: npt.NDArray[np.float64],
+        validation: list[Patch],
+        probabilities: Tensor,
+        thresholds: Tensor,
+    ) -> None:
+        heads = _HEADS.get(config.segmenter.architecture, ())
+        super().__init__(network, config.segmenter, config.stage2, config.augmentation2, heads, config.seed + 1)
+        supervision = config.supervision
+        self.options = SupervisionOptions(
+            supervision.weights, supervision.background_score, supervision.divide_by_batch
+        )
+        prior = np.log(np.maximum(class_shares, 1e-4)) * supervision.prior_adjustment
+        self.register_buffer("prior", torch.tensor(prior, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.validation = validation
+        self.allowed = allowed_classes(probabilities, thresholds) if len(validation) else None
+        self._confusion = np.zeros((len(class_shares),) * 2, dtype=np.int64)
+        self._scores: list[Tensor] = []
+        self._labels: list[Tensor] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch against the masks, the guide (the deepest) first."""
+        images, masks = self.augmented(batch, batch_idx)
+        assert masks is not None
+        logits = self.network(images).float() + self.prior
+        loss = multilayer_loss(logits, list(masks.unbind(dim=1)), self.options)
+        self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Gated, as at prediction: pixels against masks where there are any, else mean probabilities against labels."""
+        logits = self.result(self.normalised(batch["pixels"])).float()
+        assert self.allowed is not None
+        gated = gate_logits(logits, self.allowed.to(logits.device)[batch["index"]])
+        if self.validation[0].mask is None:
+            self._scores.append(gated.softmax(dim=1).mean(dim=(2, 3)))
+            self._labels.append(batch["label"])
+            return
+        classes = gated.max(dim=1).indices.cpu().numpy()
+        for index, prediction in zip(batch["index"].tolist(), classes, strict=True):
+            mask = self.validation[index].mask
+            assert mask is not None
+            truth = read_mask(mask, len(self._confusion))
+            self._confusion += confusion_matrix(truth, prediction, len(self._confusion))
+
+    def on_validation_epoch_end(self) -> None:
+        """Mean IoU against masks, or mean average precision against patch labels."""
+        if self._scores:
+            figure = average_precision(torch.cat(self._scores), torch.cat(self._labels).long())
+            self._scores.clear()
+            self._labels.clear()
+            self.log("val_map", figure, prog_bar=True, sync_dist=True)
+            return
+        scores = segmentation_scores(self._confusion)
+        self._confusion[:] = 0
+        self.log("val_miou", scores.mean_iou, prog_bar=True, sync_dist=True)

@@ -1,0 +1,141 @@
+"""Lightning, set up so that a user sees progress and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from wsiseg.errors import OptionError
+from wsiseg.training.loading import Batch
+from wsiseg.training.stage import Stage
+
+LoggerName = Literal["csv", "tensorboard", "none"]
+LAST = "last.ckpt"
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of Python, NumPy and torch."""
+    with _quiet():
+        lightning.seed_everything(seed, verbose=False)
+
+
+def fit(
+    stage: Stage,
+    training: DataLoader[Batch],
+    validation: DataLoader[Batch] | None,
+    *,
+    run_folder: Path,
+    title: str,
+    epochs: int,
+    precision: str,
+    device: torch.device,
+    devices: int,
+    logger: LoggerName,
+    progress: bool,
+    resume: bool,
+    best_by: str | None = None,
+) -> None:
+    """Train a stage to its last epoch; `stage` then holds the weights to keep.
+
+    Args:
+        stage: what is trained.
+        training: batches.
+        validation: batches, None for none.
+        run_folder: for checkpoints (one after each epoch) and logs.
+        title: shown beside the progress.
+        epochs: how many.
+        precision: "auto", or as Lightning names it.
+        device: what computes.
+        devices: how many of them; more than one train in step (DDP).
+        logger: "csv", "tensorboard" or "none".
+        progress: show it.
+        resume: go on from the last checkpoint, if there is one.
+        best_by: keep the epoch in which this validation figure was highest; None keeps the last.
+    """
+    checkpoint = ModelCheckpoint(
+        dirpath=run_folder, filename="best", monitor=best_by, mode="max", save_last=True, enable_version_counter=False
+    )
+    callbacks: list[Callback] = [checkpoint]
+    if progress:
+        callbacks.append(_Progress(title))
+    last = run_folder / LAST
+    accelerator = "gpu" if device.type == "cuda" else device.type
+    chosen: int | list[int] = [device.index] if device.index is not None else devices
+    with _quiet():
+        trainer = lightning.Trainer(
+            accelerator=accelerator,
+            devices=chosen if device.type != "cpu" else devices,
+            strategy="ddp_spawn" if devices > 1 else "auto",
+            precision=_precision(precision, device),  # type: ignore[arg-type]
+            max_epochs=epochs,
+            callbacks=callbacks,
+            logger=_logger(logger, run_folder),
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            deterministic="warn" if device.type == "cuda" else True,
+            log_every_n_steps=10,
+        )
+        resumed = str(last) if resume and last.is_file() else None
+        trainer.fit(stage, training, validation, ckpt_path=resumed, weights_only=True)
+        if best_by is not None and checkpoint.best_model_path:
+            best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
+            stage.load_state_dict(best["state_dict"], strict=False)
+
+
+def _precision(precision: str, device: torch.device) -> str:
+    if precision != "auto":
+        return precision
+    return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _logger(name: LoggerName, folder: Path) -> Logger | bool:
+    if name == "none":
+        return False
+    if name == "csv":
+        return CSVLogger(folder, name="logs", version="")
+    if find_spec("tensorboard") is None:
+        raise OptionError("TensorBoard is not installed: pip install 'wsiseg[tensorboard]', or use --logger csv")
+    return TensorBoardLogger(folder, name="logs", version="")
+
+
+class _Progress(RichProgressBar):
+    """Lightning's bars, with the stage's name instead of the epoch's alone."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(leave=False)
+        self.title = title
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"{self.title}, epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+
+    def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
+        """Figures beside the bar, without the run's number."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's advertisements and advice to developers off a user's screen."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [entry.level for entry in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for entry in loggers:
+                entry.setLevel(logging.ERROR)
+            yield
+        finally:
+            for entry, level in zip(loggers, levels, strict=True):
+                entry.setLevel(level)
