@@ -3,9 +3,10 @@
 libjpeg treats damaged entropy-coded data as a warning and goes on: it fills in grey, or, where the Huffman codes fall
 into step again, shows blocks at wrong places. Most libraries pass that on in silence. Both leave a trace: the coded
 data end too early, or some are left over when the last block is filled. One cheap decode tells: the tile's header is
-changed to promise one more row of blocks than there is. A sound tile has nothing to fill it with, so that libjpeg
-leaves it grey (128 in every channel, each of its coefficients zero); left-over data show up in it. At an eighth of the
-scale only the means of the blocks are computed, which is all that is needed.
+changed to promise one more row of blocks than there is. A sound tile has nothing to fill it with: libjpeg begins its
+first block, finds the end, and leaves the others grey (128 in every channel, each of their coefficients zero). Left-over
+data show up there; where the end came before, the first block is grey too. At an eighth of the scale only the means of
+the blocks are computed, which is all that is needed.
 """
 
 from __future__ import annotations
@@ -32,8 +33,7 @@ def join_tables(data: bytes, tables: bytes | None) -> bytes:
 def jpeg_fault(data: bytes) -> str | None:
     """What is wrong with a JPEG, None where nothing is found.
 
-    Finds data that end early, data that are left over (by at least a block row's first unit) and what no decoder
-    accepts. Damage that leaves the number of blocks as it was cannot be told from an image. Progressive JPEGs are
+    Finds data that end early, data that are left over (by more than a block) and what no decoder accepts. Damage that leaves the number of blocks as it was cannot be told from an image. Progressive JPEGs are
     only checked for being decodable.
 
     Args:
@@ -56,10 +56,10 @@ def jpeg_fault(data: bytes) -> str | None:
     except (OSError, ValueError, SyntaxError, IndexError, struct.error) as error:
         return f"cannot be decoded ({error})"
     unit_x, unit_y, last = unit_width // 8, unit_height // 8, rows // 8
-    # The first unit of the added row may hold the padding bits of a sound tile.
     if (means[last:, unit_x:] != GREY).any():
         return "has data left over"
-    if (means[last - unit_y : last, -unit_x:] == GREY).all():
+    # A sound tile's padding makes the decoder begin the first added unit, at the mean of the unit before.
+    if (means[last : last + unit_y, :unit_x] == GREY).all():
         return "ends early"
     return None
 
