@@ -9,8 +9,8 @@ What is told apart, and why:
         from below; so does no noise become tissue.
     Tissue: Otsu's threshold of the saturation, bounded from above by `PALE_SATURATION`: beside strongly stained tissue,
         and on a slide that is nearly all tissue, Otsu's own would cut through the tissue.
-    Pen: haematoxylin and eosin both absorb green most. Blue, green and black ink do not. Red ink absorbs blue as
-        much as green, eosin does not.
+    Pen: haematoxylin and eosin both absorb green more than red. Blue and green ink do not; red ink absorbs blue as
+        much as green, eosin does not; black ink absorbs all alike, and strongly.
     Frame: black or pure white areas that a scanner puts around what it scanned.
 """
 
@@ -119,11 +119,12 @@ def pen(overview: npt.NDArray[np.uint8], glass: Colour, mpp: float) -> npt.NDArr
         rows = slice(top, top + _ROWS)
         density = -np.log(np.minimum(transmission(overview[rows], glass), 1))
         red, green, blue = density[..., 0], density[..., 1], density[..., 2]
-        other, strongest = np.maximum(red, blue), density.max(axis=2)
-        like_red = (blue > 0.85 * green) & (red < 0.5 * green)
-        like_black = (green < 1.03 * other) & (strongest > _DARK_OD)
-        core[rows] = (strongest > _PEN_OD) & ((green < 0.9 * other) | like_red | like_black)
-        ink[rows] = (strongest > _RIM_OD) & ((green < 0.95 * other) | like_red | like_black)
+        strongest, weakest = density.max(axis=2), density.min(axis=2)
+        # Brown absorbs blue most: melanin, iron, DAB. That is tissue, and no reason to look at blue against green.
+        like_red = (blue > 0.85 * green) & (blue < 1.15 * green) & (red < 0.5 * green)
+        like_black = (weakest > 0.8 * strongest) & (strongest > _DARK_OD)
+        core[rows] = (strongest > _PEN_OD) & ((green < 0.97 * red) | like_red | like_black)
+        ink[rows] = (strongest > _RIM_OD) & ((green < red) | like_red | like_black)
     width = max(3, round(_PEN_WIDTH_UM / mpp))
     # A square of the pen's width fits inside the ink.
     wide = ndimage.minimum_filter(core.astype(np.uint8), size=width, mode="nearest").astype(np.bool_)
