@@ -1,7 +1,7 @@
 """Make a data set of labelled patches out of BRCA-M2C (Abousamra et al. 2021): images with cell dots.
 
     python benchmarks/brca_m2c.py SOURCE OUT                      all training and validation images
-    python benchmarks/brca_m2c.py SOURCE OUT --every 4            every fourth image: what sample_data/patches holds
+    python benchmarks/brca_m2c.py SOURCE OUT --every 6            every sixth image: what sample_data/patches holds
     python benchmarks/brca_m2c.py SOURCE --table                  label combinations for several patch sizes
 
 A patch's label says which cell classes occur in it, from `--min-cells` cells on: a pathologist would see no more.
@@ -146,9 +146,9 @@ def print_table(source: Path) -> None:
 @click.command()
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path), required=False)
-@click.option("--mpp", default=1.0, show_default=True, help="Microns per pixel of the patches.")
-@click.option("--patch-size", default=64, show_default=True, help="Side in pixels.")
-@click.option("--stride", default=32, show_default=True, help="Pixels from patch to patch.")
+@click.option("--mpp", default=0.5, show_default=True, help="Microns per pixel of the patches.")
+@click.option("--patch-size", default=96, show_default=True, help="Side in pixels.")
+@click.option("--stride", default=96, show_default=True, help="Pixels from patch to patch.")
 @click.option("--min-cells", default=2, show_default=True, help="Cells that make a class present.")
 @click.option("--every", default=1, show_default=True, help="Take every n-th image.")
 @click.option("--table", is_flag=True, help="Print shares of label combinations instead.")

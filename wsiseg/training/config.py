@@ -246,7 +246,7 @@ def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
         head_factor=3.3,
         weight_decay=0.02,
         schedule="one_cycle",
-        epochs=10,
+        epochs=7,
         batch_size=32,
         average_decay=0.99,
     )
@@ -259,6 +259,7 @@ def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
         stage2=optimiser,
         augmentation1=augmentation,
         augmentation2=augmentation,
+        attention=AttentionConfig(first_epoch=None),
         supervision=SupervisionConfig(prior_adjustment=1.0),
         gate=GateConfig(threshold=0.1, recall=0.99),
         start_from_classifier=True,

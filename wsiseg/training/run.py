@@ -320,7 +320,7 @@ def _write_bundle(run: Run, out: Path, overwrite: bool) -> None:
 def _network(run: Run, kind: Literal["classifier", "segmenter"]) -> nn.Module:
     part = getattr(run.config, kind)
     network = build_network(kind, part.architecture, len(run.data.classes), part.arguments)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(memory_format=torch.channels_last)
 
 
 def _trained_classifier(run: Run) -> Classifier:
