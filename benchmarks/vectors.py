@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -126,16 +125,17 @@ def measure(name: str, path: Path, mpp: float) -> tuple[float, float, str]:
 def _run(name: str, path: Path, mpp: float) -> tuple[float, float, str]:
     classes = np.load(path)
     grid = Grid(ArrayMap(classes).size, Mpp(mpp, mpp), 2.0, 2.0, 0, 2.0, 2.0)
-    before = _resident_mb()
+    before = _memory_mb("VmRSS")
     start = time.perf_counter()
     said = WAYS[name](classes, grid, path.parent)
     seconds = time.perf_counter() - start
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before, said
+    return seconds, _memory_mb("VmHWM") - before, said
 
 
-def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1024**2
+def _memory_mb(entry: str) -> float:
+    """A figure of this process that Linux keeps; getrusage would give a fresh process its parent's peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(entry)) / 1024
 
 
 def main() -> None:

@@ -66,7 +66,8 @@ class _Regions:
 
     def __init__(self, components: Components, min_area_px: float) -> None:
         self.min_area_px = min_area_px
-        self.parent = np.arange(len(components))
+        # Lists: single entries of an array take several times as long to read.
+        self.parent = list(range(len(components)))
         self.area: list[int] = components.areas_px.tolist()
         self.klass: list[int] = components.classes.tolist()
         self.count = len(components)
@@ -85,9 +86,9 @@ class _Regions:
         """The region that component `i` belongs to now."""
         top = i
         while self.parent[top] != top:
-            top = int(self.parent[top])
+            top = self.parent[top]
         while self.parent[i] != top:
-            self.parent[i], i = top, int(self.parent[i])
+            self.parent[i], i = top, self.parent[i]
         return top
 
     def settle(self) -> npt.NDArray[np.uint8]:
