@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -171,10 +173,17 @@ def read_overview(slide: SlideReader, mpp: float = OVERVIEW_MPP) -> tuple[Grid, 
     grid = slide.grid(max(min(mpp, side_um / _SHORT_SIDE), min(slide.mpp.x, slide.mpp.y)))
     overview = np.empty((*grid.size.shape, 3), np.uint8)
     side = max(1, int(math.sqrt(_BAND_PIXELS / max(1.0, grid.zoom_x * grid.zoom_y))))
-    for y in range(0, grid.size.height, side):
-        for x in range(0, grid.size.width, side):
-            box = Box(x, y, side, side).intersect(Box.of(grid.size))
-            overview[box.slices()] = slide.read(grid, box).pixels
+
+    whole = Box.of(grid.size)
+
+    def read(corner: tuple[int, int]) -> None:
+        box = Box(corner[0], corner[1], side, side).intersect(whole)
+        overview[box.slices()] = slide.read(grid, box).pixels
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        corners = ((x, y) for y in range(0, grid.size.height, side) for x in range(0, grid.size.width, side))
+        for done in pool.map(read, corners):
+            assert done is None  # an error in a thread is raised here
     return grid, overview
 
 

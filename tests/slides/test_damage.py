@@ -115,6 +115,18 @@ def test_a_map_pixel_is_damaged_as_soon_as_one_under_it_is(sample_data, tmp_path
     assert region.damaged.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
 
 
+def test_a_corner_of_one_pixel_is_enough(sample_data, tmp_path):
+    path = damaged_copy(sample_data / CMU, tmp_path / "bad.svs", [44], no_jpeg)
+    with open_slide(path) as slide:
+        grid = slide.grid(0.499 * 47)
+        box = Box(0, 0, 40, 40)
+        step = grid.step_x
+        region = slide.read(grid, box)
+    rows, columns = np.nonzero(region.damaged)
+    assert (columns.min(), columns.max()) == (int(960 / step), int((1200 - 1e-6) / step))
+    assert region.damaged.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+
+
 def test_every_sound_tile_passes(sample_data):
     with tifffile.TiffFile(sample_data / CMU) as tiff:
         page = tiff.pages[0]

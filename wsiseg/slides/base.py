@@ -14,9 +14,12 @@ import numpy.typing as npt
 from wsiseg.errors import MissingMppError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Box, Grid, Level, Mpp, Size, plan_grid, source_interval
 from wsiseg.slides.damage import DamageMap
-from wsiseg.slides.resample import resample
+from wsiseg.slides.resample import axis_weights, resample
 
 WHITE = 255
+
+ROUNDING = 1e-6
+"""A weight this small is none: rounding gives it to a neighbour that an output pixel does not cover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,8 @@ class SlideReader(ABC):
 
 
 def _any_damaged(damaged: npt.NDArray[np.bool_], source: Box, box: Box, grid: Grid) -> npt.NDArray[np.bool_]:
-    """A map pixel is damaged as soon as a source pixel under it is."""
-    share = resample(np.repeat(damaged[..., None].astype(np.uint8) * 255, 3, axis=2), source, box, grid)
-    return np.asarray(share[..., 0] > 0)
+    """A map pixel is damaged as soon as a source pixel under it is, however small its share."""
+    rows = axis_weights(box.y, box.height, grid.zoom_y, source.y, source.height)
+    columns = axis_weights(box.x, box.width, grid.zoom_x, source.x, source.width)
+    share = columns @ (rows @ damaged.astype(np.float32)).T  # (w, h)
+    return np.ascontiguousarray(share.T > ROUNDING)

@@ -4,9 +4,9 @@ libjpeg treats damaged entropy-coded data as a warning and goes on: it fills in 
 into step again, shows blocks at wrong places. Most libraries pass that on in silence. Both leave a trace: the coded
 data end too early, or some are left over when the last block is filled. One cheap decode tells: the tile's header is
 changed to promise one more row of blocks than there is. A sound tile has nothing to fill it with: libjpeg begins its
-first block, finds the end, and leaves the others grey (128 in every channel, each of their coefficients zero). Left-over
-data show up there; where the end came before, the first block is grey too. At an eighth of the scale only the means of
-the blocks are computed, which is all that is needed.
+first block, finds the end, and leaves the others grey (128 in every channel, all coefficients zero). Left-over data
+show up there; where the end came before, the first block is grey too. At an eighth of the scale only the means of the
+blocks are computed, which is all that is needed.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ def join_tables(data: bytes, tables: bytes | None) -> bytes:
 def jpeg_fault(data: bytes) -> str | None:
     """What is wrong with a JPEG, None where nothing is found.
 
-    Finds data that end early, data that are left over (by more than a block) and what no decoder accepts. Damage that leaves the number of blocks as it was cannot be told from an image. Progressive JPEGs are
-    only checked for being decodable.
+    Finds data that end early, data that are left over (by more than a block) and what no decoder accepts. Damage that
+    leaves the number of blocks as it was cannot be told from an image. Progressive JPEGs are only checked for being
+    decodable.
 
     Args:
         data: a JPEG with its tables; see `join_tables`.
