@@ -34,6 +34,7 @@ _OWN_MPP = 2.0
 _OWN_PIXELS = 64_000_000
 _BAND_PIXELS = 4_000_000
 _CHUNK = 4096
+_ROWS = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +96,10 @@ class TissueMask:
         """Whether any map pixel of `box` is tissue; `rows(grid, box).any()`, mostly without computing it."""
         if box.is_empty:
             return False
-        y0, y1, _, in_y = self._axis(box.y, box.height, grid.step_y, self.step_y, 0)
-        x0, x1, _, in_x = self._axis(box.x, box.width, grid.step_x, self.step_x, 1)
-        if not (in_y.any() and in_x.any()):
+        top, bottom = self._span(box.y, box.height, grid.step_y, self.step_y, 0)
+        left, right = self._span(box.x, box.width, grid.step_x, self.step_x, 1)
+        if top == bottom or left == right:
             return False
-        top, bottom, left, right = int(y0.min()), int(y1.max()) + 1, int(x0.min()), int(x1.max()) + 1
         sums = self._sums
         count = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
         if count == 0:
@@ -112,6 +112,15 @@ class TissueMask:
         sums = np.zeros((self.mask.shape[0] + 1, self.mask.shape[1] + 1), np.int64)
         np.cumsum(np.cumsum(self.mask, axis=0, dtype=np.int64), axis=1, out=sums[1:, 1:])
         return sums
+
+    def _span(self, start: int, length: int, map_step: float, mask_step: float, axis: int) -> tuple[int, int]:
+        """The mask pixels that map pixels along one axis are interpolated from; none where all lie outside."""
+        last = self.mask.shape[axis] - 1
+        if start + length <= 0 or max(0, start) * map_step >= self.slide_size.shape[axis]:
+            return 0, 0
+        before = math.floor((start + 0.5) * map_step / mask_step - 0.5)
+        after = math.floor((start + length - 0.5) * map_step / mask_step - 0.5) + 1
+        return min(max(before, 0), last), min(max(after, 0), last) + 1
 
     def _axis(
         self, start: int, length: int, map_step: float, mask_step: float, axis: int
@@ -204,7 +213,10 @@ def _without_small(
     labels, count = ndimage.label(mask, neighbours)
     if count == 0:
         return mask
-    keep = np.bincount(labels.ravel(), minlength=count + 1) >= min_px
+    areas = np.zeros(count + 1, np.int64)
+    for top in range(0, len(labels), _ROWS):  # counting needs wide integers: not of all at once
+        areas += np.bincount(labels[top : top + _ROWS].ravel(), minlength=count + 1)
+    keep = areas >= min_px
     keep[0] = False
     return np.asarray(keep[labels], np.bool_)
 
