@@ -107,10 +107,12 @@ class TissueMask:
         return bool(count == (bottom - top) * (right - left) or self.rows(grid, box).any())
 
     @cached_property
-    def _sums(self) -> npt.NDArray[np.int64]:
+    def _sums(self) -> npt.NDArray[np.int32]:
         """(h + 1, w + 1): how many mask pixels above and left of each corner are tissue."""
-        sums = np.zeros((self.mask.shape[0] + 1, self.mask.shape[1] + 1), np.int64)
-        np.cumsum(np.cumsum(self.mask, axis=0, dtype=np.int64), axis=1, out=sums[1:, 1:])
+        sums = np.zeros((self.mask.shape[0] + 1, self.mask.shape[1] + 1), np.int32)
+        inner = sums[1:, 1:]
+        np.cumsum(self.mask, axis=0, dtype=np.int32, out=inner)
+        np.cumsum(inner, axis=1, out=inner)
         return sums
 
     def _span(self, start: int, length: int, map_step: float, mask_step: float, axis: int) -> tuple[int, int]:
