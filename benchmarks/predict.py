@@ -20,8 +20,9 @@ from typing import Any
 
 import torch
 
+from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import TissueModel, load_model
-from wsiseg.prediction import DEFAULT_MODEL, predict_patches
+from wsiseg.prediction import predict_patches
 
 
 def run(arguments: list[str], out: Path) -> tuple[dict[str, Any], float, float]:

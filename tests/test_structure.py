@@ -24,6 +24,7 @@ LAYERS = [
             "report",
             "export",
             "stain",
+            "planning",
         ),
     },
     {"models"},

@@ -21,7 +21,7 @@ from zarr.codecs import ZstdCodec
 
 from wsiseg.blending import Block
 from wsiseg.classes import ClassTable
-from wsiseg.errors import OptionError, OutputError
+from wsiseg.errors import OutputError
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.ome import LABELS, MAP_FORMAT, grid_to_json, image_attributes, label_attributes, level_sizes
 
@@ -292,9 +292,3 @@ def replace_folder(temporary: Path, path: Path, overwrite: bool) -> None:
     path.rename(old)
     temporary.rename(path)
     shutil.rmtree(old)
-
-
-def check_size(grid: Grid) -> None:
-    """Refuse maps beyond what the format's readers and this program were made for."""
-    if max(grid.size.width, grid.size.height) > 2**20:
-        raise OptionError(f"a map of {grid.size} pixels is beyond 1,048,576 a side; is the slide's mpp right?")

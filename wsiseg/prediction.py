@@ -19,19 +19,17 @@ from wsiseg.blending import Blender, Block
 from wsiseg.errors import OptionError
 from wsiseg.export import VectorOptions, export_geojson
 from wsiseg.geometry import Grid, Mpp, coarser_grid
-from wsiseg.map_writer import MapWriter, check_output, check_size
+from wsiseg.map_writer import MapWriter, check_output
+from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import TissueModel, load_model
 from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.picture import read_picture
+from wsiseg.planning import Plan, plan
 from wsiseg.reading import Patch, batches, read_patches
 from wsiseg.report import Areas, Counts, Damage, Prediction, results, slide_provenance, software
 from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
-from wsiseg.tiling import TileGrid
-from wsiseg.tissue import TissueMask, tissue_mask
 from wsiseg.tissue_map import open_map
-
-DEFAULT_MODEL = "tissue-brca-lite"
 
 Progress = Callable[[str, int, int], None]
 """Called with a phase ("tissue", "tiles", "pyramid", "vectors"), the steps of it that are done, and all of them."""
@@ -88,40 +86,6 @@ class PredictOptions:
             batch_size=self.batch_size or max(1, pixels // patch),
             workers=self.workers or min(8, os.cpu_count() or 1),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What of a slide will be read, and where.
-
-    Attributes:
-        grid: the map's grid.
-        mask: the tissue.
-        tiles: the grid of patches.
-        selected: (rows, columns) bool, the patches with tissue.
-    """
-
-    grid: Grid
-    mask: TissueMask
-    tiles: TileGrid
-    selected: npt.NDArray[np.bool_]
-
-
-def plan(slide: SlideReader, mpp: float, patch_px: int, overlap: float, tissue: str = "otsu") -> Plan:
-    """Find the tissue of a slide and the patches that hold some of it.
-
-    Args:
-        slide: open for reading.
-        mpp: microns per map pixel that the model wants.
-        patch_px: side of its patches.
-        overlap: share of that side that neighbours share.
-        tissue: see `PredictOptions`.
-    """
-    grid = slide.grid(mpp)
-    check_size(grid)
-    mask = tissue_mask(slide, tissue)
-    tiles = TileGrid.of(grid.size, patch_px, overlap)
-    return Plan(grid, mask, tiles, tiles.select(lambda box: mask.any(grid, box)))
 
 
 def predict(

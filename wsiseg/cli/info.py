@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsiseg.cli.options import mpp_option, reader_option
+from wsiseg.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from wsiseg.slides.base import SlideReader
-
-DEFAULT_MODEL = "tissue-brca-lite"
+    from wsiseg.tissue import TissueMask
 
 
 @click.command()
@@ -72,20 +72,15 @@ def tissue_and_plan(slide: SlideReader, model: str | None) -> dict[str, Any]:
         BundleError: there is no such model.
     """
     from wsiseg.models.spec import list_bundles, read_spec
-    from wsiseg.tiling import TileGrid
+    from wsiseg.planning import plan
     from wsiseg.tissue import tissue_mask
 
-    mask = tissue_mask(slide)
-    found: dict[str, Any] = {
-        "tissue_mm2": mask.area_px * slide.mpp.pixel_area_um2 / 1e6,
-        "tissue_share": mask.share,
-    }
     if model is None and DEFAULT_MODEL not in list_bundles():
-        return found
+        return _tissue(slide, tissue_mask(slide))
     spec = read_spec(model or DEFAULT_MODEL)
-    grid = slide.grid(spec.mpp)
-    tiles = TileGrid.of(grid.size, spec.patch_size_px, spec.overlap)
-    read = int(tiles.select(lambda box: mask.any(grid, box)).sum())
+    todo = plan(slide, spec.mpp, spec.patch_size_px, spec.overlap)
+    grid, read = todo.grid, int(todo.selected.sum())
+    found = _tissue(slide, todo.mask)
     found["predict"] = {
         "model": spec.name,
         "level": grid.level,
@@ -95,9 +90,13 @@ def tissue_and_plan(slide: SlideReader, model: str | None) -> dict[str, Any]:
         "map_mpp": [grid.mpp.x, grid.mpp.y],
         "patch_size_px": spec.patch_size_px,
         "patches_read": read,
-        "patches_skipped": len(tiles) - read,
+        "patches_skipped": len(todo.tiles) - read,
     }
     return found
+
+
+def _tissue(slide: SlideReader, mask: TissueMask) -> dict[str, Any]:
+    return {"tissue_mm2": mask.area_px * slide.mpp.pixel_area_um2 / 1e6, "tissue_share": mask.share}
 
 
 def _print(facts: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from wsiseg.cli.options import (
     suffix_checked,
     vector_options,
 )
+from wsiseg.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from wsiseg.prediction import Progress
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Tissue map to write, NAME.zarr.")
 @click.option(
     "--model",
-    default=None,
+    default=DEFAULT_MODEL,
+    show_default=True,
     metavar="NAME|FOLDER",
-    help="Shipped model or a bundle's folder [default: tissue-brca-lite].",
+    help="Shipped model or a bundle's folder.",
 )
 @mpp_option
 @click.option(
@@ -73,7 +75,7 @@ if TYPE_CHECKING:
 def predict(
     slide: str,
     out: Path,
-    model: str | None,
+    model: str,
     geojson: Path | None,
     no_geojson: bool,
     min_area: float | None,
@@ -97,12 +99,12 @@ def predict(
         report("start", 0, 1)
         from wsiseg import predict as run
         from wsiseg.export import VectorOptions
-        from wsiseg.prediction import DEFAULT_MODEL, PredictOptions
+        from wsiseg.prediction import PredictOptions
 
         result = run(
             slide,
             out,
-            model or DEFAULT_MODEL,
+            model,
             PredictOptions(**options),
             geojson=geojson,
             vectors=VectorOptions(tolerance_um=tolerance, min_area_um2=min_area),

@@ -1,0 +1,57 @@
+"""What of a slide will be read: its grid, its tissue, and the patches that hold some of it. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from wsiseg.errors import OptionError
+from wsiseg.geometry import Grid
+from wsiseg.slides.base import SlideReader
+from wsiseg.tiling import TileGrid
+from wsiseg.tissue import TissueMask, tissue_mask
+
+LONGEST_PX = 2**20
+"""Beyond this a wrong mpp is likelier than such a map."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What of a slide will be read, and where.
+
+    Attributes:
+        grid: the map's grid.
+        mask: the tissue.
+        tiles: the grid of patches.
+        selected: (rows, columns) bool, the patches with tissue.
+    """
+
+    grid: Grid
+    mask: TissueMask
+    tiles: TileGrid
+    selected: npt.NDArray[np.bool_]
+
+
+def plan(slide: SlideReader, mpp: float, patch_px: int, overlap: float, tissue: str | Path = "otsu") -> Plan:
+    """Find the tissue of a slide and the patches that hold some of it.
+
+    Args:
+        slide: open for reading.
+        mpp: microns per map pixel that the model wants.
+        patch_px: side of its patches.
+        overlap: share of that side that neighbours share.
+        tissue: "otsu", "none", or the path of a GeoJSON or PNG; see `tissue_mask`.
+
+    Raises:
+        OptionError: a map of more than `LONGEST_PX` a side.
+        MissingMppError: the slide's mpp is unknown.
+    """
+    grid = slide.grid(mpp)
+    if max(grid.size.width, grid.size.height) > LONGEST_PX:
+        raise OptionError(f"a map of {grid.size} pixels is beyond {LONGEST_PX} a side; is the slide's mpp right?")
+    mask = tissue_mask(slide, tissue)
+    tiles = TileGrid.of(grid.size, patch_px, overlap)
+    return Plan(grid, mask, tiles, tiles.select(lambda box: mask.any(grid, box)))
