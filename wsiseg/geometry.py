@@ -19,6 +19,10 @@ LEVEL_TOLERANCE = 0.05
 """A level within this share of the wanted mpp is read as it is, without resampling."""
 
 
+EDGE = 1e-3
+"""A source pixel that an output pixel covers by less than this has no weight: rounding would add it now and then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """A width and a height in pixels, neither negative."""
@@ -272,6 +276,5 @@ def source_interval(start: int, length: int, zoom: float) -> tuple[int, int]:
     if zoom < 1:
         first = math.floor((start + 0.5) * zoom - 0.5)
         return first, math.floor((start + length - 0.5) * zoom - 0.5) + 2 - first
-    # A thousandth of a pixel keeps rounding from adding a source pixel that has no weight.
-    first = math.floor(start * zoom + 1e-3)
-    return first, max(1, math.ceil((start + length) * zoom - 1e-3) - first)
+    first = math.floor(start * zoom + EDGE)
+    return first, max(1, math.ceil((start + length) * zoom - EDGE) - first)

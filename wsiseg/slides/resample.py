@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.geometry import Box, Grid
+from wsiseg.geometry import EDGE, Box, Grid
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -51,6 +51,10 @@ def axis_weights(start: int, length: int, zoom: float, source_start: int, source
         first = np.floor(left)
         source = first[:, None] + np.arange(taps)  # (length, taps)
         weight = np.clip(np.minimum(source + 1, right[:, None]) - np.maximum(source, left[:, None]), 0, None)
+        # What `source_interval` leaves out at a box's edge has no weight inside a box either, or a pixel's value
+        # would depend on the box it is read with.
+        inside = (source >= np.floor(left + EDGE)[:, None]) & (source < np.ceil(right - EDGE)[:, None])
+        weight = np.where(inside, weight, 0)
     else:
         centre = (index + 0.5) * zoom - 0.5
         first = np.floor(centre)
