@@ -34,7 +34,7 @@ from wsiseg.training.config import TrainingConfig
 from wsiseg.training.loading import PatchImages, pseudo_mask_name, train_loader
 from wsiseg.training.make_masks import class_shares
 from wsiseg.training.patches import Patch, read_dataset
-from wsiseg.training.run import initialise
+from wsiseg.training.initial import initialise
 from wsiseg.training.stage2 import SegmenterStage
 from wsiseg.training.trainer import fit, seed_everything
 
@@ -123,14 +123,15 @@ def activations(model: TissueModel) -> ClassAt:
         result = np.zeros((len(model.classes), *size), dtype=np.float32)
         padded = F.pad(image, (0, patch, 0, patch), value=255)
         blocks = []
-        for tile in tiles.tiles(np.ones(tiles.shape, dtype=bool)):
+        for tile in tiles.tiles():
             rows, columns = tile.box.slices()
             maps = _activation_maps(model, padded[:, :, rows, columns])
             blocks += list(blender.add(tile, maps.numpy()))
         for block in [*blocks, *blender.finish()]:
             rows, columns = block.box.slices()
             result[:, rows, columns] = block.probabilities
-        return result.argmax(axis=0).astype(np.int64)
+        best: npt.NDArray[np.int64] = result.argmax(axis=0)
+        return best
 
     return method
 

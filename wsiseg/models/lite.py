@@ -16,7 +16,7 @@ from segmentation_models_pytorch import DeepLabV3Plus
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsiseg.errors import WsisegError
+from wsiseg.errors import OptionError, WsisegError
 from wsiseg.models.classifier import Classifier
 
 DEFAULT_ENCODER = "tf_efficientnet_lite0"
@@ -35,7 +35,7 @@ def encoder_normalisation(encoder: str) -> tuple[Channels, Channels]:
 
 def _known(encoder: str) -> str:
     if not timm.is_model(encoder):
-        raise ValueError(f"timm {timm.__version__} knows no encoder {encoder!r:.60}")
+        raise OptionError(f"timm {timm.__version__} knows no encoder {encoder!r:.60}")
     return encoder
 
 

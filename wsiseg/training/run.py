@@ -28,7 +28,7 @@ from wsiseg.training.make_masks import class_shares, classify_patches, gate_thre
 from wsiseg.training.patches import PatchDataset, read_dataset
 from wsiseg.training.stage1 import ClassifierStage
 from wsiseg.training.stage2 import SegmenterStage
-from wsiseg.training.trainer import LoggerName, fit, seed_everything
+from wsiseg.training.trainer import LoggerName, check_logger, fit, seed_everything
 
 StageName = Literal["1", "masks", "2", "all"]
 RUN_SUFFIX = ".training"
@@ -141,6 +141,7 @@ def train(
         WsisegError: of the kind that fits, before anything is written.
     """
     config, out = config or lite_config(), Path(out)
+    check_logger(logger)
     target = checked_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder = RunFolder.of(out)
     _check_outputs(out, folder, stage, resume, overwrite)
@@ -150,17 +151,21 @@ def train(
         f"{len(data.train)} patches of {data.patch_size_px} px at {data.mpp:g} um/px for training, "
         f"{len(data.val)} for validation; classes: {', '.join(data.classes.names)}"
     )
+    # Built before anything is written, since initial weights may be missing.
+    classifier = _initial_network(run, "classifier", config.seed) if stage in ("1", "all") else None
+    segmenter = _initial_network(run, "segmenter", config.seed + 1) if stage in ("2", "all") else None
     _begin(run, stage, resume)
     seed_everything(config.seed)
-    if stage in ("1", "all"):
-        _train_classifier(run, resume)
+    if classifier is not None:
+        _train_classifier(run, cast(Classifier, classifier), resume)
     if stage == "1":
         return folder.classifier.parent
     if stage in ("masks", "all"):
         _make_masks(run, resume and stage == "all")
     if stage == "masks":
         return folder.masks
-    _train_segmenter(run, resume)
+    assert segmenter is not None
+    _train_segmenter(run, segmenter, resume)
     _write_bundle(run, out, overwrite)
     return out
 
@@ -203,15 +208,12 @@ def _begin(run: Run, stage: StageName, resume: bool) -> None:
         raise OutputError(f"{folder.root} cannot be written: {error.strerror or error}") from error
 
 
-def _train_classifier(run: Run, resume: bool) -> None:
+def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
     target, config, data = run.folder.classifier, run.config, run.data
     if resume and target.is_file():
         run.say(f"Stage 1 is finished: {target}")
         return
-    torch.manual_seed(config.seed)
-    network = _network(run, "classifier")
-    initialise(network, config.classifier)
-    stage = ClassifierStage(cast(Classifier, network), config)
+    stage = ClassifierStage(network, config)
     images = PatchImages(data.train, len(data.classes))
     labelled = [patch for patch in data.val if patch.label]
     fit(
@@ -251,16 +253,13 @@ def _make_masks(run: Run, resume: bool) -> None:
     run.say(f"Pseudo masks are finished: {folder.masks} ({percent})")
 
 
-def _train_segmenter(run: Run, resume: bool) -> None:
+def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
     target, config, data, folder = run.folder.segmenter, run.config, run.data, run.folder
     if resume and target.is_file():
         run.say(f"Stage 2 is finished: {target}")
         return
     done = json.loads(folder.masks_done.read_text(encoding="utf-8"))
     classifier = _trained_classifier(run)
-    torch.manual_seed(config.seed + 1)
-    network = _network(run, "segmenter")
-    initialise(network, config.segmenter)
     if config.start_from_classifier:
         share_encoder(classifier, network)
     count = len(data.classes)
@@ -315,6 +314,14 @@ def _write_bundle(run: Run, out: Path, overwrite: bool) -> None:
         out, fields, _trained_classifier(run), segmenter, overwrite=overwrite or out.exists(), half=config.half_weights
     )
     run.say(f"Model: {out} (steps of its training: {run.folder.root})")
+
+
+def _initial_network(run: Run, kind: Literal["classifier", "segmenter"], seed: int) -> nn.Module:
+    """A network with its initial weights; what is random in them comes from `seed`."""
+    torch.manual_seed(seed)
+    network = _network(run, kind)
+    initialise(network, getattr(run.config, kind))
+    return network
 
 
 def _network(run: Run, kind: Literal["classifier", "segmenter"]) -> nn.Module:

@@ -69,14 +69,14 @@ class Stage(LightningModule):
         decay = min(self.optimiser_config.average_decay, (int(count) + 1) / (int(count) + _AVERAGE_WARMUP_STEPS))
         return torch.lerp(averaged, current, 1 - decay)
 
-    def on_train_epoch_start(self) -> None:
-        """Fix what dropout will draw in this epoch."""
-        torch.manual_seed(_mixed(self.seed, self.current_epoch, 0, self.global_rank))
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Fix what dropout will draw in this step."""
+        torch.manual_seed(_mixed(self.seed, self.current_epoch, 2 * batch_idx, self.global_rank))
 
     def augmented(self, batch: Batch, batch_index: int) -> tuple[Tensor, Tensor | None]:
         """Augmented, normalised images (N, 3, H, W) and masks (N, L, H, W) of a batch."""
         generator = torch.Generator().manual_seed(
-            _mixed(self.seed, self.current_epoch, batch_index + 1, self.global_rank)
+            _mixed(self.seed, self.current_epoch, 2 * batch_index + 1, self.global_rank)
         )
         images, masks = self.augmentation(batch["pixels"].float() / 255, batch.get("masks"), generator)
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)

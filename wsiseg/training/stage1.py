@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multilabel_average_precision
+from torchmetrics.functional.classification import binary_average_precision
 
 from wsiseg.models.classifier import Classifier
 from wsiseg.training.config import TrainingConfig
@@ -58,6 +58,8 @@ class ClassifierStage(Stage):
 
 def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
     """Mean over the classes that occur of the average precision of scores (N, K) against labels (N, K), 0 or 1."""
-    each = multilabel_average_precision(scores, labels, num_labels=labels.shape[1], average="none")
     occurs = labels.sum(dim=0) > 0
-    return each[occurs].mean() if occurs.any() else each.new_tensor(0.0)
+    if not occurs.any():
+        return scores.new_tensor(0.0)
+    each = [binary_average_precision(scores[:, k], labels[:, k]) for k in torch.flatten(occurs.nonzero()).tolist()]
+    return torch.stack(each).mean()

@@ -30,6 +30,12 @@ def seed_everything(seed: int) -> None:
         lightning.seed_everything(seed, verbose=False)
 
 
+def check_logger(name: LoggerName) -> None:
+    """Raise `OptionError` where what a logger needs is not installed."""
+    if name == "tensorboard" and find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
+        raise OptionError("TensorBoard is not installed: pip install 'wsiseg[tensorboard]', or use --logger csv")
+
+
 def fit(
     stage: Stage,
     training: DataLoader[Batch],
@@ -64,7 +70,14 @@ def fit(
         best_by: keep the epoch in which this validation figure was highest; None keeps the last.
     """
     checkpoint = ModelCheckpoint(
-        dirpath=run_folder, filename="best", monitor=best_by, mode="max", save_last=True, enable_version_counter=False
+        dirpath=run_folder,
+        filename="best",
+        monitor=best_by,
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+        # Behind validation and the end of the epoch, so that a resumed run begins with the next one.
+        save_on_train_epoch_end=True,
     )
     callbacks: list[Callback] = [checkpoint]
     if progress:
@@ -88,7 +101,12 @@ def fit(
             log_every_n_steps=10,
         )
         resumed = str(last) if resume and last.is_file() else None
-        trainer.fit(stage, training, validation, ckpt_path=resumed, weights_only=True)
+        try:
+            trainer.fit(stage, training, validation, ckpt_path=resumed, weights_only=True)
+        except SystemExit:  # what Lightning makes of an interrupt
+            if trainer.interrupted:
+                raise KeyboardInterrupt from None
+            raise
         if best_by is not None and checkpoint.best_model_path:
             best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
             stage.load_state_dict(best["state_dict"], strict=False)
@@ -105,8 +123,6 @@ def _logger(name: LoggerName, folder: Path) -> Logger | bool:
         return False
     if name == "csv":
         return CSVLogger(folder, name="logs", version="")
-    if find_spec("tensorboard") is None:
-        raise OptionError("TensorBoard is not installed: pip install 'wsiseg[tensorboard]', or use --logger csv")
     return TensorBoardLogger(folder, name="logs", version="")
 
 

@@ -1,0 +1,207 @@
+"""A whole training on real patches: reproducible to the bit, resumable, stage by stage, and a bundle that predicts."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from wsiseg.errors import DatasetError, DeviceError, OptionError, OutputError
+from wsiseg.models.bundle import load_model
+from wsiseg.training.config import GateConfig, TrainingConfig, lite_config
+from wsiseg.training.loading import Batch
+from wsiseg.training.make_masks import gate_thresholds
+from wsiseg.training.patches import Patch, read_dataset
+from wsiseg.training.run import train
+from wsiseg.training.stage1 import ClassifierStage, average_precision
+
+CONFIG = lite_config().changed(stage1={"epochs": 2, "batch_size": 4}, stage2={"epochs": 1, "batch_size": 4})
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Bits depend on how sums are shared out among threads, so on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory, sample_data: Path) -> Path:
+    """Fourteen of the sample patches, six of them for validation."""
+    source, root = sample_data / "patches", tmp_path_factory.mktemp("patches")
+    (root / "images").mkdir()
+    header, *rows = (source / "labels.csv").read_text().splitlines()
+    chosen = [row for row in rows if row.endswith("train")][::60][:8] + [row for row in rows if row.endswith("val")][:6]
+    (root / "labels.csv").write_text("\n".join([header, *chosen]) + "\n")
+    for row in chosen:
+        file = row.split(",")[0]
+        shutil.copy(source / file, root / file)
+    shutil.copy(source / "dataset.json", root)
+    return root
+
+
+def run(dataset: Path, out: Path, config: TrainingConfig = CONFIG, **options: object) -> Path:
+    return train(dataset, out, config, progress=False, say=lambda text: None, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return run(dataset, tmp_path_factory.mktemp("whole") / "model")
+
+
+def steps(out: Path) -> Path:
+    return out.with_name(out.name + ".training")
+
+
+def test_bundle_says_what_it_is_and_predicts(trained: Path) -> None:
+    model = load_model(trained)
+    assert model.classes.names == ("Tumour", "Stroma", "Lymphocytes")
+    assert (model.spec.mpp, model.spec.patch_size_px) == (0.5, 96)
+    assert model.spec.networks.classifier.mean == (0.5, 0.5, 0.5)
+    known = {name: value for name, value in model.spec.training.items() if name in TrainingConfig.model_fields}
+    assert TrainingConfig.model_validate(known) == CONFIG
+    assert model.spec.training["train_patches"] == 8
+    assert "Abousamra" in model.spec.citation
+    patches = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
+    assert model.classify(patches).shape == (2, 3)
+    assert model.segment(patches).isfinite().all()
+
+
+def test_pseudo_masks_hold_no_absent_class(dataset: Path, trained: Path) -> None:
+    data = read_dataset(dataset)
+    for depth in ("middle", "deep", "head"):
+        for patch in data.train:
+            with Image.open(steps(trained) / "train_PM" / f"PM_{depth}" / patch.name) as image:
+                assert image.mode == "P"
+                mask = np.array(image)
+            assert mask.shape == (96, 96)
+            assert set(np.unique(mask)) <= {k for k in range(3) if patch.label[k]} | {3}
+            assert image.palette is not None
+            assert tuple(image.palette.palette[:3]) == (213, 45, 45)
+
+
+def test_two_runs_agree_to_the_bit_and_stages_alone_make_the_same(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    assert run(dataset, out, stage="1") == steps(out) / "stage1"
+    assert not out.exists()
+    assert run(dataset, out, stage="masks") == steps(out) / "train_PM"
+    assert run(dataset, out, stage="2") == out
+    for file in ("classifier.safetensors", "segmenter.safetensors"):
+        assert (out / file).read_bytes() == (trained / file).read_bytes()
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+    dataset: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+    original = ClassifierStage.on_train_batch_start
+
+    def interrupted(stage: ClassifierStage, batch: Batch, batch_idx: int) -> None:
+        if (stage.current_epoch, batch_idx) == (1, 1):
+            raise KeyboardInterrupt
+        original(stage, batch, batch_idx)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ClassifierStage, "on_train_batch_start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(dataset, out)
+    assert (steps(out) / "stage1" / "last.ckpt").is_file()
+    assert not (steps(out) / "stage1" / "classifier.safetensors").exists()
+    with pytest.raises(OutputError, match="--resume"):
+        run(dataset, out)
+    with pytest.raises(OptionError, match="other options"):
+        run(dataset, out, CONFIG.changed(seed=5), resume=True)
+    run(dataset, out, resume=True)
+    for file in ("classifier.safetensors", "segmenter.safetensors"):
+        assert (out / file).read_bytes() == (trained / file).read_bytes()
+
+
+def test_another_seed_is_another_model(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    run(dataset, tmp_path / "model", CONFIG.changed(seed=1), stage="1")
+    mine, other = (load_file(steps(out) / "stage1" / "classifier.safetensors") for out in (tmp_path / "model", trained))
+    assert not torch.equal(mine["fc8.weight"], other["fc8.weight"])
+
+
+def test_training_learns(dataset: Path, tmp_path: Path) -> None:
+    """On eight patches seen twelve times the loss falls far."""
+    config = CONFIG.changed(stage1={"epochs": 12, "batch_size": 8, "average_decay": 0.5}, augmentation1={"stain": 0})
+    run(dataset, tmp_path / "model", config, stage="1")
+    rows = (steps(tmp_path / "model") / "stage1" / "logs" / "metrics.csv").read_text().splitlines()
+    column = rows[0].split(",").index("train_loss_epoch")
+    losses = [float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]]
+    assert len(losses) == 12
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_outputs_are_protected(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    before = (trained / "model.json").read_bytes()
+    with pytest.raises(OutputError, match="--overwrite"):
+        run(dataset, trained)
+    assert (trained / "model.json").read_bytes() == before
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(OutputError, match="no model bundle"):
+        run(dataset, tmp_path / "mine", overwrite=True)
+    (tmp_path / "m.training").mkdir()
+    (tmp_path / "m.training" / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="no training of this program"):
+        run(dataset, tmp_path / "m", overwrite=True)
+    assert (tmp_path / "m.training" / "thesis.txt").read_text() == "mine"
+    with pytest.raises(OptionError):
+        run(dataset, tmp_path / "n", resume=True, overwrite=True)
+
+
+@pytest.mark.parametrize(("stage", "needs"), [("masks", "--stage 1"), ("2", "--stage masks")])
+def test_stages_need_what_comes_before(dataset: Path, tmp_path: Path, stage: str, needs: str) -> None:
+    with pytest.raises(OutputError, match=needs):
+        run(dataset, tmp_path / "model", stage=stage)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_data_set_is_no_resumption(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(steps(trained), tmp_path / "model.training")
+    changed = shutil.copytree(dataset, tmp_path / "patches")
+    fields = json.loads((changed / "dataset.json").read_text())
+    (changed / "dataset.json").write_text(json.dumps({**fields, "mpp": 0.25}))
+    with pytest.raises(DatasetError, match="another data set"):
+        run(changed, tmp_path / "model", resume=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_where_there_is_none(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="cuda"):
+        run(dataset, tmp_path / "model", device="cuda")
+    assert not list(tmp_path.iterdir())
+
+
+def test_published_networks_want_initial_weights(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="there is no file"):
+        run(dataset, tmp_path / "model", CONFIG.changed(classifier={"initial_weights": "gone.params"}), stage="1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_gate_lets_the_wanted_share_pass() -> None:
+    patches = [Patch(Path("x"), "x", (1, int(i < 50)), "g") for i in range(100)]
+    probabilities = torch.stack([torch.linspace(0.0, 0.99, 100), torch.full((100,), 0.8)], dim=1)
+    chosen = gate_thresholds(probabilities, patches, GateConfig(threshold=0.1, recall=0.99))
+    assert chosen[0] == pytest.approx(0.0099, abs=2e-4)
+    assert (probabilities[:, 0] > chosen[0]).float().mean() == 0.99
+    assert chosen[1] == 0.1
+    assert gate_thresholds(probabilities, patches, GateConfig(threshold=0.3)) == [0.3, 0.3]
+    assert gate_thresholds(torch.zeros(0, 2), [], GateConfig()) == []
+
+
+def test_average_precision_leaves_out_classes_that_do_not_occur() -> None:
+    labels = torch.tensor([[1, 0], [0, 0], [1, 0]])
+    assert average_precision(torch.tensor([[0.9, 0.1], [0.1, 0.5], [0.8, 0.2]]), labels) == 1.0
+    assert average_precision(torch.tensor([[0.1, 0.1], [0.9, 0.5], [0.2, 0.2]]), labels) == pytest.approx(
+        (1 / 2 + 2 / 3) / 2
+    )
+    assert average_precision(torch.rand(3, 2), torch.zeros(3, 2, dtype=torch.long)) == 0
