@@ -14,6 +14,7 @@ from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.slides import open_slide
 from wsiseg.slides.array import ArrayReader
 from wsiseg.stain import find_glass, pen, stained
+from wsiseg.tiling import TileGrid
 from wsiseg.tissue import TissueMask, read_overview, tissue_mask
 
 CMU = "CMU-1-Small-Region.svs"
@@ -311,3 +312,13 @@ def test_a_mask_pixel_is_its_level_0_pixels():
     assert not found[24, :16].any()
     assert not found[17, 17]
     assert mask.area_px == 256
+
+
+@pytest.mark.parametrize(("mpp", "patch", "overlap"), [(0.5, 96, 0.25), (1, 224, 0.5), (3, 40, 0), (7.7, 33, 0.9)])
+def test_selecting_patches_at_once_is_asking_for_each(sample_data, mpp, patch, overlap):
+    with open_slide(sample_data / "CMU-1-Small-Region.svs") as slide:
+        grid, mask = slide.grid(mpp), tissue_mask(slide)
+    tiles = TileGrid.of(grid.size, patch, overlap)
+    one_by_one = tiles.select(lambda box: mask.any(grid, box))
+    assert 0 < one_by_one.sum() < one_by_one.size
+    assert np.array_equal(mask.select(grid, tiles), one_by_one)

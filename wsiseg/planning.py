@@ -54,4 +54,4 @@ def plan(slide: SlideReader, mpp: float, patch_px: int, overlap: float, tissue: 
         raise OptionError(f"a map of {grid.size} pixels is beyond {LONGEST_PX} a side; is the slide's mpp right?")
     mask = tissue_mask(slide, tissue)
     tiles = TileGrid.of(grid.size, patch_px, overlap)
-    return Plan(grid, mask, tiles, tiles.select(lambda box: mask.any(grid, box)))
+    return Plan(grid, mask, tiles, mask.select(grid, tiles))

@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-PALE_SATURATION = 0.035
-"""What is more saturated than this is tissue, whatever Otsu's threshold: eosin at an optical density of 0.04."""
+PALE_SATURATION = 0.04
+"""What is more saturated than this is tissue, whatever Otsu's threshold: eosin at an optical density of about 0.045."""
 
 Colour = tuple[float, float, float]
 
@@ -41,7 +41,7 @@ _NOISE_MAX = 0.05
 _BLACK = 30
 _PEN_OD, _RIM_OD, _DARK_OD = 0.20, 0.05, 0.9
 _PEN_WIDTH_UM, _PEN_MARGIN_UM = 130.0, 24.0
-_SIGMA = 1.0
+_SIGMA = 0.7
 _ROWS = 256
 _HALO = 8
 _BINS = 512

@@ -18,6 +18,7 @@ from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Grid, Size
 from wsiseg.slides.base import SlideReader
 from wsiseg.stain import stained
+from wsiseg.tiling import TileGrid
 
 OVERVIEW_MPP = 8.0
 """Microns per pixel of the overview that tissue is looked for in."""
@@ -25,8 +26,8 @@ OVERVIEW_MPP = 8.0
 MIN_TISSUE_UM2 = 20_000.0
 """Specks smaller than this are dirt; a square of 0.14 mm."""
 
-MIN_HOLE_UM2 = 20_000.0
-"""Holes smaller than this belong to the tissue: lumina, vessels, cracks."""
+MIN_HOLE_UM2 = 10_000.0
+"""Holes smaller than this belong to the tissue: a fat cell, a small lumen, a crack; a square of 0.1 mm."""
 
 _SPECK_SHARE = 0.02
 _SHORT_SIDE = 64
@@ -105,6 +106,34 @@ class TissueMask:
         if count == 0:
             return False
         return bool(count == (bottom - top) * (right - left) or self.rows(grid, box).any())
+
+    def select(self, grid: Grid, tiles: TileGrid) -> npt.NDArray[np.bool_]:
+        """Which patches hold tissue, (rows, columns) bool: `any` of each box, all of them at once."""
+        rows, columns = self._ranges(grid, tiles, 0), self._ranges(grid, tiles, 1)
+        (top, bottom), (left, right) = rows, columns
+        sums = self._sums
+        count = (
+            sums[np.ix_(bottom, right)]
+            - sums[np.ix_(top, right)]
+            - sums[np.ix_(bottom, left)]
+            + sums[np.ix_(top, left)]
+        )
+        whole = Box.of(tiles.map_size)
+        selected = count > 0
+        # Only where some mask pixels are tissue and some are not may interpolation decide otherwise.
+        unsure = selected & (count < np.outer(bottom - top, right - left))
+        for row, column in np.argwhere(unsure).tolist():
+            selected[row, column] = self.rows(grid, tiles.box(row, column).intersect(whole)).any()
+        return np.asarray(selected, np.bool_)
+
+    def _ranges(self, grid: Grid, tiles: TileGrid, axis: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """First mask pixel, and the one behind the last, of each row (axis 0) or column (axis 1) of patches."""
+        length = tiles.map_size.shape[axis]
+        map_step, mask_step = (grid.step_y, self.step_y) if axis == 0 else (grid.step_x, self.step_x)
+        low, high, _, _ = self._axis(0, length, map_step, mask_step, axis)
+        first = np.arange(tiles.rows if axis == 0 else tiles.columns) * tiles.stride_px
+        last = np.minimum(first + tiles.patch_px, length) - 1
+        return low[first], high[last] + 1
 
     @cached_property
     def _sums(self) -> npt.NDArray[np.int32]:
