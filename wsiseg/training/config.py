@@ -260,8 +260,7 @@ def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
         augmentation1=augmentation,
         augmentation2=augmentation,
         attention=AttentionConfig(first_epoch=None),
-        supervision=SupervisionConfig(prior_adjustment=1.0),
-        gate=GateConfig(threshold=0.1, recall=0.99),
+        gate=GateConfig(threshold=0.1, recall=0.98),
         start_from_classifier=True,
         half_weights=True,
     )

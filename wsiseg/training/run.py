@@ -147,14 +147,14 @@ def train(
     _check_outputs(out, folder, stage, resume, overwrite)
     data = read_dataset(dataset, mpp, classes, config.val_share, config.seed)
     run = Run(data, config, folder, target, devices, logger, progress, say)
-    say(
-        f"{len(data.train)} patches of {data.patch_size_px} px at {data.mpp:g} um/px for training, "
-        f"{len(data.val)} for validation; classes: {', '.join(data.classes.names)}"
-    )
     # Built before anything is written, since initial weights may be missing.
     classifier = _initial_network(run, "classifier", config.seed) if stage in ("1", "all") else None
     segmenter = _initial_network(run, "segmenter", config.seed + 1) if stage in ("2", "all") else None
     _begin(run, stage, resume)
+    say(
+        f"{len(data.train)} patches of {data.patch_size_px} px at {data.mpp:g} um/px for training, "
+        f"{len(data.val)} for validation; classes: {', '.join(data.classes.names)}"
+    )
     seed_everything(config.seed)
     if classifier is not None:
         _train_classifier(run, cast(Classifier, classifier), resume)
