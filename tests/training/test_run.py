@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from wsiseg.errors import DatasetError, DeviceError, OptionError, OutputError
 from wsiseg.models.bundle import load_model
-from wsiseg.training.config import GateConfig, TrainingConfig, lite_config
+from wsiseg.training.config import GateConfig, TrainingConfig, lite_config, published_config
 from wsiseg.training.loading import Batch
 from wsiseg.training.make_masks import gate_thresholds
-from wsiseg.training.patches import Patch, read_dataset
+from wsiseg.training.patches import KNOWN_CLASSES, Patch, read_dataset
 from wsiseg.training.run import train
 from wsiseg.training.stage1 import ClassifierStage, average_precision
 
@@ -205,3 +205,26 @@ def test_average_precision_leaves_out_classes_that_do_not_occur() -> None:
         (1 / 2 + 2 / 3) / 2
     )
     assert average_precision(torch.rand(3, 2), torch.zeros(3, 2, dtype=torch.long)) == 0
+
+
+@pytest.mark.slow
+def test_published_networks_train(tmp_path: Path, sample_data: Path) -> None:
+    """Both stages of the published preset, from random weights, on five small patches; 165 million parameters."""
+    root = tmp_path / "patches"
+    (root / "train").mkdir(parents=True)
+    for number, path in enumerate(sorted((sample_data / "patches" / "images").iterdir())[:5]):
+        with Image.open(path) as image:
+            image.crop((0, 0, 32, 32)).save(root / "train" / f"{number}-[1 0 {number % 2} 0].png")
+    config = published_config().changed(
+        classifier={"initial_weights": "none"},
+        segmenter={"initial_weights": "none"},
+        stage1={"epochs": 1, "batch_size": 4},
+        stage2={"epochs": 1, "batch_size": 4},
+        attention={"first_epoch": 0},
+        val_share=0.2,
+    )
+    out = run(root, tmp_path / "model", config, mpp=1.0, classes=KNOWN_CLASSES["luad-histoseg"])
+    model = load_model(out)
+    assert model.spec.gate == (0.1,) * 4
+    assert model.spec.networks.segmenter.architecture == "deeplabv3plus_resnet101"
+    assert model.segment(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).isfinite().all()
