@@ -10,6 +10,7 @@ from PIL import Image
 from rasterio.features import rasterize
 
 from tests.color_model import COLORS, color_model
+from tests.slides.test_damage import damaged_copy, no_jpeg
 from wsiseg.errors import OptionError, OutputError
 from wsiseg.export import VectorOptions, export_geojson
 from wsiseg.geometry import Box
@@ -216,3 +217,35 @@ def test_outputs_that_exist_are_refused_before_anything_is_read(tmp_path: Path) 
 def test_options_out_of_range_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(OptionError):
         PredictOptions(**values)
+
+
+def test_damaged_tiles_become_zero_and_are_reported(tmp_path: Path, sample_data: Path) -> None:
+    source = sample_data / "CMU-1-Small-Region.svs"
+    damaged = [44, 47, 84, 95]  # tiles of 240 px in tissue
+    slide = damaged_copy(source, tmp_path / "d.svs", damaged, no_jpeg)
+    options = PredictOptions(tissue="none", gate=False)
+    result = predict(slide, tmp_path / "d.zarr", color_model(mpp=0.5), options)
+    predict(source, tmp_path / "s.zarr", color_model(mpp=0.5), options)
+    broken, sound = (open_map(tmp_path / name) for name in ("d.zarr", "s.zarr"))
+    class_map, truth = broken.class_map().compute(), sound.class_map().compute()
+    lost = np.zeros(class_map.shape, bool)
+    for tile in damaged:
+        row, column = divmod(tile, 10)
+        lost[240 * row : 240 * row + 240, 240 * column : 240 * column + 240] = True
+    assert (class_map[lost] == 0).all()
+    assert (broken.probabilities().compute()[:, lost] == 0).all()
+    assert np.array_equal(class_map[~lost], truth[~lost])
+    assert result.damage.tiles == 4
+    assert result.damage.area_mm2 == pytest.approx(4 * 240**2 * 0.499**2 / 1e6)
+    assert result.unread_mm2 == pytest.approx(result.damage.area_mm2)
+    assert broken.metadata["damage"]["tiles"] == 4
+
+
+def test_a_damaged_tile_is_unread_at_coarser_maps_too(tmp_path: Path, sample_data: Path) -> None:
+    slide = damaged_copy(sample_data / "CMU-1-Small-Region.svs", tmp_path / "d.svs", [44], no_jpeg)
+    predict(slide, tmp_path / "d.zarr", color_model(mpp=2), PredictOptions(tissue="none", gate=False))
+    class_map = open_map(tmp_path / "d.zarr").class_map().compute()
+    step = 2 / 0.499
+    rows, columns = slice(round(4 * 240 / step), round(5 * 240 / step)), slice(round(960 / step), round(1200 / step))
+    assert (class_map[rows, columns] == 0).all()
+    assert 60 * 60 <= (class_map == 0).sum() <= 62 * 62

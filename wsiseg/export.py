@@ -29,7 +29,7 @@ class VectorOptions:
 
     Attributes:
         exact: every pixel's border, one MultiPolygon a class; the other values do not matter then.
-        tolerance_um: how far simplified borders may move; None fits it to the map's mpp.
+        tolerance_um: about how far simplified borders may move; None fits it to the map's mpp.
         min_area_um2: regions below it join the neighbour that they touch most.
     """
 
@@ -55,7 +55,8 @@ def export_geojson(
         overwrite: replace what is there.
 
     Returns:
-        What simplification did (the fields of `VectorSummary`); empty for an exact export.
+        What was written (`annotations`, `vertices`, `repaired`, `dropped`), and for simplified polygons also what
+        simplification did: the fields of `VectorSummary`, whose `dropped` and `repaired` include those of writing.
     """
     options = options or VectorOptions()
     path = Path(path)
@@ -68,8 +69,14 @@ def export_geojson(
         regions, done = simplified_polygons(tissue_map, tissue_map.classes, tissue_map.mpp, options.tolerance_um, area)
         summary = asdict(done)
     identity = Identity(tissue_map.metadata["slide"]["quick_hash"], tissue_map.metadata["model"]["hash"])
-    write_geojson(path, regions, tissue_map.classes, tissue_map.grid, identity=identity, overwrite=overwrite)
-    return summary
+    written = write_geojson(path, regions, tissue_map.classes, tissue_map.grid, identity=identity, overwrite=overwrite)
+    return {
+        **summary,
+        "annotations": written.annotations,
+        "vertices": written.vertices,
+        "repaired": summary.get("repaired", 0) + written.repaired,
+        "dropped": summary.get("dropped", 0) + written.dropped,
+    }
 
 
 def export_png(

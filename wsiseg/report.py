@@ -138,7 +138,7 @@ class Prediction:
         counts: what was done with the patches.
         damage: what of the slide could not be decoded.
         seconds: of each phase and in total.
-        vectors: what simplification did (the fields of `VectorSummary`); empty without polygons.
+        vectors: what `export_geojson` returned; empty without polygons.
     """
 
     map_path: Path
@@ -157,7 +157,7 @@ class Prediction:
         found = []
         if self.tissue_mm2 == 0:
             found.append("no tissue was found; if there is some, give --tissue none or a mask of your own")
-        if self.vectors.get("absorbed") or self.vectors.get("dropped"):
+        if self.vectors.get("absorbed") or ("absorbed" in self.vectors and self.vectors["dropped"]):
             done = self.vectors
             found.append(
                 f"polygons are simplified by {done['tolerance_um']:.3g} um; "

@@ -58,8 +58,9 @@ def export(
             check_output(suffix_checked(path, *suffixes), overwrite)
     if geojson is not None:
         summary = export_geojson(source, geojson, VectorOptions(exact, tolerance, min_area), overwrite=overwrite)
-        done = "" if exact else f" ({summary['polygons']} polygons, {summary['vertices']} vertices)"
-        echo(f"wrote {geojson}{done}")
+        echo(f"wrote {geojson} ({summary['annotations']} annotations, {summary['vertices']} vertices)")
+        if summary.get("within_budget") is False:
+            echo("that is more than QuPath opens with ease; a larger --min-area or --tolerance makes them fewer")
     if png is not None:
         if slide is None:
             mean = export_png(source, png, max_px=max_px, overwrite=overwrite)

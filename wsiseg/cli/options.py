@@ -34,7 +34,7 @@ def vector_options(function: Function) -> Function:
             metavar="UM2",
             help="Regions smaller than this join the neighbour they touch most.",
         ),
-        click.option("--tolerance", type=float, metavar="UM", help="How far simplified borders may move."),
+        click.option("--tolerance", type=float, metavar="UM", help="About how far simplified borders may move."),
     ):
         function = option(function)
     return function

@@ -1,0 +1,104 @@
+"""The commands as a user types them, on a real slide with a small model."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.qupath_rules import check_qupath
+from wsiseg.cli.main import main
+from wsiseg.models.architectures import build_network
+from wsiseg.models.bundle import save_bundle
+from wsiseg.tissue_map import open_map
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command that must succeed; returns what it prints."""
+
+    def call(*arguments: object) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        shown = capsys.readouterr()
+        assert stop.value.code == 0, shown.err
+        return shown.out + shown.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lite networks with random weights, at a coarse resolution: a real bundle that is quick."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("bundle") / "coarse"
+    network = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    fields = {
+        "classes": [{"index": i, "name": n, "color": [80 * i, 0, 0]} for i, n in enumerate("ABC", start=1)],
+        "mpp": 4.0,
+        "patch_size_px": 96,
+        "gate_threshold": 0.0,
+        "networks": {
+            "classifier": {"architecture": "lite_classifier", **network},
+            "segmenter": {"architecture": "lite_segmenter", **network},
+        },
+        "licence": "Apache-2.0",
+        "training_data": "none",
+    }
+    save_bundle(folder, fields, build_network("classifier", "lite_classifier", 3, {}),
+                build_network("segmenter", "lite_segmenter", 3, {}))  # fmt: skip
+    return folder
+
+
+def test_predict_then_export(run: Run, tmp_path: Path, sample_data: Path, bundle: Path) -> None:
+    slide, out = sample_data / "CMU-1-Small-Region.svs", tmp_path / "map.zarr"
+    shown = run("predict", slide, "--out", out, "--model", bundle)
+    for part in ("mm²", "% of tissue", "tissue", "read", "skipped", "gated", "seconds", "map.zarr", "map.geojson"):
+        assert part in shown
+    check_qupath(tmp_path / "map.geojson")
+    metadata = open_map(out).metadata
+
+    run("export", out, "--geojson", tmp_path / "e.geojson.gz", "--exact")
+    check_qupath(tmp_path / "e.geojson.gz")
+    run("export", out, "--png", tmp_path / "e.png", "--slide", slide, "--csv", tmp_path / "e.csv")
+    picture = np.asarray(Image.open(tmp_path / "e.png"))
+    height, width = open_map(out).size.shape
+    assert picture.shape[1] == width
+    assert picture.shape[0] > height  # the legend below
+    with (tmp_path / "e.csv").open() as file:
+        rows = {row["class"]: float(row["area_mm2"]) for row in csv.DictReader(file)}
+    assert rows["(tissue)"] == pytest.approx(metadata["tissue_mm2"], abs=1e-6)
+    assert sum(rows[name] for name in "ABC") == pytest.approx(rows["(tissue)"], abs=1e-5)
+
+    again = run("predict", slide, "--out", out, "--model", bundle, "--overwrite", "--no-geojson", "--json")
+    assert json.loads(again)["counts"]["read"] == metadata["tiles"]["read"]
+
+
+def test_a_picture_needs_the_slide_that_the_map_was_made_from(
+    run: Run, tmp_path: Path, sample_data: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "map.zarr"
+    run("predict", sample_data / "CMU-1-Small-Region.svs", "--out", out, "--model", bundle, "--quiet")
+    with pytest.raises(SystemExit) as stop:
+        main(
+            ["export", str(out), "--png", str(tmp_path / "e.png"), "--slide", str(sample_data / "OS-1-detail.ome.tif")]
+        )
+    assert stop.value.code == 2
+    assert "was made from CMU-1-Small-Region.svs" in capsys.readouterr().err
+    assert not (tmp_path / "e.png").exists()
+
+
+def test_an_ome_tiff_goes_through_as_well(run: Run, tmp_path: Path, sample_data: Path, bundle: Path) -> None:
+    shown = run("predict", sample_data / "OS-1-detail.ome.tif", "--out", tmp_path / "m.zarr", "--model", bundle)
+    assert "m.zarr" in shown
+    assert open_map(tmp_path / "m.zarr").metadata["slide"]["reader"] == "TiffSlide"
+
+
+def test_models_lists_what_ships(run: Run) -> None:
+    assert "tissue-brca-lite" in run("models")
