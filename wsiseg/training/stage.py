@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +16,9 @@ from wsiseg.models.bundle import normalise
 from wsiseg.training.augment import Augmentation
 from wsiseg.training.config import AugmentationConfig, NetworkConfig, OptimiserConfig
 from wsiseg.training.loading import Batch
+
+ADVISERS = ("lightning.pytorch", "lightning.fabric", "lightning")
+"""Loggers that give developers advice, which is nothing to a user."""
 
 _AVERAGE_WARMUP_STEPS = 10
 
@@ -68,6 +73,13 @@ class Stage(LightningModule):
             return current
         decay = min(self.optimiser_config.average_decay, (int(count) + 1) / (int(count) + _AVERAGE_WARMUP_STEPS))
         return torch.lerp(averaged, current, 1 - decay)
+
+    def setup(self, stage: str) -> None:
+        """Keep the processes of several devices as quiet as the one that started them."""
+        if self.trainer.world_size > 1:
+            warnings.simplefilter("ignore")
+            for name in ADVISERS:
+                logging.getLogger(name).setLevel(logging.ERROR)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Fix what dropout will draw in this step."""

@@ -39,7 +39,7 @@ class ClassifierStage(Stage):
         deepest = network.features(images)[network.depths[-1]]
         logits = network.head(deepest, self.attention.drop_above(self.current_epoch), self.attention.normalise)
         loss = F.multilabel_soft_margin_loss(logits.float(), batch["label"])
-        self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(images))
+        self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

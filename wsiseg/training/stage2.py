@@ -62,7 +62,7 @@ class SegmenterStage(Stage):
         assert masks is not None
         logits = self.network(images).float() + self.prior
         loss = multilayer_loss(logits, list(masks.unbind(dim=1)), self.options)
-        self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(images))
+        self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from wsiseg.errors import OptionError
 from wsiseg.training.loading import Batch
-from wsiseg.training.stage import Stage
+from wsiseg.training.stage import ADVISERS, Stage
 
 LoggerName = Literal["csv", "tensorboard", "none"]
 LAST = "last.ckpt"
@@ -94,6 +94,7 @@ def fit(
             max_epochs=epochs,
             callbacks=callbacks,
             logger=_logger(logger, run_folder),
+            default_root_dir=run_folder,
             enable_progress_bar=progress,
             enable_model_summary=False,
             num_sanity_val_steps=0,
@@ -144,7 +145,7 @@ class _Progress(RichProgressBar):
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Lightning's advertisements and advice to developers off a user's screen."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    loggers = [logging.getLogger(name) for name in ADVISERS]
     levels = [entry.level for entry in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
