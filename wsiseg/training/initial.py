@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from wsiseg.errors import OptionError
 from wsiseg.models.lite import LiteClassifier, LiteSegmenter, load_imagenet_weights
 from wsiseg.training.config import NetworkConfig
+
+_CLASS_LAYERS = ("fc8.", "decoder.last_conv.8.", "network.segmentation_head.")
+"""Layers whose size is the number of classes: a checkpoint of other classes lends everything but these."""
 
 
 def initialise(network: nn.Module, config: NetworkConfig) -> None:
@@ -25,12 +32,41 @@ def initialise(network: nn.Module, config: NetworkConfig) -> None:
         return
     if source == "imagenet":
         raise OptionError(
-            f"{config.architecture} needs a file of initial weights (MXNet parameters or a published checkpoint): "
+            f"{config.architecture} needs a file of initial weights (a published checkpoint): "
             "state it with --init, or --init none to begin at random"
         )
-    if not Path(source).is_file():
-        raise OptionError(f"there is no file of initial weights {source!r:.120}")
-    raise OptionError(f"{source}: weights of {config.architecture} cannot be read from a file yet")
+    load_checkpoint(network, Path(source))
+
+
+def load_checkpoint(network: nn.Module, path: Path) -> None:
+    """Fill a network from a torch checkpoint: a state dict, or a mapping that holds one as `state_dict`.
+
+    Layers that depend on the number of classes stay as they are where the checkpoint has other classes.
+
+    Raises:
+        OptionError: where the file is missing, no checkpoint of plain tensors, or of another network.
+    """
+    if not path.is_file():
+        raise OptionError(f"there is no file of initial weights {str(path)!r:.120}")
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
+        raise OptionError(f"{path} is no torch checkpoint of plain tensors") from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise OptionError(f"{path} holds no state dict")
+    state = {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    target = network.state_dict()
+    chosen: dict[str, Tensor] = {}
+    for name, tensor in target.items():
+        fits = name in state and state[name].shape == tensor.shape
+        if fits:
+            chosen[name] = state[name]
+        elif not name.startswith(_CLASS_LAYERS) and not name.endswith("num_batches_tracked"):
+            found = tuple(state[name].shape) if name in state else "nothing"
+            raise OptionError(f"{path} is of another network: {name} should be {tuple(tensor.shape)}, it has {found}")
+    network.load_state_dict(chosen, strict=False)
 
 
 def share_encoder(classifier: nn.Module, segmenter: nn.Module) -> None:
