@@ -13,8 +13,9 @@ from wsiseg.blending import Block
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError, OutputError, SlideError
 from wsiseg.geometry import Box, Grid, Mpp, Size
-from wsiseg.map_writer import MapWriter, check_output, shard_height_px
+from wsiseg.map_writer import MapWriter, shard_height_px
 from wsiseg.ome import level_sizes
+from wsiseg.outputs import check_map
 from wsiseg.tissue_map import open_map
 
 CLASSES = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"], [(200, 0, 0), (0, 200, 0), (0, 0, 200)])
@@ -126,18 +127,18 @@ def test_overwriting_replaces_maps_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "map.zarr"
     write_map(path, Size(50, 40))
     with pytest.raises(OutputError, match="exists"):
-        check_output(path, overwrite=False)
-    check_output(path, overwrite=True)
+        check_map(path, overwrite=False)
+    check_map(path, overwrite=True)
     classes, _ = write_map(path, Size(70, 30), overwrite=True)
     assert np.array_equal(open_map(path).class_map().compute(), classes)
     assert [entry.name for entry in tmp_path.iterdir()] == ["map.zarr"]
     precious = tmp_path / "thesis.zarr"
     precious.mkdir()
     (precious / "chapter.txt").write_text("years")
-    with pytest.raises(OutputError, match="not a tissue map"):
-        check_output(precious, overwrite=True)
+    with pytest.raises(OutputError, match="no tissue map"):
+        check_map(precious, overwrite=True)
     with pytest.raises(OutputError, match="does not exist"):
-        check_output(tmp_path / "nowhere" / "map.zarr", overwrite=True)
+        check_map(tmp_path / "nowhere" / "map.zarr", overwrite=True)
 
 
 def test_empty_glass_takes_no_file(tmp_path: Path) -> None:
@@ -167,7 +168,8 @@ def test_shards_get_flatter_as_maps_get_wider() -> None:
     [
         ({}, "not written by wsiseg"),
         ({"wsiseg": {"format": 99, "classes": [], "grid": {}}}, "update wsiseg"),
-        ({"wsiseg": {"format": 1, "classes": [{"index": 1}], "grid": {}}}, "a class needs"),
+        ({"wsiseg": {"format": 1, "classes": [{"index": 1}]}}, "says nothing of its grid"),
+        ({"wsiseg": {"format": 1, "classes": [{"index": 1}], "grid": {}, "slide": {}, "model": {}}}, "a class needs"),
     ],
 )
 def test_stores_of_others_are_refused_with_a_reason(

@@ -95,14 +95,11 @@ class ClassTable:
     def from_json(cls, rows: Sequence[Mapping[str, Any]]) -> ClassTable:
         """The inverse of `to_json`; raises `OptionError` on anything else."""
         try:
-            return cls(
-                tuple(
-                    TissueClass(int(row["index"]), str(row["name"]), (int(c[0]), int(c[1]), int(c[2])))
-                    for row in rows
-                    for c in [row["color"]]
-                )
-            )
-        except (KeyError, TypeError, IndexError) as error:
+            parts = [(int(row["index"]), str(row["name"]), [int(v) for v in row["color"]]) for row in rows]
+            return cls(tuple(TissueClass(index, name, (r, g, b)) for index, name, (r, g, b) in parts))
+        except OptionError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise OptionError(f"a class needs index, name and color, got {rows!r:.200}") from error
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.errors import OptionError, OutputError
-from wsiseg.geojson import Identity, write_geojson
+from wsiseg.errors import OptionError
+from wsiseg.geojson import SUFFIXES, Identity, write_geojson
 from wsiseg.geometry import Box, coarser_grid
-from wsiseg.map_writer import check_output
+from wsiseg.outputs import check_file, whole_file
 from wsiseg.picture import legend, overlay, read_picture
 from wsiseg.report import write_areas_csv
 from wsiseg.slides.base import SlideReader
@@ -60,7 +57,7 @@ def export_geojson(
     """
     options = options or VectorOptions()
     path = Path(path)
-    check_output(path, overwrite)
+    check_file(path, SUFFIXES, overwrite)
     summary: dict[str, Any] = {}
     if options.exact:
         regions: Any = exact_polygons(tissue_map, tissue_map.classes)
@@ -94,7 +91,8 @@ def export_png(
         tissue_map: open for reading.
         path: the PNG.
         slide: the one that the map was made from; another is refused.
-        max_px: longest side of the picture, legend apart; the next pyramid level below it is drawn.
+        max_px: longest side of the picture, legend apart; a map that is larger is drawn at the first half, quarter, …
+            of its size that fits.
         opacity: of the colours, 0 to 1.
         overwrite: replace what is there.
 
@@ -106,26 +104,28 @@ def export_png(
             f"a picture needs a side of 1 px or more and an opacity of 0 to 1, got {max_px} and {opacity}"
         )
     path = Path(path)
-    check_output(path, overwrite)
-    level = 0
-    while level < tissue_map.levels - 1 and max(tissue_map.grid.coarsen(2**level).shape) > max_px:
-        level += 1
+    check_file(path, (".png",), overwrite)
+    exponent = 0
+    while max(tissue_map.grid.coarsen(2**exponent).shape) > max_px:
+        exponent += 1
+    level = min(exponent, tissue_map.levels - 1)
     class_map = tissue_map.read(Box.of(tissue_map.grid.coarsen(2**level)), level)
+    class_map = class_map[:: 2 ** (exponent - level), :: 2 ** (exponent - level)]
     if slide is None:
         picture = np.full((*class_map.shape, 3), 255, np.uint8)
     else:
         require_same_slide(tissue_map, slide)
-        picture = read_picture(slide, coarser_grid(tissue_map.grid, 2**level, slide.levels))
+        picture = read_picture(slide, coarser_grid(tissue_map.grid, 2**exponent, slide.levels))
     image = legend(overlay(picture, class_map, tissue_map.classes, opacity), tissue_map.classes)
     _write_png(path, image)
-    return tissue_map.mpp.times(2**level).mean
+    return tissue_map.mpp.times(2**exponent).mean
 
 
 def export_csv(tissue_map: TissueMap, path: str | Path, *, overwrite: bool = False) -> None:
     """Write a map's areas as a table of one row a class."""
     path = Path(path)
-    check_output(path, overwrite)
-    with finished(path) as temporary:
+    check_file(path, (".csv",), overwrite)
+    with whole_file(path) as temporary:
         write_areas_csv(temporary, tissue_map.metadata)
 
 
@@ -140,21 +140,8 @@ def require_same_slide(tissue_map: TissueMap, slide: SlideReader) -> None:
         )
 
 
-@contextmanager
-def finished(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, which it gets when all went well; else nothing is left."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
     from PIL import Image  # noqa: PLC0415  (only pictures need it)
 
-    with finished(path) as temporary:
+    with whole_file(path) as temporary:
         Image.fromarray(image).save(temporary, format="PNG", optimize=True)

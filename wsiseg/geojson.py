@@ -10,7 +10,7 @@ import gzip
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -21,8 +21,9 @@ import shapely
 
 from wsiseg.annotations import read_geojson
 from wsiseg.classes import ClassTable, TissueClass
-from wsiseg.errors import OptionError, OutputError
+from wsiseg.errors import OptionError
 from wsiseg.geometry import Grid
+from wsiseg.outputs import check_file, whole_file
 
 __all__ = ["Identity", "Written", "area_um2", "read_geojson", "write_geojson"]
 
@@ -193,36 +194,16 @@ def _coordinates(polygons: Any) -> list[str]:
 
 @contextmanager
 def _output(path: Path, overwrite: bool) -> Iterator[TextIO]:
-    """A text file under a temporary name beside `path`, renamed when it is whole, removed on any error."""
-    if not path.name.endswith(SUFFIXES) or path.name in SUFFIXES:
-        raise OptionError(f"{path.name}: expected a name that ends in {' or '.join(SUFFIXES)}")
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        _refuse_existing(path, overwrite)
-        with partial.open("xb") as raw:
-            if path.name.endswith(".gz"):
-                # Without name and time, so that the same map gives the same bytes.
-                with gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed, _text(packed) as file:
-                    yield file
-            else:
-                with _text(raw) as file:
-                    yield file
-        _refuse_existing(path, overwrite)
-        partial.replace(path)
-    except OutputError:
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-
-
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; name a file")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another name, or overwrite it with --overwrite")
+    """A text file that is whole or not there."""
+    check_file(path, SUFFIXES, overwrite)
+    with whole_file(path) as partial, partial.open("xb") as raw:
+        if path.name.lower().endswith(".gz"):
+            # Without name and time, so that the same map gives the same bytes.
+            with gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed, _text(packed) as file:
+                yield file
+        else:
+            with _text(raw) as file:
+                yield file
 
 
 def _text(raw: Any) -> TextIOWrapper:

@@ -252,7 +252,9 @@ def plan_grid(levels: Sequence[Level], slide_mpp: Mpp, mpp: float) -> Grid:
     finer = [index for index, value in enumerate(level_mpps) if max(value.x, value.y) <= mpp]
     index = max(finer, key=lambda i: levels[i].downsample) if finer else 0
     step_x, step_y = mpp / slide_mpp.x, mpp / slide_mpp.y
-    size = Size(max(1, math.ceil(size0.width / step_x)), max(1, math.ceil(size0.height / step_y)))
+    # A quotient that is whole but for rounding must not add a column of which the slide has nothing.
+    width, height = (math.ceil(n / step - 1e-6) for n, step in ((size0.width, step_x), (size0.height, step_y)))
+    size = Size(max(1, width), max(1, height))
     return Grid(
         size,
         Mpp(mpp, mpp),

@@ -1,8 +1,8 @@
 """Writing a tissue map: blocks in from top to bottom, whole shards out, then the pyramid, then the name.
 
 A store is written under a temporary name beside its own and renamed when all of it is there, so that a store with
-its final name is always whole. Memory: one row of shards of the class map and the probabilities, whatever the
-map's height. No shard is ever written twice: two writers in one shard lose data.
+its final name is always whole. Memory: a row of shards of the class map and the probabilities (two while a block
+reaches over their border), whatever the map's height. No shard is written twice: two writers in one shard lose data.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from zarr.codecs import ZstdCodec
 
 from wsiseg.blending import Block
 from wsiseg.classes import ClassTable
-from wsiseg.errors import OutputError
+from wsiseg.errors import OutputError, WsisegError
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.ome import LABELS, MAP_FORMAT, grid_to_json, image_attributes, label_attributes, level_sizes
+from wsiseg.outputs import check_map, put_folder
 
 CHUNK_PX = 512
 SHARD_PX = 4096
@@ -65,12 +66,16 @@ class MapWriter:
             self.folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
         except OSError as error:
             raise OutputError(f"cannot write into {path.parent}: {error.strerror}; choose another folder") from error
-        self.folder.chmod(0o755)  # mkdtemp makes it private, a map is as public as its folder
-        self.root = zarr.open_group(self.folder, mode="w", zarr_format=3)
-        self.labels = self.root.create_group("labels").create_group(LABELS)
+        try:
+            self.folder.chmod(0o755)  # mkdtemp makes it private, a map is as public as its folder
+            self.root = zarr.open_group(self.folder, mode="w", zarr_format=3)
+            self.labels = self.root.create_group("labels").create_group(LABELS)
+            self._class_map = self._create(self.labels, 0, self.sizes[0])
+            self._probability_map = self._create(self.root, 0, self.sizes[0], len(classes)) if probabilities else None
+        except OSError as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise _cannot_write(path, error) from error
         self._rows: dict[int, _ShardRow] = {}
-        self._class_map = self._create(self.labels, 0, self.sizes[0])
-        self._probability_map = self._create(self.root, 0, self.sizes[0], len(classes)) if probabilities else None
 
     def _create(self, group: zarr.Group, level: int, size: Size, channels: int = 0) -> ZarrArray:
         """The array of one level: (y, x), or (c, y, x) with channels."""
@@ -188,7 +193,8 @@ class MapWriter:
             "probabilities": self.probabilities,
             **provenance,
         }
-        replace_folder(self.folder, self.path, overwrite)
+        check_map(self.path, overwrite)  # somebody else may have made it meanwhile
+        put_folder(self.folder, self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -197,6 +203,12 @@ class MapWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)  # renamed by then if all went well
+        if isinstance(error, OSError) and not isinstance(error, WsisegError):
+            raise _cannot_write(self.path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write {path}: {error.strerror or error}; make room, or choose another folder")
 
 
 class _ShardRow:
@@ -251,44 +263,3 @@ def _halved(pixels: UInt8Array, nearest: bool) -> UInt8Array:
     even = np.pad(pixels, ((0, odd_height), (0, odd_width)), mode="edge") if odd_height or odd_width else pixels
     rows = even[::2].astype(np.uint16) + even[1::2]
     return ((rows[:, ::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)
-
-
-def check_output(path: Path, overwrite: bool) -> None:
-    """Refuse an output that exists, or whose folder does not or cannot be written, before any work is done.
-
-    Raises:
-        OutputError: with what to do.
-    """
-    if not path.parent.is_dir():
-        raise OutputError(f"the folder {path.parent} does not exist; create it, or choose another output than {path}")
-    try:
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise OutputError(f"cannot write into {path.parent}: {error.strerror}; choose another folder") from error
-    if path.is_symlink() or path.exists():
-        if not overwrite:
-            raise OutputError(f"{path} exists; choose another name, or replace it with --overwrite")
-        if path.suffix == ".zarr" and not _is_tissue_map(path):
-            raise OutputError(
-                f"{path} exists and is not a tissue map of this program; it is not overwritten, remove it yourself"
-            )
-
-
-def _is_tissue_map(path: Path) -> bool:
-    try:
-        return path.is_dir() and not path.is_symlink() and "wsiseg" in zarr.open_group(path, mode="r").attrs
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def replace_folder(temporary: Path, path: Path, overwrite: bool) -> None:
-    """Give a finished folder its name. A folder of that name is moved away first and removed last."""
-    if not (path.exists() and overwrite):
-        if path.exists():
-            raise OutputError(f"{path} was made by somebody else meanwhile; choose another name")
-        temporary.rename(path)
-        return
-    old = temporary.with_suffix(".old")
-    path.rename(old)
-    temporary.rename(path)
-    shutil.rmtree(old)

@@ -63,17 +63,22 @@ def borders(class_map: UInt8Array) -> npt.NDArray[np.bool_]:
 
 
 def legend(image: UInt8Array, classes: ClassTable) -> UInt8Array:
-    """The image with a strip of class colours and names below it."""
+    """The image with class colours and names below it, in as many rows as they need."""
     from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415  (only pictures with letters need it)
 
     size = max(12, min(28, image.shape[1] // 40))
     font = ImageFont.load_default(size)
-    strip = Image.new("RGB", (image.shape[1], 2 * size), "white")
-    draw = ImageDraw.Draw(strip)
-    x = size // 2
+    width = image.shape[1]
+    places, x, y = [], size // 2, size // 2
     for tissue_class in classes:
-        draw.rectangle((x, size // 2, x + size, size // 2 + size), fill=tissue_class.color)
-        x += size + size // 3
-        draw.text((x, size // 2 - size // 10), tissue_class.name, fill="black", font=font)
-        x += int(draw.textlength(tissue_class.name, font=font)) + size
+        advance = int(size * 4 / 3 + font.getlength(tissue_class.name)) + size
+        if x + advance - size > width and x > size // 2:
+            x, y = size // 2, y + size * 3 // 2
+        places.append((x, y))
+        x += advance
+    strip = Image.new("RGB", (width, y + size * 3 // 2), "white")
+    draw = ImageDraw.Draw(strip)
+    for tissue_class, (x, y) in zip(classes, places, strict=True):
+        draw.rectangle((x, y, x + size, y + size), fill=tissue_class.color)
+        draw.text((x + size * 4 // 3, y - size // 10), tissue_class.name, fill="black", font=font)
     return np.concatenate([image, np.asarray(strip)])

@@ -18,15 +18,26 @@ from torch import Tensor
 from wsiseg.blending import Blender, Block
 from wsiseg.errors import OptionError
 from wsiseg.export import VectorOptions, export_geojson
+from wsiseg.geojson import SUFFIXES
 from wsiseg.geometry import Grid, Mpp, coarser_grid
-from wsiseg.map_writer import MapWriter, check_output
+from wsiseg.map_writer import MapWriter
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import TissueModel, load_model
 from wsiseg.models.gate import allowed_classes, gate_logits
+from wsiseg.outputs import check_file, check_map
 from wsiseg.picture import read_picture
 from wsiseg.planning import Plan, plan
 from wsiseg.reading import Patch, batches, read_patches
-from wsiseg.report import Areas, Counts, Damage, Prediction, results, slide_provenance, software
+from wsiseg.report import (
+    Areas,
+    Counts,
+    Damage,
+    Prediction,
+    results,
+    slide_provenance,
+    software,
+    tissue_provenance,
+)
 from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
 from wsiseg.tissue_map import open_map
@@ -122,9 +133,9 @@ def predict(
     options = options or PredictOptions()
     report: Progress = progress or (lambda phase, done, total: None)
     out = Path(out)
-    for path in (out, geojson):
-        if path is not None:
-            check_output(Path(path), overwrite)
+    check_map(out, overwrite)
+    if geojson is not None:
+        check_file(Path(geojson), SUFFIXES, overwrite)
     clock = Clock()
     with open_slide(slide, mpp=options.mpp, reader=options.reader) as reader:
         _ = reader.mpp  # refused before a model is loaded for nothing
@@ -153,7 +164,11 @@ def predict(
                 {
                     "slide": slide_provenance(reader),
                     "model": {"name": loaded.spec.name, "hash": loaded.hash, "mpp": loaded.spec.mpp},
-                    "parameters": {**asdict(options), "gate_thresholds": _listed(_thresholds(loaded, options))},
+                    "parameters": {
+                        **asdict(options),
+                        **tissue_provenance(options.tissue),
+                        "gate_thresholds": _listed(_thresholds(loaded, options)),
+                    },
                     "software": software(),
                     "times": clock.times(),
                     **found,
@@ -175,6 +190,7 @@ def predict(
         counts=counts,
         damage=damage,
         seconds=clock.seconds,
+        enlarged=max(1.0, 1 / todo.grid.zoom_x, 1 / todo.grid.zoom_y),
         vectors=drawn,
     )
 

@@ -16,7 +16,7 @@ from wsiseg.slides.base import SlideReader
 from wsiseg.tiling import Tile
 
 READ_PX = 2048
-"""Widest read in map pixels: larger pieces cost less a pixel, but the first batch waits for the first of them."""
+"""Widest read in pixels of the slide's level: larger pieces cost less a pixel, but take memory for each thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,13 @@ def read_patches(
         grid: the map's grid.
         tiles: row by row.
         workers: threads that read; the result does not depend on their number.
-        read_ahead: reads that may wait for the network, default two a worker. Memory is at most
-            (read_ahead + workers) * READ_PX * patch_px * 3 bytes.
+        read_ahead: reads under way or waiting for the network, default two a worker. Each holds one run of patches,
+            READ_PX of the level's pixels wide (or one patch) and a patch high, three bytes a pixel.
 
     Raises:
         SlideError: the slide as a whole can no longer be read. Damage is marked in the patches instead.
     """
-    runs = grouped(tiles)
+    runs = grouped(tiles, int(READ_PX / max(1.0, grid.zoom_x)))
     limit = read_ahead or 2 * workers
     waiting: deque[Future[list[Patch]]] = deque()
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="reader") as pool:

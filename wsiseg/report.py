@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -138,6 +139,7 @@ class Prediction:
         counts: what was done with the patches.
         damage: what of the slide could not be decoded.
         seconds: of each phase and in total.
+        enlarged: how many times the slide was enlarged to reach the model's mpp; 1 where it was fine enough.
         vectors: what `export_geojson` returned; empty without polygons.
     """
 
@@ -149,12 +151,18 @@ class Prediction:
     counts: Counts
     damage: Damage
     seconds: Mapping[str, float]
+    enlarged: float = 1.0
     vectors: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def notes(self) -> list[str]:
         """What a reader of the result should know, one sentence each."""
         found = []
+        if self.enlarged > 1:
+            found.append(
+                f"the slide is coarser than what the model learned from and was enlarged {self.enlarged:.3g} times; "
+                "trust the map the less, the more that is"
+            )
         if self.tissue_mm2 == 0:
             found.append("no tissue was found; if there is some, give --tissue none or a mask of your own")
         if self.vectors.get("absorbed") or ("absorbed" in self.vectors and self.vectors["dropped"]):
@@ -203,6 +211,14 @@ def slide_provenance(slide: SlideReader) -> dict[str, Any]:
         "objective": slide.objective,
         "bounds": None if bounds is None else asdict(bounds),
     }
+
+
+def tissue_provenance(method: str) -> dict[str, str]:
+    """How tissue was found: the method, or the name and hash of a file; no path."""
+    path = Path(method)
+    if not path.is_file():
+        return {"tissue": method}
+    return {"tissue": path.name, "tissue_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def software() -> dict[str, str]:

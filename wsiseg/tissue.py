@@ -35,6 +35,7 @@ _OWN_MPP = 2.0
 _OWN_PIXELS = 64_000_000
 _BAND_PIXELS = 4_000_000
 _CHUNK = 4096
+_LABELS_MAX = 16
 _ROWS = 512
 
 
@@ -86,8 +87,9 @@ class TissueMask:
             if block.all():
                 out[:, part] = True
                 continue
-            strip = self.mask[:, first:last].astype(np.float32)
-            down = strip[y0] * (1 - fy[:, None]) + strip[y1] * fy[:, None]  # (h, mask columns)
+            top = int(y0.min())
+            strip = block.astype(np.float32)
+            down = strip[y0 - top] * (1 - fy[:, None]) + strip[y1 - top] * fy[:, None]  # (h, mask columns)
             a, b = x0[part] - first, x1[part] - first
             out[:, part] = down[:, a] * (1 - fx[part]) + down[:, b] * fx[part] >= 0.5
         out &= in_y[:, None] & in_x[None, :]
@@ -270,7 +272,10 @@ def _from_geojson(slide: SlideReader, path: Path) -> TissueMask:
 
 
 def _from_png(slide: SlideReader, path: Path) -> TissueMask:
-    """A picture of the slide's aspect: brighter than half of its brightest value is tissue."""
+    """A picture of the slide's aspect: tissue is what is brighter than half of its brightest value.
+
+    Where no value is above 16 it is a mask of labels, and tissue is what is not 0.
+    """
     pixels = _grey_png(path)
     height, width = pixels.shape
     slide_width, slide_height = slide.size.width, slide.size.height
@@ -281,7 +286,10 @@ def _from_png(slide: SlideReader, path: Path) -> TissueMask:
             f"{path.name} is {width} x {height}, which has not the aspect of the slide ({slide.size}); "
             f"expected for example {width} x {max(1, round(slide_height * width / slide_width))}"
         )
-    mask = pixels > pixels.max() / 2
+    # Masks of labels (0, 1, 2) mean that all but 0 is tissue; pictures of a mask, smoothed or not, half of white.
+    mask = pixels > (0 if pixels.max() <= _LABELS_MAX else pixels.max() / 2)
+    if not mask.any():
+        raise OptionError(f"{path.name} is black, that is, without tissue; expected tissue to be bright")
     return TissueMask(mask, slide_width / width, slide_height / height, slide.size, path.name)
 
 
@@ -291,7 +299,11 @@ def _grey_png(path: Path) -> npt.NDArray[np.int32]:
 
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            converted = image.convert("RGB") if image.mode in ("P", "RGBA", "LA", "PA") else image
+            transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+            rgba = image.convert("RGBA") if transparent or image.mode == "P" else None
+            black = None if rgba is None else Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+            # What is transparent is no tissue.
+            converted = image if rgba is None or black is None else Image.alpha_composite(black, rgba).convert("RGB")
             pixels = np.asarray(converted)
     except FileNotFoundError as error:
         raise OptionError(f"{path} does not exist; expected a PNG of the tissue") from error

@@ -16,6 +16,9 @@ from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.ome import LABELS, MAP_FORMAT, grid_from_json
 
+_NEEDED = ("classes", "grid", "slide", "model")
+"""What the tool's own metadata must hold for anything to be made from a map."""
+
 LAZY_PX = 2048
 """Side of a piece of a lazy array, four chunks."""
 
@@ -35,7 +38,7 @@ class TissueMap:
         self.metadata: Mapping[str, Any] = _own_metadata(path, root)
         self.classes = ClassTable.from_json(self.metadata["classes"])
         self.grid: Grid = grid_from_json(self.metadata["grid"])
-        labels = root[f"labels/{LABELS}"]
+        labels = root.get(f"labels/{LABELS}")
         if not isinstance(labels, zarr.Group):
             raise SlideError(f"{path} holds no class map; it is damaged, write it anew")
         self._class_maps = _levels(labels)
@@ -86,7 +89,10 @@ class TissueMap:
 
     def read(self, box: Box, level: int = 0) -> npt.NDArray[np.uint8]:
         """The classes of a box inside the map, (height, width) uint8."""
-        return np.asarray(self._class_maps[level][box.slices()], dtype=np.uint8)
+        try:
+            return np.asarray(self._class_maps[level][box.slices()], dtype=np.uint8)
+        except (OSError, ValueError, RuntimeError) as error:  # Zarr's codecs raise of all three kinds
+            raise SlideError(f"{self.path} is damaged at {box} of level {level} ({error}); write it anew") from error
 
     def __repr__(self) -> str:
         return f"TissueMap({self.path.name}: {self.size} px at {self.mpp} um/px, {', '.join(self.classes.names)})"
@@ -110,10 +116,13 @@ def open_map(path: str | Path) -> TissueMap:
 
 def _own_metadata(path: Path, root: zarr.Group) -> dict[str, Any]:
     own = root.attrs.asdict().get("wsiseg")
-    if not isinstance(own, dict) or not {"format", "classes", "grid"} <= own.keys():
+    if not isinstance(own, dict) or "format" not in own:
         raise SlideError(f"{path} was not written by wsiseg; expected a map made by `wsiseg predict`")
     if own["format"] != MAP_FORMAT:
         raise SlideError(f"{path} has map format {own['format']}, this program reads {MAP_FORMAT}; update wsiseg")
+    missing = [key for key in _NEEDED if key not in own]
+    if missing:
+        raise SlideError(f"{path} says nothing of its {missing[0]}; the map is damaged, write it anew")
     return own
 
 

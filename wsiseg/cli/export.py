@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from wsiseg.cli.options import echo, mpp_option, overwrite_option, reader_option, suffix_checked, vector_options
+from wsiseg.cli.options import echo, mpp_option, overwrite_option, reader_option, vector_options
 
 FILE = click.Path(path_type=Path)
 
@@ -48,14 +48,14 @@ def export(
         raise click.UsageError("--exact keeps every pixel; leave out --tolerance and --min-area")
 
     from wsiseg.export import VectorOptions, export_csv, export_geojson, export_png
-    from wsiseg.map_writer import check_output
+    from wsiseg.outputs import check_file
     from wsiseg.slides import open_slide
     from wsiseg.tissue_map import open_map
 
     source = open_map(tissue_map)
     for path, suffixes in ((geojson, (".geojson", ".geojson.gz")), (png, (".png",)), (csv, (".csv",))):
         if path is not None:
-            check_output(suffix_checked(path, *suffixes), overwrite)
+            check_file(path, suffixes, overwrite)
     if geojson is not None:
         summary = export_geojson(source, geojson, VectorOptions(exact, tolerance, min_area), overwrite=overwrite)
         echo(f"wrote {geojson} ({summary['annotations']} annotations, {summary['vertices']} vertices)")
@@ -63,7 +63,7 @@ def export(
             echo("that is more than QuPath opens with ease; a larger --min-area or --tolerance makes them fewer")
     if png is not None:
         if slide is None:
-            mean = export_png(source, png, max_px=max_px, overwrite=overwrite)
+            mean = export_png(source, png, max_px=max_px, opacity=opacity, overwrite=overwrite)
         else:
             with open_slide(slide, mpp=mpp, reader=reader) as opened:
                 mean = export_png(source, png, opened, max_px=max_px, opacity=opacity, overwrite=overwrite)

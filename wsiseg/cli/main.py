@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from importlib import import_module
 
 import click
@@ -50,6 +52,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; bad input ends with one line and exit code 2, an interrupt with 130."""
+    _interrupt_on_signals()
     try:
         code = cli.main(arguments, prog_name="wsiseg", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -60,9 +63,23 @@ def main(arguments: list[str] | None = None) -> None:
     except WsisegError as error:
         sys.exit(_fail(str(error)))
     except (click.Abort, KeyboardInterrupt):
-        click.echo("wsiseg: interrupted; nothing was left half-written", err=True)
+        training = "train" in (arguments or sys.argv[1:])[:1]
+        kept = "what was trained is kept, go on with --resume" if training else "no output was left half-written"
+        click.echo(f"wsiseg: interrupted; {kept}", err=True)
         sys.exit(INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt_on_signals() -> None:
+    """A scheduler's SIGTERM and a closed terminal's SIGHUP are tidied up after like Ctrl-C."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):  # Windows has no SIGHUP
+                signal.signal(getattr(signal, name), interrupt)
 
 
 def _with_hint(error: click.ClickException) -> str:

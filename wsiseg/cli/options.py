@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -48,10 +47,3 @@ def echo(message: str) -> None:
 def is_terminal() -> bool:
     """Whether a person watches."""
     return sys.stderr.isatty()
-
-
-def suffix_checked(path: Path, *suffixes: str) -> Path:
-    """The path, if its name ends in one of `suffixes`."""
-    if not path.name.lower().endswith(suffixes):
-        raise click.UsageError(f"{path} should end in {' or '.join(suffixes)}")
-    return path

@@ -17,7 +17,6 @@ from wsiseg.cli.options import (
     mpp_option,
     overwrite_option,
     reader_option,
-    suffix_checked,
     vector_options,
 )
 from wsiseg.models import DEFAULT_MODEL
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     default="otsu",
     show_default=True,
     metavar="otsu|none|FILE",
-    help="How tissue is found; FILE is a GeoJSON or PNG of your own.",
+    help="How tissue is found; FILE is a GeoJSON or PNG (bright is tissue) of your own.",
 )
 @click.option(
     "--overlap",
@@ -86,15 +85,11 @@ def predict(
     **options: Any,
 ) -> None:
     """Segment SLIDE with a model: write an OME-Zarr tissue map and, beside it, polygons that open in QuPath."""
-    suffix_checked(out, ".zarr")
-    if geojson is not None:
-        suffix_checked(geojson, ".geojson", ".geojson.gz")
-        if no_geojson:
-            raise click.UsageError("--geojson and --no-geojson exclude each other")
-    elif not no_geojson:
+    if geojson is not None and no_geojson:
+        raise click.UsageError("--geojson and --no-geojson exclude each other")
+    if geojson is None and not no_geojson:
         geojson = out.with_suffix(".geojson")
-
-    _refuse_early(slide, options["mpp"], options["reader"], [path for path in (out, geojson) if path], overwrite)
+    _refuse_early(slide, options["mpp"], options["reader"], out, geojson, overwrite)
     with _progress(quiet or as_json) as report:
         report("start", 0, 1)
         from wsiseg import predict as run
@@ -112,18 +107,24 @@ def predict(
             progress=report,
         )
     if as_json:
-        click.echo(json.dumps(asdict(result), default=str, indent=2))
+        facts = asdict(result)
+        facts["counts"]["skipped"] = result.counts.skipped
+        click.echo(json.dumps({**facts, "notes": result.notes}, default=str, indent=2))
     elif not quiet:
         _print_table(result)
 
 
-def _refuse_early(slide: str, mpp: float | None, reader: str | None, outputs: list[Path], overwrite: bool) -> None:
+def _refuse_early(
+    slide: str, mpp: float | None, reader: str | None, out: Path, geojson: Path | None, overwrite: bool
+) -> None:
     """Bad slides and outputs are told at once, not after the seconds that loading torch takes."""
-    from wsiseg.map_writer import check_output
+    from wsiseg.geojson import SUFFIXES
+    from wsiseg.outputs import check_file, check_map
     from wsiseg.slides import open_slide
 
-    for path in outputs:
-        check_output(path, overwrite)
+    check_map(out, overwrite)
+    if geojson is not None:
+        check_file(geojson, SUFFIXES, overwrite)
     with open_slide(slide, mpp=mpp, reader=reader) as opened:
         _ = opened.mpp
 
@@ -196,6 +197,7 @@ def _lines() -> Progress:
 def _print_table(result: Prediction) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("class")
@@ -203,30 +205,31 @@ def _print_table(result: Prediction) -> None:
         table.add_column(name, justify="right")
     for area in result.areas:
         share = 100 * area.area_mm2 / result.tissue_mm2 if result.tissue_mm2 else 0.0
-        table.add_row(area.name, f"{area.area_mm2:.3f}", f"{share:.1f}", f"{area.mean_probability:.2f}")
+        table.add_row(Text(area.name), f"{area.area_mm2:.3f}", f"{share:.1f}", f"{area.mean_probability:.2f}")
     if result.unread_mm2:
         share = 100 * result.unread_mm2 / result.tissue_mm2
         table.add_row("(unread, damaged)", f"{result.unread_mm2:.3f}", f"{share:.1f}", "")
     table.add_section()
     table.add_row("tissue", f"{result.tissue_mm2:.3f}", "100.0" if result.tissue_mm2 else "", "")
-    console = Console()
+    console = Console(markup=False, soft_wrap=True, highlight=False)
     console.print(table)
     counts, seconds = result.counts, result.seconds
     console.print(
         f"\ntiles: {counts.tiles} in all, {counts.read} read, {counts.skipped} skipped (no tissue), "
         f"{counts.gated} gated ({counts.decided} of them down to one class)"
     )
-    shut = ", ".join(f"{area.name} in {n}" for area, n in zip(result.areas, counts.shut, strict=True))
-    console.print(f"gate shut: {shut}")
+    shut = [f"{area.name} in {n}" for area, n in zip(result.areas, counts.shut, strict=True) if n]
+    if shut:
+        console.print(f"gate shut: {', '.join(shut)}")
     if result.damage.tiles:
         console.print(
-            f"[bold]damaged:[/bold] {result.damage.tiles} tiles of the slide's file, {result.damage.area_mm2:.3f} mm², "
+            f"damaged: {result.damage.tiles} tiles of the slide's file, {result.damage.area_mm2:.3f} mm², "
             "could not be decoded; their class is 0"
         )
     phases = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total")
     console.print(f"seconds: {seconds['total']:.1f} ({phases})")
     for path in (result.map_path, result.geojson_path):
         if path is not None:
-            console.print(f"wrote {path}", soft_wrap=True)
+            console.print(f"wrote {path}")
     for note in result.notes:
-        console.print(f"note: {note}", soft_wrap=True)
+        console.print(f"note: {note}")

@@ -33,6 +33,7 @@ from wsiseg.models.spec import (
     parse_spec,
     read_spec,
 )
+from wsiseg.outputs import put_folder
 
 __all__ = ["TissueModel", "find_bundle", "list_bundles", "load_model", "read_spec", "save_bundle"]
 
@@ -224,30 +225,17 @@ def save_bundle(
     try:
         temporary.mkdir(parents=True)
         for kind, module in (("classifier", classifier), ("segmenter", segmenter)):
-            save_file(_storable(module, half), temporary / f"{kind}.safetensors")
+            weights = temporary / f"{kind}.safetensors"
+            save_file(_storable(module, half), weights)
+            weights.chmod(0o644)  # the library makes it private, a bundle is as public as its folder
         spec = parse_spec(_complete(fields, folder.name, temporary), str(folder / SPEC_FILE))
         (temporary / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
-        _put_in_place(temporary, folder)
+        put_folder(temporary, folder)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return spec
-
-
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename a finished folder; one of that name goes only once the new one stands in its place."""
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    retired = temporary.with_suffix(".old")
-    folder.rename(retired)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        retired.rename(folder)
-        raise
-    shutil.rmtree(retired)
 
 
 def _storable(module: nn.Module, half: bool) -> dict[str, Tensor]:

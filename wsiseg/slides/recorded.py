@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.errors import SlideError
 from wsiseg.geometry import Mpp
 
 _UM_PER_UNIT = {"centimeter": 1e4, "cm": 1e4, "inch": 25400.0}
@@ -33,9 +34,15 @@ def tiff_mpp(x: object, y: object, unit: object) -> Mpp | None:
 
 
 def associated_rgb(image: Any) -> npt.NDArray[np.uint8]:
-    """(h, w, 3) uint8 from a Pillow image, what is transparent on white."""
+    """(h, w, 3) uint8 from a Pillow image, what is transparent on white.
+
+    Raises:
+        SlideError: it has more than 8 bits a channel, which Pillow would cut off at white.
+    """
     from PIL import Image  # noqa: PLC0415
 
+    if image.mode.startswith(("I", "F")):
+        raise SlideError(f"expected a picture of 8 bits a channel, got mode {image.mode}; convert it to 8 bits first")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

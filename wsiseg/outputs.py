@@ -1,0 +1,108 @@
+"""Outputs that are whole or not there: checked before any work, written under a temporary name, renamed at the end."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from wsiseg.errors import OptionError, OutputError
+
+MAP_SUFFIX = ".zarr"
+
+
+def check_map(path: Path, overwrite: bool) -> None:
+    """Refuse a tissue map that could not be written, before any work is done.
+
+    Raises:
+        OptionError: a name that does not end in `.zarr`.
+        OutputError: it exists, or its folder does not or takes no files. With `overwrite` only what is a tissue map
+            is replaced: nobody's other folder.
+    """
+    _check_name(path, (MAP_SUFFIX,))
+    _check_folder(path)
+    if not (path.exists() or path.is_symlink()):
+        return
+    if not overwrite:
+        raise OutputError(f"{path} exists; choose another name, or replace it with --overwrite")
+    if not is_tissue_map(path):
+        raise OutputError(f"{path} exists and is no tissue map of this program; remove it yourself, or choose a name")
+
+
+def check_file(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:
+    """Refuse a file that could not be written, before any work is done.
+
+    Raises:
+        OptionError: a name that ends in none of `suffixes`, whatever the case of its letters.
+        OutputError: it exists, or its folder does not or takes no files.
+    """
+    _check_name(path, suffixes)
+    _check_folder(path)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; name a file")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another name, or replace it with --overwrite")
+
+
+def is_tissue_map(path: Path) -> bool:
+    """Whether a folder (not a link to one) is a map that this program wrote."""
+    if path.is_symlink():
+        return False
+    try:
+        content = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "wsiseg" in (content.get("attributes") or {})
+
+
+def _check_name(path: Path, suffixes: tuple[str, ...]) -> None:
+    name = path.name.lower()
+    if not name.endswith(suffixes) or name in suffixes:
+        raise OptionError(f"expected an output name that ends in {' or '.join(suffixes)}, got {path}")
+
+
+def _check_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise OutputError(f"the folder {path.parent} does not exist; create it, or choose another output than {path}")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise OutputError(f"cannot write into {path.parent}: {error.strerror}; choose another folder") from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it when all went well; else nothing is left.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def put_folder(temporary: Path, path: Path) -> None:
+    """Give a finished folder its name. One that has it goes only once the new one stands in its place."""
+    if not path.exists():
+        temporary.rename(path)
+        return
+    retired = temporary.with_suffix(".old")
+    path.rename(retired)
+    try:
+        temporary.rename(path)
+    except BaseException:  # an interrupt as well
+        retired.rename(path)
+        raise
+    shutil.rmtree(retired)
