@@ -15,7 +15,7 @@ from wsiseg.errors import OptionError, OutputError, SlideError
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.map_writer import MapWriter, shard_height_px
 from wsiseg.ome import level_sizes
-from wsiseg.outputs import check_map
+from wsiseg.outputs import check_map, put_folder
 from wsiseg.tissue_map import open_map
 
 CLASSES = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"], [(200, 0, 0), (0, 200, 0), (0, 0, 200)])
@@ -180,3 +180,60 @@ def test_stores_of_others_are_refused_with_a_reason(
         open_map(tmp_path / "x.zarr")
     with pytest.raises(SlideError, match="does not exist"):
         open_map(tmp_path / "y.zarr")
+
+
+def test_an_overwrite_that_fails_halfway_leaves_the_old_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, fresh = tmp_path / "map.zarr", tmp_path / ".new.partial"
+    write_map(path, Size(50, 40))
+    fresh.mkdir()
+    rename, calls = Path.rename, []
+
+    def fail_second(self: Path, target: Path) -> Path:
+        calls.append(self)
+        if len(calls) == 2:
+            raise OSError("no more")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_second)
+    with pytest.raises(OSError, match="no more"):
+        put_folder(fresh, path)
+    assert open_map(path).size == Size(50, 40)
+
+
+@pytest.mark.parametrize("name", ["mine.ZARR", "results", ".zarr"])
+def test_nobody_elses_folder_is_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "chapter.txt").write_text("years")
+    with pytest.raises((OutputError, OptionError)):
+        check_map(tmp_path / name, overwrite=True)
+    link = tmp_path / "link.zarr"
+    write_map(tmp_path / "map.zarr", Size(20, 20))
+    link.symlink_to(tmp_path / "map.zarr")
+    with pytest.raises(OutputError):
+        check_map(link, overwrite=True)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with (
+        pytest.raises(OutputError, match="No space left"),
+        MapWriter(tmp_path / "map.zarr", CLASSES, grid_of(Size(50, 40))) as writer,
+    ):
+        monkeypatch.setattr(zarr.Array, "__setitem__", full)
+        ones = np.ones((3, 10, 10), np.float32)
+        writer.write(Block(Box(0, 0, 10, 10), ones, np.ones((10, 10), bool)), np.ones((10, 10), bool))
+        list(writer.finish_levels())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_shard_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "map.zarr"
+    write_map(path, Size(50, 40))
+    (shard,) = (file for file in (path / "labels" / "tissue" / "0" / "c").rglob("*") if file.is_file())
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 255
+    shard.write_bytes(data)
+    with pytest.raises(SlideError, match="damaged"):
+        open_map(path).read(Box(0, 0, 50, 40))

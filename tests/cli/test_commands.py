@@ -2,6 +2,10 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,3 +106,25 @@ def test_an_ome_tiff_goes_through_as_well(run: Run, tmp_path: Path, sample_data:
 
 def test_models_lists_what_ships(run: Run) -> None:
     assert "tissue-brca-lite" in run("models")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
+def test_an_interrupt_leaves_nothing(
+    tmp_path: Path, sample_data: Path, bundle: Path, number: signal.Signals, code: int
+) -> None:
+    slide = sample_data / "CMU-1-Small-Region.svs"
+    # Overlapping so much that it takes long enough to be interrupted.
+    options = ["--model", bundle, "--out", tmp_path / "m.zarr", "--overlap", "0.97"]
+    command = [sys.executable, "-m", "wsiseg", "predict", slide, *options]
+    with subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(6000):
+            if any(tmp_path.glob(".m.zarr.*")) or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        assert any(tmp_path.glob(".m.zarr.*"))
+        process.send_signal(number)
+        assert process.wait(300) == code
+        assert process.stderr is not None
+        last = process.stderr.read().splitlines()[-1]
+    assert last.startswith("wsiseg: interrupted")
+    assert list(tmp_path.iterdir()) == []

@@ -199,3 +199,44 @@ def test_split_keeps_groups_whole_and_some_for_training() -> None:
     assert len(split_groups(patches, 0.99, seed=1)[0]) == 10
     with pytest.raises(OptionError):
         split_groups(patches, 1.0, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("file,Tumour,Stroma\n{root}/images/a1.png,1,0\n", "outside"),
+        ("file,Tumour,Stroma\nimages/../images/a1.png,1,0\n", "outside"),
+        ("file,Tumour,Stroma\nimages/a1.png,1,0,1\n", "more values than columns"),
+        ("file,Tumour,Tumour,Stroma\nimages/a1.png,1,0,0\n", "two columns"),
+    ],
+)
+def test_rows_that_mean_something_else_are_refused(table: Path, rows: str, message: str) -> None:
+    (table / "labels.csv").write_text(rows.format(root=table))
+    with pytest.raises(DatasetError, match=message):
+        read_dataset(table)
+
+
+def test_images_deeper_down_need_a_label_too(table: Path) -> None:
+    picture(table / "images" / "deeper" / "d.png")
+    with pytest.raises(DatasetError, match="has no label"):
+        read_dataset(table)
+
+
+def test_two_images_of_one_stem_are_refused(table: Path) -> None:
+    picture(table / "images" / "a1.jpg")
+    with (table / "labels.csv").open("a") as file:
+        file.write("images/a1.jpg,1,0,a\n")
+    with pytest.raises(DatasetError, match="but for their ending"):
+        read_dataset(table)
+
+
+def test_sixteen_bit_patches_are_refused(table: Path) -> None:
+    Image.fromarray(np.full((32, 32), 20_000, np.uint16)).save(table / "images" / "a1.png")
+    with pytest.raises(DatasetError, match="8 bits"):
+        read_dataset(table)
+
+
+def test_dataset_json_may_begin_with_a_byte_order_mark(table: Path) -> None:
+    path = table / "dataset.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_dataset(table).mpp == 0.5

@@ -198,6 +198,24 @@ def test_gate_lets_the_wanted_share_pass() -> None:
     assert gate_thresholds(torch.zeros(0, 2), [], GateConfig()) == []
 
 
+@pytest.mark.parametrize(
+    "values", [[0.004 + i / 1000 for i in range(40)], [0.00449] * 50, [0.01 * i for i in range(1, 11)]]
+)
+@pytest.mark.parametrize("recall", [0.98, 0.9, 1.0])
+def test_gate_never_lets_less_pass_than_promised(values: list[float], recall: float) -> None:
+    patches = [Patch(Path("x"), "x", (1,), "g") for _ in values]
+    probabilities = torch.tensor(values)[:, None]
+    (threshold,) = gate_thresholds(probabilities, patches, GateConfig(threshold=0.9, recall=recall))
+    passing = allowed_passing(probabilities, threshold)
+    assert passing >= recall - 1e-6
+    higher = float(np.nextafter(np.float32(threshold), np.float32(1)))
+    assert allowed_passing(probabilities, higher) < passing or len(set(values)) == 1
+
+
+def allowed_passing(probabilities: torch.Tensor, threshold: float) -> float:
+    return float((probabilities > torch.tensor([threshold])).float().mean())
+
+
 def test_average_precision_leaves_out_classes_that_do_not_occur() -> None:
     labels = torch.tensor([[1, 0], [0, 0], [1, 0]])
     assert average_precision(torch.tensor([[0.9, 0.1], [0.1, 0.5], [0.8, 0.2]]), labels) == 1.0

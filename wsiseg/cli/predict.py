@@ -65,6 +65,13 @@ if TYPE_CHECKING:
 @click.option("--no-geojson", is_flag=True, help="Write no polygons.")
 @vector_options
 @device_option
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Arithmetic of the networks.",
+)
 @click.option("--batch-size", type=int, metavar="N", help="Patches at once [default: fits the device].")
 @click.option("--workers", type=int, metavar="N", help="Threads that read [default: the cores, at most 8].")
 @reader_option

@@ -54,8 +54,10 @@ class TissueModel:
     def __init__(self, spec: BundleSpec, digest: str, classifier: Classifier, segmenter: nn.Module) -> None:
         self.spec = spec
         self.hash = digest
-        self.classifier = classifier.eval().requires_grad_(False)
-        self.segmenter = segmenter.eval().requires_grad_(False)
+        # Channels last, as patches come from the slide: 1.2 times as fast on a CPU (benchmarks/precision.py).
+        channels_last = torch.channels_last
+        self.classifier = classifier.eval().requires_grad_(False).to(memory_format=channels_last)
+        self.segmenter = segmenter.eval().requires_grad_(False).to(memory_format=channels_last)
         self.device = torch.device("cpu")
         self._norms = {
             name: (_channels(network.mean), _channels(network.std))
@@ -206,7 +208,7 @@ def save_bundle(
             `sha256` are filled in here; `name` defaults to the folder's, `tool_version` and `created` to now.
         classifier: stage 1; its state dict is what is stored.
         segmenter: stage 2 likewise.
-        overwrite: replace a folder that is a bundle already.
+        overwrite: replace a folder that is a bundle already; files in it that are no weights are kept.
         half: store weights of two dimensions and more (convolutions) in 16 bits; half the size.
 
     Returns:
@@ -230,12 +232,20 @@ def save_bundle(
             weights.chmod(0o644)  # the library makes it private, a bundle is as public as its folder
         spec = parse_spec(_complete(fields, folder.name, temporary), str(folder / SPEC_FILE))
         (temporary / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
+        _keep_others(folder, temporary)
         put_folder(temporary, folder)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return spec
+
+
+def _keep_others(folder: Path, temporary: Path) -> None:
+    """What somebody laid into a bundle that is replaced, as a model card or a licence, stays with the new one."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_file() and path.suffix != ".safetensors" and not (temporary / path.name).exists():
+            shutil.copy2(path, temporary / path.name)
 
 
 def _storable(module: nn.Module, half: bool) -> dict[str, Tensor]:

@@ -188,7 +188,7 @@ class TrainingConfig(_Part):
     start_from_classifier: bool = False
     val_share: float = Field(default=0.1, ge=0, lt=1)
     overlap: float = Field(default=0.5, ge=0, lt=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
     precision: Precision = "auto"
     half_weights: bool = False
 

@@ -85,13 +85,14 @@ def gate_thresholds(probabilities: Tensor, patches: Sequence[Patch], config: Gat
         return []
     chosen = []
     for k in range(probabilities.shape[1]):
-        present = probabilities[labels[:, k] > 0, k]
+        present = np.sort(probabilities[labels[:, k] > 0, k].numpy().astype(np.float32))
         if config.recall is None or not len(present):
             chosen.append(config.threshold)
             continue
-        # What lets this share pass; a class must exceed its threshold, hence the little less.
-        passing = float(torch.quantile(present, 1 - config.recall)) * 0.999
-        chosen.append(round(min(config.threshold, passing), 5))
+        lost = int((1 - config.recall) * len(present) + 1e-9)
+        # A class must exceed its threshold: so it is the number before the lowest probability that is to pass.
+        passing = float(np.nextafter(present[lost], np.float32(0)))
+        chosen.append(min(config.threshold, passing))
     return chosen
 
 

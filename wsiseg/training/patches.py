@@ -16,7 +16,8 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,6 +140,9 @@ def read_dataset(
         raise DatasetError(f"{root} has no training image, expected train/*[1 0 1].png or {LABELS_FILE} with rows")
     if not val:
         train, val = split_groups(train, val_share, seed)
+    stems = Counter(Path(patch.name).with_suffix("") for patch in [*train, *val])
+    if doubled := next((stem for stem, count in stems.items() if count > 1), None):
+        raise DatasetError(f"{root} has two images named {doubled} but for their ending; rename one")
     size = _check_images([*train, *val])
     text = {key: str(value) for key, value in about.items() if key in ("name", "licence", "citation", "description")}
     return PatchDataset(root, classes, mpp, size, tuple(train), tuple(val), text)
@@ -175,10 +179,13 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
     """An image as RGB uint8 (H, W, 3)."""
     try:
         with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
+            mode, pixels = image.mode, np.array(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise DatasetError(f"{path} cannot be read as an image ({reason:.100}), replace or remove it") from error
+    if mode.startswith(("I", "F")):  # Pillow would cut it off at white
+        raise DatasetError(f"{path} has more than 8 bits a channel (mode {mode}), convert it to 8 bits first")
+    return pixels
 
 
 def read_mask(path: Path, num_classes: int) -> npt.NDArray[np.uint8]:
@@ -188,7 +195,7 @@ def read_mask(path: Path, num_classes: int) -> npt.NDArray[np.uint8]:
             if image.mode not in ("P", "L", "1"):
                 raise DatasetError(f"{path} must be a single-channel or palette image, got mode {image.mode}")
             mask = np.array(image)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"{path} cannot be read as a mask, replace or remove it") from error
@@ -203,7 +210,7 @@ def read_mask(path: Path, num_classes: int) -> npt.NDArray[np.uint8]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is not JSON ({error!s:.80})") from error
 
@@ -260,6 +267,8 @@ def _read_csv(root: Path, classes: ClassTable | None) -> tuple[list[Patch], list
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path} cannot be read as CSV ({error!s:.80})") from error
     names = [name for name in header if name not in _RESERVED]
+    if twice := next((name for name in header if header.count(name) > 1), None):
+        raise DatasetError(f"{path} has two columns {twice!r:.60}, remove one")
     if "file" not in header or not names:
         raise DatasetError(f"{path} must begin with file,<class>,<class>,…, got {','.join(header)!r:.80}")
     classes = classes or ClassTable.of(names)
@@ -272,24 +281,33 @@ def _read_csv(root: Path, classes: ClassTable | None) -> tuple[list[Patch], list
     for number, row in enumerate(rows, start=2):
         split, patch = _csv_patch(root, classes, row, f"{path}, line {number}")
         patches[split].append(patch)
-    listed = [p.path for group in patches.values() for p in group]
-    if len(set(listed)) < len(listed):
-        twice = next(p for p in listed if listed.count(p) > 1)
-        raise DatasetError(f"{path} has two rows for {twice.relative_to(root.resolve())}")
-    for folder in sorted({p.parent for p in listed}) or [root]:
-        for image in _images(folder):
-            if image.resolve() not in set(listed):
-                raise DatasetError(f"{image} has no label: add a row to {path} or remove the image")
+    listed = Counter(p.path for group in patches.values() for p in group)
+    if doubled := next((p for p, count in listed.items() if count > 1), None):
+        raise DatasetError(f"{path} has two rows for {doubled.relative_to(root.resolve())}")
+    for image in _beside(root.resolve(), listed):
+        if image.resolve() not in listed:
+            raise DatasetError(f"{image} has no label: add a row to {path} or remove the image")
     return patches["train"], patches["val"], classes
 
 
+def _beside(root: Path, listed: Iterable[Path]) -> Iterator[Path]:
+    """All images in the folders directly below `root`, however deep, that hold a listed one; and in `root` itself."""
+    tops = {path.relative_to(root).parts[0] for path in listed if path.parent != root}
+    for top in sorted(tops):
+        yield from (p for p in sorted((root / top).rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
+    yield from _images(root)
+
+
 def _csv_patch(root: Path, classes: ClassTable, row: dict[str, str], where: str) -> tuple[str, Patch]:
+    if None in row:
+        raise DatasetError(f"{where}: more values than columns in the first line")
     file, values = row.get("file") or "", [row.get(name) for name in classes.names]
     for name, value in zip(classes.names, values, strict=True):
         if value is None or value.strip() not in ("0", "1"):
             raise DatasetError(f"{where}: the label of {name} must be 0 or 1, got {value!r:.40}")
     path = (root / file).resolve()
-    if not path.is_relative_to(root.resolve()):
+    # The name becomes a path below other folders too, so that it must be a plain one here.
+    if Path(file).is_absolute() or ".." in Path(file).parts or not path.is_relative_to(root.resolve()):
         raise DatasetError(f"{where}: {file!r:.80} lies outside the data set's folder")
     if not path.is_file():
         raise DatasetError(f"{where}: there is no image {file!r:.120}, add it or remove the row")

@@ -140,7 +140,9 @@ def train(
     Raises:
         WsisegError: of the kind that fits, before anything is written.
     """
-    config, out = config or lite_config(), Path(out)
+    config, out = config or lite_config(), Path(out).resolve()
+    if not out.name:
+        raise OptionError(f"expected the folder of a model to write, got {out}")
     check_logger(logger)
     target = checked_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder = RunFolder.of(out)
@@ -192,7 +194,7 @@ def _begin(run: Run, stage: StageName, resume: bool) -> None:
     folder = run.folder
     state: dict[str, Any] = {"dataset": run.data.fingerprint, "config": run.config.model_dump(mode="json")}
     if folder.state.is_file() and (resume or stage in ("masks", "2")):
-        before = json.loads(folder.state.read_text(encoding="utf-8"))
+        before = _read_state(folder.state)
         if before["dataset"] != state["dataset"]:
             raise DatasetError(f"{folder.root} was begun with another data set than {run.data.root}")
         if resume and before["config"] != state["config"]:
@@ -206,6 +208,14 @@ def _begin(run: Run, stage: StageName, resume: bool) -> None:
         folder.state.write_text(json.dumps(state, indent=2), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{folder.root} cannot be written: {error.strerror or error}") from error
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        return {"dataset": state["dataset"], "config": {"classifier": None, **state["config"]}}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{path} is damaged, begin again with --overwrite") from error
 
 
 def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
