@@ -68,7 +68,7 @@ def main() -> None:
         written = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     model = load_model(args.model)
     counts, seconds = result["counts"], result["seconds"]
-    batch_size = max(1, 2**18 // model.spec.patch_size_px**2)
+    batch_size = max(1, 2**17 // model.spec.patch_size_px**2)
     per_patch = floor(model, counts["decided"] / max(1, counts["read"]), batch_size, args.patches)
     networks = per_patch * counts["read"]
     work = seconds["total"] - seconds["start"]

@@ -25,6 +25,7 @@ LAYERS = [
             "export",
             "stain",
             "planning",
+            "memory",
             "outputs",
         ),
     },

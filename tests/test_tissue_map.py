@@ -156,11 +156,12 @@ def test_empty_glass_takes_no_file(tmp_path: Path) -> None:
 
 def test_shards_get_flatter_as_maps_get_wider() -> None:
     assert shard_height_px(5_000, 4) == 4096
+    assert shard_height_px(20_000, 4) == 1536
     assert shard_height_px(100_000, 4) == 512
     for width in (1, 5_000, 20_000, 100_000, 400_000):
         height = shard_height_px(width, 4)
         assert height % 512 == 0
-        assert height == 512 or height * width * 4 <= 256 * 2**20
+        assert height == 512 or height * width * 4 <= 128 * 2**20
 
 
 @pytest.mark.parametrize(

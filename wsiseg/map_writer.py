@@ -28,7 +28,7 @@ from wsiseg.outputs import check_map, put_folder
 
 CHUNK_PX = 512
 SHARD_PX = 4096
-ROW_BYTES = 256 * 2**20
+ROW_BYTES = 128 * 2**20
 """Most that one row of shards may take in memory, all arrays together; wide maps get flatter shards."""
 
 UInt8Array = npt.NDArray[np.uint8]

@@ -21,6 +21,7 @@ from wsiseg.export import VectorOptions, export_geojson
 from wsiseg.geojson import SUFFIXES
 from wsiseg.geometry import Grid, Mpp, coarser_grid
 from wsiseg.map_writer import MapWriter
+from wsiseg.memory import give_back_memory
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import TissueModel, load_model
 from wsiseg.models.gate import allowed_classes, gate_logits
@@ -47,7 +48,7 @@ Progress = Callable[[str, int, int], None]
 
 PRECISIONS = ("float32", "bfloat16")
 
-CPU_BATCH_PIXELS, GPU_BATCH_PIXELS = 2**18, 2**22
+CPU_BATCH_PIXELS, GPU_BATCH_PIXELS = 2**17, 2**22
 """Pixels of a batch where its size is not stated: larger ones gain nothing on either."""
 
 
@@ -184,6 +185,7 @@ def predict(
     drawn: dict[str, Any] = {}
     if geojson is not None:
         report("vectors", 0, 1)
+        give_back_memory()
         drawn = export_geojson(open_map(out), geojson, vectors, overwrite=overwrite)
         report("vectors", 1, 1)
         clock.lap("vectors")
