@@ -12,27 +12,35 @@ Two forms are read, both described in the documentation of `wsiseg train`:
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import DatasetError, OptionError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
+from wsiseg.training.images import read_image, read_mask
+from wsiseg.training.patch_labels import LABELS_FILE, Patch, read_csv, read_folders
 
-LABELS_FILE, DATASET_FILE, CLASSES_FILE = "labels.csv", "dataset.json", "classes.json"
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+__all__ = [
+    "KNOWN_CLASSES",
+    "Patch",
+    "PatchDataset",
+    "read_classes",
+    "read_dataset",
+    "read_image",
+    "read_mask",
+    "split_groups",
+]
+
+DATASET_FILE, CLASSES_FILE = "dataset.json", "classes.json"
 PATCH_SIDE_MIN, PATCH_SIDE_MAX = 32, 4096
 
 KNOWN_CLASSES: dict[str, ClassTable] = {
@@ -45,29 +53,6 @@ KNOWN_CLASSES: dict[str, ClassTable] = {
     ),
 }
 """Class tables of the public data sets whose folders say nothing of their classes, in label order."""
-
-_TRAIN, _VAL = ("train", "training"), ("val", "valid", "validation")
-_NAME_LABEL = re.compile(r"\[([01](?:[ ,_]*[01])*)\]$")
-_RESERVED = ("file", "group", "split")
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """One labelled patch.
-
-    Attributes:
-        path: of the image.
-        name: path below the data set's folder, with forward slashes; what pseudo masks and messages are called by.
-        label: 0 or 1 for each class; empty where only a mask is known.
-        group: slide or patient it comes from.
-        mask: of a validation patch, where its pixels are known: class channels, K or 255 for excluded.
-    """
-
-    path: Path
-    name: str
-    label: tuple[int, ...]
-    group: str
-    mask: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +113,9 @@ def read_dataset(
     classes = classes or _classes_of(root, about)
     mpp = _checked_mpp(root, mpp if mpp is not None else about.get("mpp"))
     if (root / LABELS_FILE).is_file():
-        train, val, classes = _read_csv(root, classes)
+        train, val, classes = read_csv(root, classes)
     else:
-        train, val = _read_folders(root, classes)
+        train, val = read_folders(root, classes)
         if classes is None:
             raise DatasetError(
                 f"{root} does not name its classes: add {DATASET_FILE} with mpp and classes, "
@@ -173,39 +158,6 @@ def split_groups(patches: Sequence[Patch], share: float, seed: int) -> tuple[lis
             break
         chosen.add(groups[index])
     return [p for p in patches if p.group not in chosen], [p for p in patches if p.group in chosen]
-
-
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """An image as RGB uint8 (H, W, 3)."""
-    try:
-        with Image.open(path) as image:
-            mode, pixels = image.mode, np.array(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise DatasetError(f"{path} cannot be read as an image ({reason:.100}), replace or remove it") from error
-    if mode.startswith(("I", "F")):  # Pillow would cut it off at white
-        raise DatasetError(f"{path} has more than 8 bits a channel (mode {mode}), convert it to 8 bits first")
-    return pixels
-
-
-def read_mask(path: Path, num_classes: int) -> npt.NDArray[np.uint8]:
-    """A mask of class channels as uint8 (H, W); K stands for excluded pixels."""
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L", "1"):
-                raise DatasetError(f"{path} must be a single-channel or palette image, got mode {image.mode}")
-            mask = np.array(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"{path} cannot be read as a mask, replace or remove it") from error
-    mask = mask.astype(np.uint8)
-    mask[mask == 255] = num_classes
-    if mask.max(initial=0) > num_classes:
-        raise DatasetError(
-            f"{path}: unknown class {mask.max()}, expected 0 to {num_classes - 1}, or {num_classes} for excluded"
-        )
-    return mask
 
 
 def _read_json(path: Path) -> Any:
@@ -251,126 +203,6 @@ def _checked_mpp(root: Path, mpp: Any) -> float:
     if isinstance(mpp, bool) or not isinstance(mpp, int | float) or not MPP_MIN <= mpp <= MPP_MAX:
         raise DatasetError(f"mpp must be a number from {MPP_MIN} to {MPP_MAX} um per pixel, got {mpp!r:.40}")
     return float(mpp)
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-
-
-def _read_csv(root: Path, classes: ClassTable | None) -> tuple[list[Patch], list[Patch], ClassTable]:
-    path = root / LABELS_FILE
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
-            file.seek(0)
-            header = next(csv.reader(file, skipinitialspace=True), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path} cannot be read as CSV ({error!s:.80})") from error
-    names = [name for name in header if name not in _RESERVED]
-    if twice := next((name for name in header if header.count(name) > 1), None):
-        raise DatasetError(f"{path} has two columns {twice!r:.60}, remove one")
-    if "file" not in header or not names:
-        raise DatasetError(f"{path} must begin with file,<class>,<class>,…, got {','.join(header)!r:.80}")
-    classes = classes or ClassTable.of(names)
-    for name in names:
-        if name not in classes.names:
-            raise DatasetError(f"{path}: unknown class {name!r:.60}, expected {', '.join(classes.names)}")
-    if missing := [name for name in classes.names if name not in names]:
-        raise DatasetError(f"{path} lacks a column for the class {missing[0]!r}")
-    patches: dict[str, list[Patch]] = {"train": [], "val": []}
-    for number, row in enumerate(rows, start=2):
-        split, patch = _csv_patch(root, classes, row, f"{path}, line {number}")
-        patches[split].append(patch)
-    listed = Counter(p.path for group in patches.values() for p in group)
-    if doubled := next((p for p, count in listed.items() if count > 1), None):
-        raise DatasetError(f"{path} has two rows for {doubled.relative_to(root.resolve())}")
-    for image in _beside(root.resolve(), listed):
-        if image.resolve() not in listed:
-            raise DatasetError(f"{image} has no label: add a row to {path} or remove the image")
-    return patches["train"], patches["val"], classes
-
-
-def _beside(root: Path, listed: Iterable[Path]) -> Iterator[Path]:
-    """All images in the folders directly below `root`, however deep, that hold a listed one; and in `root` itself."""
-    tops = {path.relative_to(root).parts[0] for path in listed if path.parent != root}
-    for top in sorted(tops):
-        yield from (p for p in sorted((root / top).rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
-    yield from _images(root)
-
-
-def _csv_patch(root: Path, classes: ClassTable, row: dict[str, str], where: str) -> tuple[str, Patch]:
-    if None in row:
-        raise DatasetError(f"{where}: more values than columns in the first line")
-    file, values = row.get("file") or "", [row.get(name) for name in classes.names]
-    for name, value in zip(classes.names, values, strict=True):
-        if value is None or value.strip() not in ("0", "1"):
-            raise DatasetError(f"{where}: the label of {name} must be 0 or 1, got {value!r:.40}")
-    path = (root / file).resolve()
-    # The name becomes a path below other folders too, so that it must be a plain one here.
-    if Path(file).is_absolute() or ".." in Path(file).parts or not path.is_relative_to(root.resolve()):
-        raise DatasetError(f"{where}: {file!r:.80} lies outside the data set's folder")
-    if not path.is_file():
-        raise DatasetError(f"{where}: there is no image {file!r:.120}, add it or remove the row")
-    split = (row.get("split") or "train").strip()
-    if split not in ("train", "val"):
-        raise DatasetError(f"{where}: split must be train or val, got {split!r:.40}")
-    label = tuple(int(str(value)) for value in values)
-    return split, Patch(path, Path(file).as_posix(), label, (row.get("group") or "").strip() or Path(file).stem)
-
-
-def _read_folders(root: Path, classes: ClassTable | None) -> tuple[list[Patch], list[Patch]]:
-    train_folder = _first(root, _TRAIN)
-    if train_folder is None:
-        raise DatasetError(f"{root} has neither {LABELS_FILE} nor a folder train/, so no labelled image was found")
-    inner = train_folder / "img"
-    train = [_named_patch(root, image, classes) for image in _images(inner if inner.is_dir() else train_folder)]
-    lengths = {len(patch.label) for patch in train}
-    if len(lengths) > 1:
-        odd = next(p for p in train if len(p.label) != len(train[0].label))
-        raise DatasetError(f"{odd.path}: {len(odd.label)} labels, but {train[0].path.name} has {len(train[0].label)}")
-    val_folder = _first(root, _VAL)
-    if val_folder is None or classes is None:
-        return train, []
-    if not (val_folder / "img").is_dir():
-        return train, [_named_patch(root, image, classes) for image in _images(val_folder)]
-    return train, _masked_patches(root, val_folder, classes)
-
-
-def _first(root: Path, names: Iterable[str]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_dir()), None)
-
-
-def _named_patch(root: Path, image: Path, classes: ClassTable | None) -> Patch:
-    """A patch from a name such as `1031280-2300-27920-[1 0 0 1].png`; its group is what stands before the first -."""
-    found = _NAME_LABEL.search(image.stem)
-    if found is None:
-        raise DatasetError(f"{image} has no label: its name must end in one such as [1 0 0 1]")
-    label = tuple(int(digit) for digit in re.findall("[01]", found.group(1)))
-    if classes is not None and len(label) != len(classes):
-        raise DatasetError(
-            f"{image}: unknown class: {len(label)} labels in the name, but {len(classes)} classes "
-            f"({', '.join(classes.names)})"
-        )
-    stem = image.stem[: found.start()]
-    tcga = re.match(r"TCGA-\w{2}-\w{4}", stem)
-    group = tcga.group() if tcga else stem.split("-")[0] or image.stem
-    return Patch(image.resolve(), image.relative_to(root).as_posix(), label, group)
-
-
-def _masked_patches(root: Path, folder: Path, classes: ClassTable) -> list[Patch]:
-    masks = {mask.stem: mask for mask in _images(folder / "mask")} if (folder / "mask").is_dir() else {}
-    patches = []
-    for image in _images(folder / "img"):
-        if image.stem not in masks:
-            raise DatasetError(f"{image} has no mask: expected {folder / 'mask' / image.stem}.png")
-        mask = masks.pop(image.stem)
-        values = np.unique(read_mask(mask, len(classes)))
-        label = tuple(int(k in values) for k in range(len(classes)))
-        patch = Patch(image.resolve(), image.relative_to(root).as_posix(), label, image.stem.split("-")[0])
-        patches.append(replace(patch, mask=mask))
-    if masks:
-        raise DatasetError(f"{next(iter(masks.values()))} has no image in {folder / 'img'}")
-    return patches
 
 
 def _check_images(patches: Sequence[Patch]) -> int:
