@@ -38,15 +38,20 @@ def polygonize(source: ClassMapSource, class_count: int, block: int = BLOCK) -> 
     """
     done: dict[int, list[Polygons]] = defaultdict(list)
     open_: dict[int, list[Polygons]] = defaultdict(list)
+    holes: dict[int, list[Polygons]] = defaultdict(list)
     for box in blocks(source.size, block):
         classes = source.read(box)
         require_known(int(classes.max(initial=0)), class_count)
         for index, polygons in _cut(classes, box).items():
             at_seam = _reaches_seam(polygons, box, source.size)
             done[index].append(polygons[~at_seam])
-            open_[index].append(polygons[at_seam])
+            filled, inner = _without_inner_holes(polygons[at_seam], box, source.size)
+            open_[index].append(filled)
+            holes[index].append(inner)
     return {
-        index: _order(np.concatenate([_unite(open_.pop(index, [])), *done.pop(index, [])]))
+        index: _order(
+            np.concatenate([_pierce(_unite(open_.pop(index, [])), holes.pop(index, [])), *done.pop(index, [])])
+        )
         for index in range(1, class_count + 1)
     }
 
@@ -85,6 +90,39 @@ def _reaches_seam(polygons: Polygons, box: Box, size: Size) -> npt.NDArray[np.bo
     if box.bottom < size.height:
         at_seam |= y1 == box.bottom
     return at_seam
+
+
+def _without_inner_holes(polygons: Polygons, box: Box, size: Size) -> tuple[Polygons, Polygons]:
+    """The fragments with those holes filled that reach no seam, and those holes, as polygons.
+
+    No union changes such a hole, nor what lies in it, and uniting takes memory for every vertex that takes part.
+    """
+    filled, inner = [], [np.empty(0, object)]
+    for polygon in polygons:
+        rings = np.array([shapely.Polygon(ring) for ring in polygon.interiors], dtype=object)
+        at_seam = _reaches_seam(rings, box, size) if len(rings) else np.empty(0, bool)
+        kept = [ring for ring, stays in zip(polygon.interiors, at_seam, strict=True) if stays]
+        filled.append(shapely.Polygon(polygon.exterior, kept))
+        inner.append(rings[~at_seam])
+    return np.array(filled, dtype=object), np.concatenate(inner)
+
+
+def _pierce(polygons: Polygons, holes: list[Polygons]) -> Polygons:
+    """The polygons with the holes that were filled before they were united."""
+    inner = np.concatenate([np.empty(0, object), *holes])
+    if not len(inner):
+        return polygons
+    # A point inside the hole is inside one of the filled polygons, and in no other.
+    which, owner = shapely.STRtree(polygons).query(shapely.point_on_surface(inner), predicate="within")
+    order = np.argsort(owner, kind="stable")
+    which, owner = which[order], owner[order]
+    starts = np.searchsorted(owner, np.arange(len(polygons) + 1))
+    pierced = []
+    for index, polygon in enumerate(polygons):
+        mine = inner[which[starts[index] : starts[index + 1]]]
+        rings = [*polygon.interiors, *shapely.get_exterior_ring(mine)]
+        pierced.append(shapely.Polygon(polygon.exterior, rings) if len(mine) else polygon)
+    return np.array(pierced, dtype=object)
 
 
 def _unite(fragments: list[Polygons]) -> Polygons:

@@ -19,6 +19,7 @@ from wsiseg.classes import ClassTable
 from wsiseg.components import Components, find_components
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Mpp
+from wsiseg.memory import give_back_memory
 from wsiseg.polygonize import Polygons, polygonize, require_known
 from wsiseg.sieve import Absorption, SievedMap, absorb
 
@@ -155,7 +156,9 @@ def simplified_polygons(
     require_known(int(components.classes.max(initial=0)), len(classes))
     for raises in range(AREA_RAISES + 1):
         absorption, min_area_um2 = _absorb_to(components, mpp, min_area_um2, budget.max_annotations)
-        coverage = _Coverage.of(polygonize(SievedMap(source, components, absorption), len(classes), block))
+        found = polygonize(SievedMap(source, components, absorption), len(classes), block)
+        give_back_memory()  # uniting held as much again as what comes now
+        coverage = _Coverage.of(found)
         used_um = coverage.simplify_to(tolerance_um, mpp, budget.max_vertices)
         if coverage.vertices <= budget.max_vertices or raises == AREA_RAISES:
             break
