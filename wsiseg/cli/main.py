@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import warnings
 from importlib import import_module
 
 import click
@@ -63,6 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     except WsisegError as error:
         sys.exit(_fail(str(error)))
     except (click.Abort, KeyboardInterrupt):
+        warnings.simplefilter("ignore")  # of what was cut short: nothing that a user could do about it
         training = "train" in (arguments or sys.argv[1:])[:1]
         kept = "what was trained is kept, go on with --resume" if training else "no output was left half-written"
         click.echo(f"wsiseg: interrupted; {kept}", err=True)
