@@ -72,9 +72,11 @@ class MapWriter:
             self.labels = self.root.create_group("labels").create_group(LABELS)
             self._class_map = self._create(self.labels, 0, self.sizes[0])
             self._probability_map = self._create(self.root, 0, self.sizes[0], len(classes)) if probabilities else None
-        except OSError as error:
+        except BaseException as error:  # an interrupt as well
             shutil.rmtree(self.folder, ignore_errors=True)
-            raise _cannot_write(path, error) from error
+            if isinstance(error, OSError):
+                raise _cannot_write(path, error) from error
+            raise
         self._rows: dict[int, _ShardRow] = {}
 
     def _create(self, group: zarr.Group, level: int, size: Size, channels: int = 0) -> ZarrArray:

@@ -122,6 +122,7 @@ def test_an_interrupt_leaves_nothing(
                 break
             time.sleep(0.05)
         assert any(tmp_path.glob(".m.zarr.*"))
+        time.sleep(3)  # into the tiles
         process.send_signal(number)
         assert process.wait(300) == code
         assert process.stderr is not None
