@@ -99,6 +99,43 @@ def test_validation_masks(tmp_path: Path, folder: str) -> None:
     np.testing.assert_array_equal(read_mask(data.val[0].mask, 4), mask)
 
 
+def test_test_split_of_folders(tmp_path: Path) -> None:
+    picture(tmp_path / "train" / "p-[1000].png")
+    before = read_dataset(tmp_path, mpp=1.0, classes=BCSS)
+    for name in ("TCGA-A1-A0SK-DX1_xmin1", "TCGA-A1-A0SK-DX1_xmin2", "7-1-1"):
+        picture(tmp_path / "test" / "img" / f"{name}.png")
+        (tmp_path / "test" / "mask").mkdir(exist_ok=True)
+        Image.fromarray(np.full((32, 32), 2, np.uint8)).save(tmp_path / "test" / "mask" / f"{name}.png")
+    data = read_dataset(tmp_path, mpp=1.0, classes=BCSS)
+    assert [(p.label, p.group) for p in data.split("test")] == [
+        ((0, 0, 1, 0), "7"),
+        ((0, 0, 1, 0), "TCGA-A1-A0SK"),
+        ((0, 0, 1, 0), "TCGA-A1-A0SK"),
+    ]
+    assert data.split("train") == data.train == before.train
+    assert data.fingerprint == before.fingerprint
+    with pytest.raises(DatasetError, match=r"has no val patches, only train \(1\), test \(3\)"):
+        data.split("val")
+
+
+def test_test_split_and_masks_of_a_table(table: Path) -> None:
+    (table / "masks").mkdir()
+    for name in ("a1", "c1"):
+        Image.fromarray(np.zeros((32, 32), np.uint8)).save(table / "masks" / f"{name}.png")
+    (table / "labels.csv").write_text(
+        "file,Tumour,Stroma,split,mask\nimages/a1.png,1,0,train,masks/a1.png\nimages/a2.png,0,1,train,\n"
+        "images/b1.png,0,1,val,\nimages/c1.png,1,0,test,masks/c1.png\n"
+    )
+    data = read_dataset(table)
+    assert [p.name for p in data.split("test")] == ["images/c1.png"]
+    assert data.test[0].mask == (table / "masks" / "c1.png").resolve()
+    assert [p.mask and p.mask.name for p in data.train] == ["a1.png", None]
+    assert data.val[0].mask is None
+    assert not data.test[0].read_truth(2).any()
+    with pytest.raises(DatasetError, match="has no mask"):
+        data.val[0].read_truth(2)
+
+
 def broken(table: Path, what: str) -> None:
     """Break a data set in one way."""
     labels = table / "labels.csv"

@@ -5,7 +5,8 @@ Two forms are read, both described in the documentation of `wsiseg train`:
 - labels in file names, the folders of LUAD-HistoSeg and BCSS-WSSS: `train/*[1 0 0 1].png` and, where there are
   any, `val/img` and `val/mask`, and what copies in the wild call them;
 - `labels.csv` beside the images: `file,<class>,<class>,…` with 0 or 1, and optionally the columns `group` (slide or
-  patient: a group is never torn between training and validation) and `split` (train or val).
+  patient: a group is never torn between training and validation), `split` (train, val or test) and `mask` (a file
+  below the data set's folder that knows the class of every pixel).
 
 `dataset.json` (or `classes.json`, a list of the classes alone) gives classes, colours and microns per pixel.
 """
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,6 +34,7 @@ __all__ = [
     "KNOWN_CLASSES",
     "Patch",
     "PatchDataset",
+    "SplitName",
     "read_classes",
     "read_dataset",
     "read_image",
@@ -40,6 +42,7 @@ __all__ = [
     "split_groups",
 ]
 
+SplitName = Literal["train", "val", "test"]
 DATASET_FILE, CLASSES_FILE = "dataset.json", "classes.json"
 PATCH_SIDE_MIN, PATCH_SIDE_MAX = 32, 4096
 
@@ -67,6 +70,8 @@ class PatchDataset:
         train: what is learned from.
         val: what thresholds and the best epoch are chosen on; may be empty.
         about: what `dataset.json` says of it (name, licence, citation, description).
+        test: what a finished model is measured on, and nothing else; may be empty. Images with masks may be larger
+            than a patch, here and in `val`.
     """
 
     root: Path
@@ -76,10 +81,29 @@ class PatchDataset:
     train: tuple[Patch, ...]
     val: tuple[Patch, ...]
     about: dict[str, str]
+    test: tuple[Patch, ...] = ()
+
+    def split(self, name: SplitName) -> tuple[Patch, ...]:
+        """The patches of one split.
+
+        Raises:
+            DatasetError: it has none.
+        """
+        patches: dict[SplitName, tuple[Patch, ...]] = {"train": self.train, "val": self.val, "test": self.test}
+        if not patches[name]:
+            there = ", ".join(f"{split} ({len(found)})" for split, found in patches.items() if found)
+            raise DatasetError(
+                f"{self.root} has no {name} patches, only {there}: choose one of these, add {name}/img and "
+                f"{name}/mask, or rows with split {name} to {LABELS_FILE}"
+            )
+        return patches[name]
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over names, labels and file sizes: a run is only resumed on the data set that it began with."""
+        """SHA-256 over names, labels and file sizes: a run is only resumed on the data set that it began with.
+
+        Of training and validation alone: test patches take no part in a training.
+        """
         digest = hashlib.sha256(json.dumps([self.classes.to_json(), self.mpp, self.patch_size_px]).encode())
         for patch in (*self.train, None, *self.val):
             digest.update(f"{patch and (patch.name, patch.label, patch.path.stat().st_size)}\n".encode())
@@ -113,9 +137,9 @@ def read_dataset(
     classes = classes or _classes_of(root, about)
     mpp = _checked_mpp(root, mpp if mpp is not None else about.get("mpp"))
     if (root / LABELS_FILE).is_file():
-        train, val, classes = read_csv(root, classes)
+        train, val, test, classes = read_csv(root, classes)
     else:
-        train, val = read_folders(root, classes)
+        train, val, test = read_folders(root, classes)
         if classes is None:
             raise DatasetError(
                 f"{root} does not name its classes: add {DATASET_FILE} with mpp and classes, "
@@ -125,12 +149,12 @@ def read_dataset(
         raise DatasetError(f"{root} has no training image, expected train/*[1 0 1].png or {LABELS_FILE} with rows")
     if not val:
         train, val = split_groups(train, val_share, seed)
-    stems = Counter(Path(patch.name).with_suffix("") for patch in [*train, *val])
+    stems = Counter(Path(patch.name).with_suffix("") for patch in [*train, *val, *test])
     if doubled := next((stem for stem, count in stems.items() if count > 1), None):
         raise DatasetError(f"{root} has two images named {doubled} but for their ending; rename one")
     size = _check_images([*train, *val])
     text = {key: str(value) for key, value in about.items() if key in ("name", "licence", "citation", "description")}
-    return PatchDataset(root, classes, mpp, size, tuple(train), tuple(val), text)
+    return PatchDataset(root, classes, mpp, size, tuple(train), tuple(val), text, tuple(test))
 
 
 def read_classes(value: str) -> ClassTable:
