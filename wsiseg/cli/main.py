@@ -15,6 +15,7 @@ from wsiseg.errors import WsisegError
 COMMANDS = {
     "predict": "Segment a slide: write its tissue map and polygons.",
     "train": "Learn a model from patches and their labels.",
+    "dataset": "Look at data sets of labelled patches: count, check, draw.",
     "info": "Show what a slide says of itself, and what predict would do.",
     "export": "Write a map's polygons, picture or areas.",
     "models": "List the models that come with wsiseg.",

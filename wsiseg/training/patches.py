@@ -1,40 +1,51 @@
 """Data sets of labelled patches on disk: which files, which classes occur in each, and whether it all fits together.
 
-Two forms are read, both described in the documentation of `wsiseg train`:
+Two forms are read, both described in docs/data-sets.md:
 
 - labels in file names, the folders of LUAD-HistoSeg and BCSS-WSSS: `train/*[1 0 0 1].png` and, where there are
-  any, `val/img` and `val/mask`, and what copies in the wild call them;
+  any, `val/img` and `val/mask`, `test/img` and `test/mask`, and what copies in the wild call them;
 - `labels.csv` beside the images: `file,<class>,<class>,…` with 0 or 1, and optionally the columns `group` (slide or
   patient: a group is never torn between training and validation), `split` (train, val or test) and `mask` (a file
   below the data set's folder that knows the class of every pixel).
 
-`dataset.json` (or `classes.json`, a list of the classes alone) gives classes, colours and microns per pixel.
+`dataset.json` (or `classes.json`, a list of the classes alone) gives classes, colours, microns per pixel and the value
+of excluded mask pixels. The reading here is strict: the first mistake ends it. `dataset_check` collects them all.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import DatasetError, OptionError
-from wsiseg.geometry import MPP_MAX, MPP_MIN
-from wsiseg.training.images import read_image, read_mask
-from wsiseg.training.patch_labels import LABELS_FILE, Patch, read_csv, read_folders
+from wsiseg.training.dataset_facts import (
+    DATASET_FILE,
+    KNOWN_CLASSES,
+    classes_of,
+    read_about,
+    read_classes,
+    resolution,
+)
+from wsiseg.training.dataset_problems import Report, strict
+from wsiseg.training.images import image_size, read_image, read_mask
+from wsiseg.training.patch_files import check_files, check_stems
+from wsiseg.training.patch_folders import LABELS_FILE, Listing, list_folders
+from wsiseg.training.patch_labels import Patch
+from wsiseg.training.patch_table import list_table
 
 __all__ = [
     "KNOWN_CLASSES",
     "Patch",
     "PatchDataset",
     "SplitName",
+    "list_patches",
     "read_classes",
     "read_dataset",
     "read_image",
@@ -43,19 +54,6 @@ __all__ = [
 ]
 
 SplitName = Literal["train", "val", "test"]
-DATASET_FILE, CLASSES_FILE = "dataset.json", "classes.json"
-PATCH_SIDE_MIN, PATCH_SIDE_MAX = 32, 4096
-
-KNOWN_CLASSES: dict[str, ClassTable] = {
-    "luad-histoseg": ClassTable.of(
-        ["Tumour epithelium", "Necrosis", "Lymphocyte", "Tumour-associated stroma"],
-        [(205, 51, 51), (0, 255, 0), (65, 105, 225), (255, 165, 0)],
-    ),
-    "bcss-wsss": ClassTable.of(
-        ["Tumour", "Stroma", "Lymphocyte", "Necrosis"], [(255, 0, 0), (0, 255, 0), (0, 0, 255), (153, 0, 255)]
-    ),
-}
-"""Class tables of the public data sets whose folders say nothing of their classes, in label order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +70,7 @@ class PatchDataset:
         about: what `dataset.json` says of it (name, licence, citation, description).
         test: what a finished model is measured on, and nothing else; may be empty. Images with masks may be larger
             than a patch, here and in `val`.
+        notes: what a person should know of how it was read, one line each.
     """
 
     root: Path
@@ -82,6 +81,7 @@ class PatchDataset:
     val: tuple[Patch, ...]
     about: dict[str, str]
     test: tuple[Patch, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def split(self, name: SplitName) -> tuple[Patch, ...]:
         """The patches of one split.
@@ -97,6 +97,20 @@ class PatchDataset:
                 f"{name}/mask, or rows with split {name} to {LABELS_FILE}"
             )
         return patches[name]
+
+    def check_for_training(self) -> None:
+        """Refuse what can be evaluated but not be trained with: batches need images of one size.
+
+        Raises:
+            DatasetError: a validation image is larger than a patch.
+        """
+        for patch in self.val:
+            width, height = image_size(patch.path)
+            if (height, width) != (self.patch_size_px,) * 2:
+                raise DatasetError(
+                    f"{patch.path} is {width} x {height} px, but training needs validation images of "
+                    f"{self.patch_size_px} px: cut it into patches, or call it test"
+                )
 
     @property
     def fingerprint(self) -> str:
@@ -116,6 +130,7 @@ def read_dataset(
     classes: ClassTable | None = None,
     val_share: float = 0.1,
     seed: int = 0,
+    excluded: int | None = None,
 ) -> PatchDataset:
     """Find the patches and labels of a data set and check every file.
 
@@ -125,6 +140,8 @@ def read_dataset(
         classes: likewise; the public data sets' are in `KNOWN_CLASSES`.
         val_share: share of the groups set aside for validation where the data set does not split itself; 0 for none.
         seed: of that choice.
+        excluded: mask value of pixels that no class is known of; wins over `dataset.json`; the number of classes
+            by default.
 
     Raises:
         DatasetError: where images and labels do not fit together, an image cannot be read, or the classes or the
@@ -133,39 +150,46 @@ def read_dataset(
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder, expected a data set of labelled patches")
-    about = _read_about(root)
-    classes = classes or _classes_of(root, about)
-    mpp = _checked_mpp(root, mpp if mpp is not None else about.get("mpp"))
-    if (root / LABELS_FILE).is_file():
-        train, val, test, classes = read_csv(root, classes)
-    else:
-        train, val, test = read_folders(root, classes)
-        if classes is None:
-            raise DatasetError(
-                f"{root} does not name its classes: add {DATASET_FILE} with mpp and classes, "
-                f"or state --classes ({', '.join(KNOWN_CLASSES)}, or a JSON file)"
-            )
-    if not train:
-        raise DatasetError(f"{root} has no training image, expected train/*[1 0 1].png or {LABELS_FILE} with rows")
+    about = read_about(root)
+    listing = list_patches(
+        root, classes or classes_of(root, about), about.get("excluded") if excluded is None else excluded, strict
+    )
+    if listing.classes is None:
+        raise DatasetError(without_classes(root))
+    if not listing.splits["train"]:
+        raise DatasetError(without_training(root))
+    everything = [patch for patches in listing.splits.values() for patch in patches]
+    stated = mpp if mpp is not None else about.get("mpp")
+    resolved, note = resolution(root, stated, everything)
+    check_stems(root, everything, strict)
+    splits, _, size = check_files(listing.splits, len(listing.classes), strict)
+    train, val = splits["train"], splits["val"]
     if not val:
         train, val = split_groups(train, val_share, seed)
-    stems = Counter(Path(patch.name).with_suffix("") for patch in [*train, *val, *test])
-    if doubled := next((stem for stem, count in stems.items() if count > 1), None):
-        raise DatasetError(f"{root} has two images named {doubled} but for their ending; rename one")
-    size = _check_images([*train, *val])
     text = {key: str(value) for key, value in about.items() if key in ("name", "licence", "citation", "description")}
-    return PatchDataset(root, classes, mpp, size, tuple(train), tuple(val), text, tuple(test))
+    notes = (note,) if note else ()
+    return PatchDataset(
+        root, listing.classes, resolved, size, tuple(train), tuple(val), text, tuple(splits["test"]), notes
+    )
 
 
-def read_classes(value: str) -> ClassTable:
-    """A class table from a name in `KNOWN_CLASSES` or from a JSON file."""
-    if value in KNOWN_CLASSES:
-        return KNOWN_CLASSES[value]
-    path = Path(value)
-    if not path.is_file():
-        raise DatasetError(f"{value!r} is neither a file nor one of {', '.join(KNOWN_CLASSES)}")
-    content = _read_json(path)
-    return _class_table(path, content.get("classes") if isinstance(content, dict) else content)
+def list_patches(root: Path, classes: ClassTable | None, excluded: int | None, report: Report) -> Listing:
+    """The patches of a data set of either form, none of whose files was opened yet."""
+    read = list_table if (root / LABELS_FILE).is_file() else list_folders
+    return read(root, classes, excluded, report)
+
+
+def without_classes(root: Path) -> str:
+    """What to say of a data set that does not name its classes."""
+    return (
+        f"{root} does not name its classes: add {DATASET_FILE} with mpp and classes, "
+        f"or state --classes ({', '.join(KNOWN_CLASSES)}, or a JSON file)"
+    )
+
+
+def without_training(root: Path) -> str:
+    """What to say of a data set that has nothing to learn from."""
+    return f"{root} has no training image, expected train/*[1 0 1].png or {LABELS_FILE} with rows"
 
 
 def split_groups(patches: Sequence[Patch], share: float, seed: int) -> tuple[list[Patch], list[Patch]]:
@@ -182,63 +206,3 @@ def split_groups(patches: Sequence[Patch], share: float, seed: int) -> tuple[lis
             break
         chosen.add(groups[index])
     return [p for p in patches if p.group not in chosen], [p for p in patches if p.group in chosen]
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} is not JSON ({error!s:.80})") from error
-
-
-def _read_about(root: Path) -> dict[str, Any]:
-    for name in (DATASET_FILE, CLASSES_FILE):
-        if (root / name).is_file():
-            content = _read_json(root / name)
-            if isinstance(content, list):
-                content = {"classes": content}
-            if not isinstance(content, dict):
-                raise DatasetError(f"{root / name} must hold one JSON object with mpp and classes")
-            return content
-    return {}
-
-
-def _classes_of(root: Path, about: dict[str, Any]) -> ClassTable | None:
-    return _class_table(root / DATASET_FILE, about["classes"]) if "classes" in about else None
-
-
-def _class_table(path: Path, rows: Any) -> ClassTable:
-    """Classes from `[{"name": …, "color": […]}, …]` or `["Tumour", …]`."""
-    try:
-        names = [row if isinstance(row, str) else row["name"] for row in rows]
-        colors = (
-            [row["color"] for row in rows] if all(isinstance(row, dict) and "color" in row for row in rows) else None
-        )
-        return ClassTable.of([str(name) for name in names], colors)
-    except (TypeError, KeyError, ValueError, IndexError, OptionError) as error:
-        raise DatasetError(f"{path}: classes must be a list of name and color ({error!s:.80})") from error
-
-
-def _checked_mpp(root: Path, mpp: Any) -> float:
-    if mpp is None:
-        raise DatasetError(
-            f"{root} does not say how large its pixels are: add {DATASET_FILE} with mpp, or state --mpp (um per pixel)"
-        )
-    if isinstance(mpp, bool) or not isinstance(mpp, int | float) or not MPP_MIN <= mpp <= MPP_MAX:
-        raise DatasetError(f"mpp must be a number from {MPP_MIN} to {MPP_MAX} um per pixel, got {mpp!r:.40}")
-    return float(mpp)
-
-
-def _check_images(patches: Sequence[Patch]) -> int:
-    """Decode every image; the side in px that they share."""
-    with ThreadPoolExecutor(4) as pool:
-        shapes = list(pool.map(lambda patch: read_image(patch.path).shape[:2], patches))
-    height, width = shapes[0]
-    if height != width or not PATCH_SIDE_MIN <= height <= PATCH_SIDE_MAX:
-        raise DatasetError(
-            f"{patches[0].path} is {width} x {height} px, expected squares of {PATCH_SIDE_MIN} to {PATCH_SIDE_MAX} px"
-        )
-    for patch, shape in zip(patches, shapes, strict=True):
-        if shape != shapes[0]:
-            raise DatasetError(f"{patch.path} is {shape[1]} x {shape[0]} px, the others are {width} x {height} px")
-    return int(height)

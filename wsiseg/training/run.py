@@ -148,6 +148,9 @@ def train(
     folder = RunFolder.of(out)
     _check_outputs(out, folder, stage, resume, overwrite)
     data = read_dataset(dataset, mpp, classes, config.val_share, config.seed)
+    data.check_for_training()
+    for note in data.notes:
+        say(note)
     run = Run(data, config, folder, target, devices, logger, progress, say)
     # Built before anything is written, since initial weights may be missing.
     classifier = _initial_network(run, "classifier", config.seed) if stage in ("1", "all") else None

@@ -12,7 +12,7 @@ from wsiseg.training.config import TrainingConfig
 from wsiseg.training.loading import Batch
 from wsiseg.training.losses import SupervisionOptions, multilayer_loss
 from wsiseg.training.metrics import confusion_matrix, segmentation_scores
-from wsiseg.training.patches import Patch, read_mask
+from wsiseg.training.patches import Patch
 from wsiseg.training.stage import Stage
 from wsiseg.training.stage1 import average_precision
 
@@ -76,9 +76,7 @@ class SegmenterStage(Stage):
             return
         classes = gated.max(dim=1).indices.cpu().numpy()
         for index, prediction in zip(batch["index"].tolist(), classes, strict=True):
-            mask = self.validation[index].mask
-            assert mask is not None
-            truth = read_mask(mask, len(self._confusion))
+            truth = self.validation[index].read_truth(len(self._confusion))
             self._confusion += confusion_matrix(truth, prediction, len(self._confusion))
 
     def on_validation_epoch_end(self) -> None:

@@ -1,0 +1,68 @@
+"""What can be wrong with a data set. One check serves two readers: a training stops at the first, a check collects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from wsiseg.errors import DatasetError
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of problem.
+
+    Attributes:
+        title: what is wrong.
+        advice: what to do.
+        severity: an error ends a training; a warning is to be looked at; a note is only worth knowing.
+    """
+
+    title: str
+    advice: str
+    severity: Severity = "error"
+
+
+KINDS: dict[str, Kind] = {
+    "layout": Kind("folders or table not as expected", "follow the message; docs/data-sets.md shows the forms"),
+    "table": Kind("rows of labels.csv that cannot be used", "correct or remove the row"),
+    "no label": Kind("images without label", "add the label to the name or table, or remove the image"),
+    "label": Kind("labels that do not fit the classes", "correct the label, or name the classes (--classes)"),
+    "missing": Kind("files that are named but not there", "add the file, or remove its row"),
+    "outside": Kind("paths that leave the data set's folder", "copy the files into it; links may only stay inside"),
+    "twice": Kind("images of one name", "rename or remove one"),
+    "no mask": Kind("images without mask, masks without image", "add its partner of the same name, or remove it"),
+    "unreadable": Kind("images that cannot be read", "replace or remove the file"),
+    "mask": Kind("masks that cannot be read, or hold other values", "correct them, or state --excluded"),
+    "mask size": Kind("masks of another size than their image", "make the mask again at the image's size"),
+    "size": Kind("patches of another size", "cut training patches into squares of one size"),
+    "empty split": Kind("no training image", "add train/*[1 0 1].png or rows to labels.csv"),
+    "mpp": Kind("resolution unknown or impossible", "state --mpp, or mpp in dataset.json"),
+    "leak": Kind("same pixels in several splits", "keep each in one split: scores would be too good", "warning"),
+    "copies": Kind("same pixels twice in a split", "remove the copies", "warning"),
+    "contradiction": Kind("same pixels, other labels", "find out which label is right", "warning"),
+    "torn group": Kind("groups (slide, patient) in several splits", "keep each group in one split", "warning"),
+    "disagree": Kind("labels that disagree with their mask", "correct one of the two", "warning"),
+    "constant": Kind("patches of (almost) one colour that have a class", "remove them or their label", "warning"),
+    "absent": Kind("classes that no training patch has", "add patches of them, or leave the class out", "warning"),
+    "val size": Kind("validation images larger than a patch", "training needs patches: cut them", "warning"),
+    "no class": Kind("training patches without any class", "fine if they are background", "note"),
+    "told": Kind("taken as given", "check that it is so", "note"),
+}
+"""By the name that checks report them under, in the order of the table."""
+
+Report = Callable[[str, str, str], None]
+"""Called with the kind, the file it is about, and the whole message on one line."""
+
+
+def strict(kind: str, where: str, message: str) -> None:
+    """The report of a training: the first error ends it.
+
+    Raises:
+        DatasetError: with the message.
+    """
+    if KINDS[kind].severity == "error":
+        raise DatasetError(message)
