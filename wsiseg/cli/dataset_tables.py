@@ -13,12 +13,16 @@ from wsiseg.training.dataset_check import DatasetCheck
 from wsiseg.training.dataset_problems import KINDS
 
 EXAMPLES, COMBINATIONS, SIZES = 2, 20, 8
+FILE_WIDTH = 140
+"""Characters of a line in files and pipes, where no terminal sets it."""
 _STYLE = {"error": "red", "warning": "yellow", "note": "dim"}
 
 
 def show(check: DatasetCheck) -> None:
     """Counts first, then everything that is wrong, so that it is what stays on the screen."""
     console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, FILE_WIDTH)
     splits = [split for split, patches in check.splits.items() if patches]
     if splits:
         _show_counts(console, check, splits)

@@ -28,7 +28,7 @@ class Facts:
     Attributes:
         size_px: (width, height) of the image.
         digest: SHA-256 of its decoded pixels and size.
-        deviation: standard deviation of its grey values, 0 to 127.5.
+        deviation: standard deviation of its grey values, every second pixel each way, 0 to 127.5.
         mask_size_px: (width, height) of the mask.
         pixels: of each class in the mask and, last, excluded ones, (K + 1,).
         problems: (kind, message) of what could not be read.
@@ -55,9 +55,10 @@ def _inspect(patch: Patch, num_classes: int) -> Facts:
     facts, problems = Facts(), []
     try:
         image = read_image(patch.path)
-        digest = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
-        deviation = float(image.mean(axis=2).std())
-        facts = Facts((image.shape[1], image.shape[0]), digest, deviation)
+        digest = hashlib.sha256(f"{image.shape}".encode())
+        digest.update(np.ascontiguousarray(image))
+        deviation = float(image[::2, ::2].mean(axis=2).std())
+        facts = Facts((image.shape[1], image.shape[0]), digest.hexdigest(), deviation)
     except DatasetError as error:
         problems.append(("unreadable", str(error)))
     if patch.mask is not None:
