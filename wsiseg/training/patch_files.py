@@ -56,7 +56,7 @@ def _inspect(patch: Patch, num_classes: int) -> Facts:
     try:
         image = read_image(patch.path)
         digest = hashlib.sha256(f"{image.shape}".encode())
-        digest.update(np.ascontiguousarray(image))
+        digest.update(np.ascontiguousarray(image).data)
         deviation = float(image[::2, ::2].mean(axis=2).std())
         facts = Facts((image.shape[1], image.shape[0]), digest.hexdigest(), deviation)
     except DatasetError as error:
