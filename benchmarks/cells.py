@@ -239,7 +239,7 @@ def supervise(source: Path, model: str, out: Path, epochs: int | None, stride: i
             None,
             run_folder=Path(folder) / "run",
             title="Supervised",
-            epochs=config.stage2.epochs,
+            optimiser=config.stage2,
             precision=config.precision,
             device=torch.device("cpu"),
             devices=1,

@@ -56,6 +56,7 @@ def test_a_model_from_sample_patches(patches: Path, tmp_path: Path, capsys: pyte
         "Pseudo masks are finished",
         "Stage 2 is finished",
         "Model",
+        "Summary",
     ]
     assert load_model(out).spec.training["stage1"]["epochs"] == 1
 

@@ -25,6 +25,40 @@ def test_orientations_move_masks_with_images_exactly() -> None:
     assert seen == orientations
 
 
+def test_flips_keep_every_value_and_what_came_in() -> None:
+    images, masks = torch.rand(40, 3, 9, 9), torch.randint(0, 256, (40, 2, 9, 9), dtype=torch.uint8)
+    before, masks_before = images.clone(), masks.clone()
+    moved, moved_masks = Augmentation(AugmentationConfig(vertical_flip=0))(images, masks, seeded())
+    assert moved_masks is not None
+    assert torch.equal(images, before)
+    assert torch.equal(masks, masks_before)
+    flipped = [not torch.equal(a, b) for a, b in zip(moved, images, strict=True)]
+    assert 10 < sum(flipped) < 30
+    for index, turned in enumerate(flipped):
+        assert torch.equal(moved[index], images[index].flip(-1) if turned else images[index])
+        assert torch.equal(moved_masks[index], masks[index].flip(-1) if turned else masks[index])
+
+
+def test_zoom_moves_masks_with_images() -> None:
+    masks = (torch.arange(64)[None, :] + torch.arange(64)[:, None] > 70).to(torch.uint8).expand(8, 1, 64, 64)
+    config = AugmentationConfig(transpose=0.5, zoom=0.3)
+    moved, moved_masks = Augmentation(config)(masks.float().expand(8, 3, 64, 64), masks, seeded())
+    assert moved_masks is not None
+    assert set(moved_masks.unique().tolist()) == {0, 1}
+    assert ((moved[:, :1] > 0.5) != (moved_masks > 0)).float().mean() < 0.005, "one pixel at the border at most"
+
+
+def test_random_numbers_of_others_are_left_alone() -> None:
+    images = torch.rand(4, 3, 32, 32)
+    config = AugmentationConfig(transpose=0.5, stain=1.0, blur=0.5, zoom=0.2)
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    first, _ = Augmentation(config)(images, None, seeded(3))
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(first, Augmentation(config)(images, None, seeded(3))[0])
+
+
 def test_no_augmentation_changes_nothing() -> None:
     images = torch.rand(4, 3, 16, 16)
     config = AugmentationConfig(horizontal_flip=0, vertical_flip=0)

@@ -20,7 +20,9 @@ from wsiseg.training.patches import KNOWN_CLASSES, Patch, read_dataset
 from wsiseg.training.run import train
 from wsiseg.training.stage1 import ClassifierStage, average_precision
 
-CONFIG = lite_config().changed(stage1={"epochs": 2, "batch_size": 4}, stage2={"epochs": 1, "batch_size": 4})
+CONFIG = lite_config().changed(
+    sheet_patches=2, stage1={"epochs": 2, "batch_size": 4}, stage2={"epochs": 1, "batch_size": 4}
+)
 
 
 @pytest.fixture(autouse=True)

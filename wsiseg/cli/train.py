@@ -10,14 +10,14 @@ from wsiseg.cli.options import device_option, echo, is_terminal, overwrite_optio
 
 
 @click.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the model to write.")
+@click.argument("dataset", type=click.Path(path_type=Path), required=False)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the model to write.")
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings; options win over it.")
+@click.option("--print-config", is_flag=True, help="Print the settings as a commented TOML file, and stop.")
 @click.option(
     "--preset",
     type=click.Choice(["lite", "published"]),
-    default="lite",
-    show_default=True,
-    help="Networks and options.",
+    help="Networks and options [default: the file's, else lite].",
 )
 @click.option(
     "--stage",
@@ -46,16 +46,22 @@ from wsiseg.cli.options import device_option, echo, is_terminal, overwrite_optio
 @click.option("--seed", type=int, help="Of everything random [default: 0].")
 @click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="Number of GPUs (or processes).")
 @click.option(
-    "--logger", type=click.Choice(["csv", "tensorboard", "none"]), default="csv", show_default=True, help="Of figures."
+    "--logger",
+    type=click.Choice(["csv", "tensorboard", "both", "none"]),
+    default="csv",
+    show_default=True,
+    help="Of figures.",
 )
 @device_option
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def train(
-    dataset: Path,
-    out: Path,
-    preset: str,
+    dataset: Path | None,
+    out: Path | None,
+    config: Path | None,
+    print_config: bool,
+    preset: str | None,
     stage: str,
     epochs: int | None,
     epochs1: int | None,
@@ -86,18 +92,15 @@ def train(
     """
     from typing import Any, cast
 
-    if not dataset.is_dir():
-        raise click.UsageError(f"{dataset} is not a folder, expected a data set of labelled patches")
+    if not print_config:
+        if dataset is None or out is None:
+            raise click.UsageError("expected DATASET and --out, or --print-config")
+        if not dataset.is_dir():
+            raise click.UsageError(f"{dataset} is not a folder, expected a data set of labelled patches")
 
-    from wsiseg.training.config import lite_config, published_config
-    from wsiseg.training.patches import read_classes
-    from wsiseg.training.run import StageName
-    from wsiseg.training.run import train as run_training
-    from wsiseg.training.trainer import LoggerName
+    from wsiseg.training.settings import effective_config, format_settings
 
-    if encoder is not None and preset != "lite":
-        raise click.UsageError("--encoder belongs to --preset lite")
-    config = published_config() if preset == "published" else lite_config(encoder) if encoder else lite_config()
+    settings = effective_config(config, preset, encoder)
     stages: dict[str, dict[str, Any]] = {"stage1": {}, "stage2": {}}
     for name, own in (("stage1", epochs1), ("stage2", epochs2)):
         if (count := own if own is not None else epochs) is not None:
@@ -110,11 +113,22 @@ def train(
     if init2 is not None:
         networks["segmenter"] = {"initial_weights": init2}
     plain = {"val_share": val_share, "precision": precision, "seed": seed}
-    config = config.changed(**stages, **networks, **{name: v for name, v in plain.items() if v is not None})
+    settings = settings.changed(**stages, **networks, **{name: v for name, v in plain.items() if v is not None})
+    if print_config:
+        click.echo(format_settings(settings), nl=False)
+        return
+    assert dataset is not None
+    assert out is not None
+
+    from wsiseg.training.patches import read_classes
+    from wsiseg.training.processes import LoggerName
+    from wsiseg.training.run import train as run_training
+    from wsiseg.training.run_folder import StageName
+
     run_training(
         dataset,
         out,
-        config,
+        settings,
         mpp=mpp,
         classes=read_classes(classes) if classes else None,
         stage=cast(StageName, stage),

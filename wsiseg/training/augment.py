@@ -1,13 +1,24 @@
-"""Random changes of a batch, on the device that trains, the same for a seed whatever the number of workers."""
+"""Random changes of a batch, on the device that trains, the same for a seed whatever the number of workers.
+
+What is done to pixels is kornia's: its functions, each with one parameter a patch. The parameters are drawn here from
+a generator of our own: kornia's `Random…` modules draw from torch's global one, which is dropout's, and on the CPU
+several take ten times as long as the functions (a quarter turn is a warp there, saturation a detour by HSV).
+"""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from kornia.enhance import (
+    adjust_brightness,
+    adjust_contrast_with_mean_subtraction,
+    adjust_saturation_with_gray_subtraction,
+)
+from kornia.filters import gaussian_blur2d
+from kornia.geometry import hflip, scale, vflip
 from skimage.color import hed_from_rgb, rgb_from_hed
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 from wsiseg.training.config import AugmentationConfig
 
@@ -33,70 +44,80 @@ class Augmentation:
         Args:
             images: float, in [0, 1], of square patches.
             masks: moved as the images are, nearest neighbour; None for none.
-            generator: of the CPU, whatever the images' device.
+            generator: of the CPU, whatever the images' device; torch's global one is left as it is.
         """
         config = self.config
         if config.stain:
             images = self.change_stain(images, generator)
         if config.blur:
             images = self._blur(images, generator)
-        if config.zoom or config.horizontal_flip or config.vertical_flip or config.transpose:
-            images, masks = self._move(images, masks, generator)
+        if config.horizontal_flip or config.vertical_flip or config.transpose:
+            images, masks = self._turn(images, masks, generator)
+        if config.zoom:
+            images, masks = self._zoom(images, masks, generator)
         return images, masks
 
     def change_stain(self, images: Tensor, generator: Generator) -> Tensor:
-        """Images in [0, 1] as another laboratory's stain and another scanner would show them."""
+        """Images in [0, 1] as another laboratory's stain and another scanner would show them.
+
+        The optical densities of haematoxylin, eosin and DAB (Tellez et al. 2018) by scikit-image's matrices, as kornia
+        has no stains; then kornia's saturation, contrast and brightness; then a gain for each colour channel.
+        """
         strength, count = self.config.stain, len(images)
 
         def noise(*shape: int) -> Tensor:
             return (torch.rand(count, *shape, generator=generator) * 2 - 1).to(images.device) * strength
 
         to_stains, from_stains = self._to_stains.to(images.device), self._from_stains.to(images.device)
-        scale, shift = 1 + _DENSITY_SCALE * noise(3), _DENSITY_SHIFT * noise(3)
+        factor, shift = 1 + _DENSITY_SCALE * noise(3), _DENSITY_SHIFT * noise(3)
         density = -torch.log(images.clamp_min(1 / 255))  # (N, 3, H, W)
-        mixing = (to_stains * scale[:, None, :]) @ from_stains  # (N, 3, 3): to stains, scaled, and back
+        mixing = (to_stains * factor[:, None, :]) @ from_stains  # (N, 3, 3): to stains, scaled, and back
         density = torch.einsum("nchw,ncd->ndhw", density, mixing) + (shift @ from_stains)[:, :, None, None]
         images = torch.exp(-density)
-        grey = images.mean(dim=1, keepdim=True)
-        images = grey + (images - grey) * (1 + _SATURATION * noise(1, 1, 1))
-        mean = images.mean(dim=(1, 2, 3), keepdim=True)
-        images = (images - mean) * (1 + _CONTRAST * noise(1, 1, 1)) + mean + _BRIGHTNESS * noise(1, 1, 1)
+        images = adjust_saturation_with_gray_subtraction(images, (1 + _SATURATION * noise()).clamp_min(0))
+        images = adjust_contrast_with_mean_subtraction(images, (1 + _CONTRAST * noise()).clamp_min(0))
+        images = adjust_brightness(images, _BRIGHTNESS * noise())
         return (images * (1 + _CHANNEL * noise(3, 1, 1))).clamp(0, 1)
 
     def _blur(self, images: Tensor, generator: Generator) -> Tensor:
-        """Gaussian blur of some images, each with its own standard deviation; separable, mirrored at the edge."""
-        count = len(images)
-        chosen = torch.rand(count, generator=generator) < self.config.blur
-        sigma = (torch.rand(count, generator=generator) * self.config.blur_sigma_px).clamp_min(1e-3)[chosen]
+        """Gaussian blur of some images, each with its own standard deviation, mirrored at the edge."""
+        chosen = _chance(self.config.blur, images, generator)
+        sigma = (torch.rand(len(images), generator=generator) * self.config.blur_sigma_px).clamp_min(1e-3)
         if not chosen.any():
             return images
-        radius = max(1, math.ceil(3 * self.config.blur_sigma_px))
-        offsets = torch.arange(-radius, radius + 1)
-        kernel = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)  # (n, 2 r + 1)
-        kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(3, dim=0).to(images.device)
-        x = images[chosen].flatten(0, 1)[None]  # (1, n * 3, H, W)
-        x = F.conv2d(F.pad(x, (0, 0, radius, radius), mode="reflect"), kernel[:, None, :, None], groups=len(kernel))
-        x = F.conv2d(F.pad(x, (radius, radius, 0, 0), mode="reflect"), kernel[:, None, None, :], groups=len(kernel))
-        return images.index_put((chosen.to(images.device),), x[0].reshape(-1, *images.shape[1:]))
+        side = 2 * max(1, math.ceil(3 * self.config.blur_sigma_px)) + 1
+        each = sigma.to(images.device)[chosen, None].expand(-1, 2)
+        return images.index_put((chosen,), gaussian_blur2d(images[chosen], (side, side), each, border_type="reflect"))
 
-    def _move(self, images: Tensor, masks: Tensor | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
-        """Flips, transposition and zoom as one affine map for each patch, mirrored outside the patch."""
-        config, count = self.config, len(images)
+    def _turn(self, images: Tensor, masks: Tensor | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
+        """Flips and transposition: pixels change places, none changes its value."""
+        config = self.config
+        images, masks = images.clone(), None if masks is None else masks.clone()
+        moves = (
+            (config.horizontal_flip, hflip),
+            (config.vertical_flip, vflip),
+            (config.transpose, lambda patches: patches.mT),
+        )
+        for probability, move in moves:
+            if not probability:
+                continue
+            chosen = _chance(probability, images, generator).nonzero().flatten()
+            images.index_copy_(0, chosen, move(images[chosen]))
+            if masks is not None:
+                masks.index_copy_(0, chosen, move(masks[chosen]))
+        return images, masks
 
-        def chance(probability: float) -> Tensor:
-            return torch.rand(count, generator=generator) < probability
-
-        zoom = torch.exp((torch.rand(count, generator=generator) * 2 - 1) * config.zoom)
-        x = torch.where(chance(config.horizontal_flip), -1.0, 1.0) * zoom
-        y = torch.where(chance(config.vertical_flip), -1.0, 1.0) * zoom
-        turned = chance(config.transpose)
-        affine = torch.zeros(count, 2, 3)
-        affine[:, 0, 0], affine[:, 0, 1] = torch.where(turned, 0, x), torch.where(turned, x, 0)
-        affine[:, 1, 1], affine[:, 1, 0] = torch.where(turned, 0, y), torch.where(turned, y, 0)
-        grid = F.affine_grid(affine, [count, 1, *images.shape[2:]], align_corners=False).to(images.device)
-        mode = "bilinear" if config.zoom else "nearest"
-        moved = F.grid_sample(images, grid, mode=mode, padding_mode="reflection", align_corners=False)
+    def _zoom(self, images: Tensor, masks: Tensor | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
+        """Enlarged or reduced about the centre, mirrored outside the patch."""
+        log_factor = (torch.rand(len(images), generator=generator) * 2 - 1) * self.config.zoom
+        factor = torch.exp(log_factor).to(images.device)[:, None].expand(-1, 2)
+        moved = scale(images, factor, mode="bilinear", padding_mode="reflection", align_corners=False)
         if masks is None:
             return moved, None
-        warped = F.grid_sample(masks.float(), grid, mode="nearest", padding_mode="reflection", align_corners=False)
+        warped = scale(masks.float(), factor, mode="nearest", padding_mode="reflection", align_corners=False)
         return moved, warped.to(torch.uint8)
+
+
+def _chance(probability: float, images: Tensor, generator: Generator) -> Tensor:
+    """Which patches are changed, bool (N,), on the images' device."""
+    return (torch.rand(len(images), generator=generator) < probability).to(images.device)

@@ -71,6 +71,10 @@ class OptimiserConfig(_Part):
         epochs: passes over the training patches.
         batch_size: of the patches of one step; an incomplete last batch is dropped where there is a whole one.
         average_decay: of the exponential moving average of weights that validation and the bundle use; 0 for none.
+        accumulate: batches whose gradients are added up for one step; the schedule counts steps.
+        patience: epochs without a better validation figure after which training stops (stage 1: mean average
+            precision; stage 2: mean IoU, only where validation patches have masks); None never stops early.
+        keep: the weights of the "best" epoch by that figure, or of the "last"; the last where there is no figure.
     """
 
     algorithm: Literal["sgd", "adamw"] = "sgd"
@@ -83,6 +87,9 @@ class OptimiserConfig(_Part):
     epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=20, ge=1)
     average_decay: float = Field(default=0.0, ge=0, lt=1)
+    accumulate: int = Field(default=1, ge=1, le=1024)
+    patience: int | None = Field(default=None, ge=1)
+    keep: Literal["best", "last"] = "last"
 
 
 class AttentionConfig(_Part):
@@ -130,12 +137,14 @@ class SupervisionConfig(_Part):
         divide_by_batch: likewise.
         prior_adjustment: tau of logit adjustment (Menon et al. 2021): while training, tau times the log of each class's
             share of the pseudo masks is added to its logits, so that rare classes are not drowned; 0 switches it off.
+        class_weights: of the cross-entropies: "inverse_sqrt" of the classes' shares of the pseudo masks, or "none".
     """
 
     weights: tuple[float, ...] = (0.6, 0.2, 0.2)
     background_score: float = 100.0
     divide_by_batch: bool = False
     prior_adjustment: float = Field(default=0.0, ge=0, le=2)
+    class_weights: Literal["none", "inverse_sqrt"] = "none"
 
 
 class GateConfig(_Part):
@@ -166,6 +175,9 @@ class TrainingConfig(_Part):
         pseudo_masks: how masks are made of activation maps.
         supervision: how stage 2 learns from them.
         gate: how thresholds are chosen.
+        imbalance: what stage 1 does about rare classes: "sampler" shows patches that have one more often, "weights"
+            gives its presence more weight in the loss, "none" leaves it.
+        sheet_patches: patches on the sheet of pictures that is drawn after every epoch; 0 draws none.
         start_from_classifier: begin the segmenter with the trained classifier's encoder, where both have the same.
         val_share: share of groups set aside where the data set does not split itself.
         overlap: share of a patch that neighbours cover at prediction.
@@ -185,6 +197,8 @@ class TrainingConfig(_Part):
     pseudo_masks: PseudoMaskConfig = PseudoMaskConfig()
     supervision: SupervisionConfig = SupervisionConfig()
     gate: GateConfig = GateConfig()
+    imbalance: Literal["none", "sampler", "weights"] = "none"
+    sheet_patches: int = Field(default=6, ge=0, le=64)
     start_from_classifier: bool = False
     val_share: float = Field(default=0.1, ge=0, lt=1)
     overlap: float = Field(default=0.5, ge=0, lt=1)
@@ -229,7 +243,7 @@ def published_config() -> TrainingConfig:
         classifier=NetworkConfig(architecture="resnet38", mean=mean, std=std),
         segmenter=NetworkConfig(architecture="deeplabv3plus_resnet101", mean=mean, std=std),
         stage1=OptimiserConfig(epochs=20),
-        stage2=OptimiserConfig(epochs=30),
+        stage2=OptimiserConfig(epochs=30, keep="best"),
         augmentation2=AugmentationConfig(vertical_flip=0.0, blur=0.5),
     )
 
@@ -256,7 +270,7 @@ def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
         classifier=NetworkConfig(architecture="lite_classifier", arguments=arguments, mean=mean, std=std),
         segmenter=NetworkConfig(architecture="lite_segmenter", arguments=arguments, mean=mean, std=std),
         stage1=optimiser,
-        stage2=optimiser,
+        stage2=optimiser.model_copy(update={"keep": "best"}),
         augmentation1=augmentation,
         augmentation2=augmentation,
         attention=AttentionConfig(first_epoch=None),

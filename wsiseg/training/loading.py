@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -75,31 +76,70 @@ def read_pseudo_mask(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint
 
 
 class EpochSampler(Sampler[int]):
-    """All indices once, in an order that seed and epoch alone decide, so that a resumed run goes on as it was."""
+    """Indices in an order that seed and epoch alone decide, so that a resumed run goes on as it was.
 
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
+    Several processes share an epoch out among them, each as many; what is left over is left out, other indices in
+    every epoch.
+
+    Args:
+        count: of the indices.
+        seed: of the order.
+        weights: where given, `count` indices are drawn with replacement, in proportion to these; else all come once.
+        processes: how many train in step.
+    """
+
+    def __init__(
+        self, count: int, seed: int, weights: npt.NDArray[np.float64] | None = None, processes: int = 1
+    ) -> None:
+        self.count, self.seed, self.epoch, self.processes = count, seed, 0, processes
+        self.shares = None if weights is None else weights / weights.sum()
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.count
+        return max(1, self.count // self.processes)
 
     def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
-        return iter(order.tolist())
+        generator = np.random.default_rng([self.seed, self.epoch])
+        if self.shares is None:
+            order = generator.permutation(self.count)
+        else:
+            order = generator.choice(self.count, self.count, p=self.shares)
+        rank = torch.distributed.get_rank() if self.processes > 1 and torch.distributed.is_initialized() else 0
+        return iter(np.resize(order, max(self.count, self.processes))[rank :: self.processes][: len(self)].tolist())
 
 
-def train_loader(images: PatchImages, batch_size: int, seed: int) -> DataLoader[Batch]:
-    """Batches of an epoch; an incomplete last one is dropped, unless it is the only one."""
-    return DataLoader(
-        images,
-        batch_size=batch_size,
-        sampler=EpochSampler(len(images), seed),
-        drop_last=len(images) >= batch_size,
-    )
+def train_loader(
+    images: PatchImages,
+    batch_size: int,
+    seed: int,
+    weights: npt.NDArray[np.float64] | None = None,
+    processes: int = 1,
+) -> DataLoader[Batch]:
+    """Batches of an epoch, of each process; an incomplete last one is dropped, unless it is the only one."""
+    sampler = EpochSampler(len(images), seed, weights, processes)
+    return DataLoader(images, batch_size=batch_size, sampler=sampler, drop_last=len(sampler) >= batch_size)
+
+
+def patch_weights(labels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How often each patch is drawn (N,): by the inverse frequency of its rarest class; the median where it has none.
+
+    Args:
+        labels: 0 or 1, (N, K).
+    """
+    inverse = len(labels) / np.maximum(labels.sum(axis=0), 1)
+    weights: npt.NDArray[np.float64] = (labels * inverse).max(axis=1)
+    labelled = weights > 0
+    weights[~labelled] = np.median(weights[labelled]) if labelled.any() else 1.0
+    return weights
+
+
+def positive_weights(labels: npt.NDArray[np.float64]) -> Tensor:
+    """Patches without a class for one with it, (K,), from 0.1 to 10: `pos_weight` of the cross-entropy."""
+    present = labels.sum(axis=0)
+    return torch.tensor(np.clip((len(labels) - present) / np.maximum(present, 1), 0.1, 10), dtype=torch.float32)
 
 
 def plain_loader(images: PatchImages, batch_size: int) -> DataLoader[Batch]:

@@ -43,25 +43,30 @@ class SupervisionOptions:
         return cls(divide_by_batch=True)
 
 
-def layer_losses(logits: Tensor, masks: Sequence[Tensor], options: SupervisionOptions) -> Tensor:
+def layer_losses(
+    logits: Tensor, masks: Sequence[Tensor], options: SupervisionOptions, class_weights: Tensor | None = None
+) -> Tensor:
     """Cross-entropy against each mask, float32 (L,), not weighted.
 
     Args:
         logits: of the segmenter, (N, K, H, W).
         masks: L pseudo masks (N, H, W) of values 0 … K, K for background; the guide first.
         options: see `SupervisionOptions`.
+        class_weights: of the K classes and background, (K + 1,); None weighs all alike.
     """
     num_classes = logits.shape[1]
     guide = (masks[0] == num_classes).unsqueeze(1)  # (N, 1, H, W)
     scores = torch.cat([logits.float(), guide.float() * options.background_score], dim=1)  # (N, K + 1, H, W)
     logs = F.log_softmax(scores, dim=1)
-    losses = torch.stack([F.nll_loss(logs, mask.long()) for mask in masks])
+    losses = torch.stack([F.nll_loss(logs, mask.long(), class_weights) for mask in masks])
     return losses / logits.shape[0] if options.divide_by_batch else losses
 
 
-def multilayer_loss(logits: Tensor, masks: Sequence[Tensor], options: SupervisionOptions) -> Tensor:
+def multilayer_loss(
+    logits: Tensor, masks: Sequence[Tensor], options: SupervisionOptions, class_weights: Tensor | None = None
+) -> Tensor:
     """The weighted sum of `layer_losses`, a scalar."""
     if len(masks) != len(options.weights):
         raise ValueError(f"{len(options.weights)} weights need as many masks, got {len(masks)}")
-    losses = layer_losses(logits, masks, options)
+    losses = layer_losses(logits, masks, options, class_weights)
     return (losses * losses.new_tensor(options.weights)).sum()

@@ -3,102 +3,34 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
-from wsiseg.errors import DatasetError, OptionError, OutputError
+from wsiseg.errors import OptionError
 from wsiseg.models.architectures import build_network
 from wsiseg.models.bundle import checked_device, save_bundle
 from wsiseg.models.classifier import Classifier
-from wsiseg.models.spec import SPEC_FILE
+from wsiseg.outputs import whole_file
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.initial import initialise, share_encoder
-from wsiseg.training.loading import PatchImages, plain_loader, train_loader
+from wsiseg.training.loading import PatchImages, patch_weights, plain_loader, positive_weights, train_loader
 from wsiseg.training.make_masks import class_shares, classify_patches, gate_thresholds, write_masks
-from wsiseg.training.patches import PatchDataset, read_dataset
+from wsiseg.training.patches import read_dataset
+from wsiseg.training.processes import LoggerName, is_first, launched, process_group, wait_for_all
+from wsiseg.training.run_folder import Run, RunFolder, Say, StageName, begin, check_outputs, write_text
+from wsiseg.training.sheets import SheetCallback, choose_patches
 from wsiseg.training.stage1 import ClassifierStage
 from wsiseg.training.stage2 import SegmenterStage
-from wsiseg.training.trainer import LoggerName, check_logger, fit, seed_everything
-
-StageName = Literal["1", "masks", "2", "all"]
-RUN_SUFFIX = ".training"
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class RunFolder:
-    """Where a training leaves its steps: beside the bundle, under its name with `.training` added.
-
-    Attributes:
-        root: the folder.
-    """
-
-    root: Path
-
-    @classmethod
-    def of(cls, out: Path) -> RunFolder:
-        """The folder of the training that makes the bundle `out`."""
-        return cls(out.with_name(out.name + RUN_SUFFIX))
-
-    @property
-    def state(self) -> Path:
-        """Configuration and data set that the run began with."""
-        return self.root / "run.json"
-
-    @property
-    def classifier(self) -> Path:
-        """Weights of the finished stage 1."""
-        return self.root / "stage1" / "classifier.safetensors"
-
-    @property
-    def masks(self) -> Path:
-        """Folder of the pseudo masks, `PM_<depth>` below it."""
-        return self.root / "train_PM"
-
-    @property
-    def masks_done(self) -> Path:
-        """Shares of the classes in the finished pseudo masks, and the gate's thresholds."""
-        return self.root / "masks.json"
-
-    @property
-    def segmenter(self) -> Path:
-        """Weights of the finished stage 2."""
-        return self.root / "stage2" / "segmenter.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One training under way: what its steps need to know.
-
-    Attributes:
-        data: the data set.
-        config: of the training.
-        folder: where its steps lie.
-        device: what computes.
-        devices: how many of them.
-        logger: what logs are written as.
-        progress: whether progress is shown.
-        say: called with what a person should know.
-    """
-
-    data: PatchDataset
-    config: TrainingConfig
-    folder: RunFolder
-    device: torch.device
-    devices: int
-    logger: LoggerName
-    progress: bool
-    say: Say
+from wsiseg.training.summary import write_summary
+from wsiseg.training.trainer import check_logger, fit, seed_everything
 
 
 def train(
@@ -130,7 +62,7 @@ def train(
         devices: number of devices of that kind.
         resume: go on where an interrupted training of the same data set and configuration stopped.
         overwrite: replace a bundle and the steps of an earlier training.
-        logger: "csv", "tensorboard" or "none".
+        logger: "csv", "tensorboard", "both" or "none".
         progress: show progress bars.
         say: called with what a person should know.
 
@@ -146,79 +78,59 @@ def train(
     check_logger(logger)
     target = checked_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder = RunFolder.of(out)
-    _check_outputs(out, folder, stage, resume, overwrite)
-    data = read_dataset(dataset, mpp, classes, config.val_share, config.seed)
-    data.check_for_training()
-    for note in data.notes:
-        say(note)
-    run = Run(data, config, folder, target, devices, logger, progress, say)
+    if not is_first():
+        progress, say = False, _nothing
+    with process_group(target, devices):
+        check_outputs(out, folder, stage, resume, overwrite)
+        data = read_dataset(dataset, mpp, classes, config.val_share, config.seed)
+        data.check_for_training()
+        for note in data.notes:
+            say(note)
+        if launched() and target.type == "cuda":
+            target = torch.device("cuda", torch.cuda.current_device())
+        run = Run(data, config, folder, target, devices, logger, progress, say)
+        return _train(run, out, stage, resume, overwrite)
+
+
+def _nothing(text: str) -> None:
+    """What processes but the first say."""
+
+
+def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool) -> Path:
+    """The steps one after the other; of several processes the first alone writes, and all wait for it."""
+    config, data, folder = run.config, run.data, run.folder
     # Built before anything is written, since initial weights may be missing.
     classifier = _initial_network(run, "classifier", config.seed) if stage in ("1", "all") else None
     segmenter = _initial_network(run, "segmenter", config.seed + 1) if stage in ("2", "all") else None
-    _begin(run, stage, resume)
-    say(
+    wait_for_all()
+    if is_first():
+        begin(run, stage, resume)
+    wait_for_all()
+    run.say(
         f"{len(data.train)} patches of {data.patch_size_px} px at {data.mpp:g} um/px for training, "
         f"{len(data.val)} for validation; classes: {', '.join(data.classes.names)}"
     )
     seed_everything(config.seed)
     if classifier is not None:
         _train_classifier(run, cast(Classifier, classifier), resume)
+        wait_for_all()
     if stage == "1":
         return folder.classifier.parent
     if stage in ("masks", "all"):
-        _make_masks(run, resume and stage == "all")
+        if is_first():
+            _make_masks(run, resume and stage == "all")
+        wait_for_all()
     if stage == "masks":
         return folder.masks
     assert segmenter is not None
     _train_segmenter(run, segmenter, resume)
-    _write_bundle(run, out, overwrite)
+    wait_for_all()
+    if is_first():
+        _write_bundle(run, out, overwrite)
+        page = write_summary(run, out)
+        run.say(f"Summary: {page}")
+    wait_for_all()
     return out
-
-
-def _check_outputs(out: Path, folder: RunFolder, stage: StageName, resume: bool, overwrite: bool) -> None:
-    if resume and overwrite:
-        raise OptionError("--resume and --overwrite exclude each other")
-    writes_bundle = stage in ("2", "all")
-    if writes_bundle and out.exists() and not ((overwrite or resume) and (out / SPEC_FILE).is_file()):
-        hint = "add --overwrite" if (out / SPEC_FILE).is_file() else "it is no model bundle, choose another name"
-        raise OutputError(f"{out} exists: {hint}")
-    if stage in ("1", "all") and folder.root.exists() and not (overwrite or resume):
-        raise OutputError(f"{folder.root} holds an earlier training: add --resume to go on, or --overwrite")
-    if overwrite and folder.root.exists() and not folder.state.is_file():
-        raise OutputError(f"{folder.root} is no training of this program, remove it or choose another --out")
-    prerequisites: dict[StageName, Path] = {"masks": folder.classifier, "2": folder.masks_done}
-    needed = prerequisites.get(stage)
-    if needed is not None and not needed.is_file():
-        raise OutputError(f"{needed} is missing: run --stage {'1' if stage == 'masks' else 'masks'} first")
-
-
-def _begin(run: Run, stage: StageName, resume: bool) -> None:
-    """Write down what this run is of; a resumed one must be of the same."""
-    folder = run.folder
-    state: dict[str, Any] = {"dataset": run.data.fingerprint, "config": run.config.model_dump(mode="json")}
-    if folder.state.is_file() and (resume or stage in ("masks", "2")):
-        before = _read_state(folder.state)
-        if before["dataset"] != state["dataset"]:
-            raise DatasetError(f"{folder.root} was begun with another data set than {run.data.root}")
-        if resume and before["config"] != state["config"]:
-            raise OptionError(f"{folder.root} was begun with other options; give the same, or --overwrite")
-        if before["config"]["classifier"] != state["config"]["classifier"]:
-            raise OptionError(f"{folder.root} has another classifier; give the same --preset and --encoder")
-    elif folder.root.exists():
-        shutil.rmtree(folder.root)
-    try:
-        folder.root.mkdir(parents=True, exist_ok=True)
-        folder.state.write_text(json.dumps(state, indent=2), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{folder.root} cannot be written: {error.strerror or error}") from error
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        return {"dataset": state["dataset"], "config": {"classifier": None, **state["config"]}}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{path} is damaged, begin again with --overwrite") from error
 
 
 def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
@@ -226,22 +138,32 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
     if resume and target.is_file():
         run.say(f"Stage 1 is finished: {target}")
         return
-    stage = ClassifierStage(network, config)
+    labels = np.array([patch.label or (0,) * len(data.classes) for patch in data.train], dtype=np.float64)
+    weights = positive_weights(labels) if config.imbalance == "weights" else None
+    stage = ClassifierStage(network, config, weights)
     images = PatchImages(data.train, len(data.classes))
     labelled = [patch for patch in data.val if patch.label]
     fit(
         stage,
-        train_loader(images, config.stage1.batch_size, config.seed),
+        train_loader(
+            images,
+            config.stage1.batch_size,
+            config.seed,
+            patch_weights(labels) if config.imbalance == "sampler" else None,
+            launched() or run.devices,
+        ),
         plain_loader(PatchImages(labelled, len(data.classes)), config.stage1.batch_size) if labelled else None,
         run_folder=target.parent,
         title="Stage 1, classifier",
-        epochs=config.stage1.epochs,
+        optimiser=config.stage1,
         precision=config.precision,
         device=run.device,
         devices=run.devices,
         logger=run.logger,
         progress=run.progress,
         resume=resume,
+        figure="val_map" if labelled else None,
+        callbacks=_sheets(run, target.parent),
     )
     _save(stage.result, target)
     run.say(f"Stage 1 is finished: {target}")
@@ -261,7 +183,7 @@ def _make_masks(run: Run, resume: bool) -> None:
     if not thresholds:
         thresholds = [config.gate.threshold] * len(data.classes)
     shares = class_shares(folder.masks / f"PM_{classifier.depths[-1]}", data.train, len(data.classes))
-    folder.masks_done.write_text(json.dumps({"gate": thresholds, "class_shares": shares.tolist()}), encoding="utf-8")
+    write_text(folder.masks_done, json.dumps({"gate": thresholds, "class_shares": shares.tolist()}))
     percent = ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(data.classes.names, shares, strict=True))
     run.say(f"Pseudo masks are finished: {folder.masks} ({percent})")
 
@@ -279,24 +201,36 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
     probabilities = classify_patches(classifier, PatchImages(data.val, count), config, run.device)
     shares: npt.NDArray[np.float64] = np.array(done["class_shares"])
     stage = SegmenterStage(network, config, shares, list(data.val), probabilities, torch.tensor(done["gate"]))
+    processes = launched() or run.devices
     masks = [folder.masks / f"PM_{depth}" for depth in reversed(classifier.depths)]
     fit(
         stage,
-        train_loader(PatchImages(data.train, count, masks), config.stage2.batch_size, config.seed + 1),
+        train_loader(PatchImages(data.train, count, masks), config.stage2.batch_size, config.seed + 1, None, processes),
         plain_loader(PatchImages(data.val, count), config.stage2.batch_size) if data.val else None,
         run_folder=target.parent,
         title="Stage 2, segmenter",
-        epochs=config.stage2.epochs,
+        optimiser=config.stage2,
         precision=config.precision,
         device=run.device,
         devices=run.devices,
         logger=run.logger,
         progress=run.progress,
         resume=resume,
-        best_by="val_miou" if data.val and data.val[0].mask is not None else None,
+        figure="val_miou" if data.val and data.val[0].mask is not None else None,
+        callbacks=_sheets(run, target.parent, classifier, torch.tensor(done["gate"])),
     )
     _save(stage.result, target)
     run.say(f"Stage 2 is finished: {target}")
+
+
+def _sheets(
+    run: Run, folder: Path, classifier: Classifier | None = None, thresholds: Tensor | None = None
+) -> list[Callback]:
+    """What draws the sheet of each epoch, where one is wanted."""
+    if not run.config.sheet_patches:
+        return []
+    chosen = choose_patches(run.data, run.config.sheet_patches)
+    return [SheetCallback(chosen, run.data.classes, run.config, folder / "sheets", classifier, thresholds)]
 
 
 def _write_bundle(run: Run, out: Path, overwrite: bool) -> None:
@@ -350,12 +284,13 @@ def _trained_classifier(run: Run) -> Classifier:
 
 
 def _save(network: nn.Module, path: Path) -> None:
-    """Write weights to a temporary name, then rename: a file that is there is whole."""
+    """Write weights, in the first process: a file that is there is whole."""
+    if not is_first():
+        return
     state: dict[str, Tensor] = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in network.state_dict().items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    save_file(state, temporary)
-    temporary.rename(path)
+    with whole_file(path) as temporary:
+        save_file(state, temporary)

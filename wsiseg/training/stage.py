@@ -100,7 +100,9 @@ class Stage(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Bring the averaged weights up to date."""
-        if self.average is not None:
+        accumulate = self.optimiser_config.accumulate
+        stepped = (batch_idx + 1) % accumulate == 0 or self.trainer.is_last_batch
+        if self.average is not None and stepped:
             self.average.update_parameters(self.network)
 
     def configure_optimizers(self) -> Any:

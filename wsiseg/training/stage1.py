@@ -20,10 +20,12 @@ _HEADS = {"lite_classifier": ("fuse", "fc8")}
 class ClassifierStage(Stage):
     """Multilabel soft-margin loss, with progressive dropout attention from an epoch on (Han et al. 2022, 3.2)."""
 
-    def __init__(self, network: Classifier, config: TrainingConfig) -> None:
+    def __init__(self, network: Classifier, config: TrainingConfig, positive_weights: Tensor | None = None) -> None:
         heads = _HEADS.get(config.classifier.architecture, ("fc8",))
         super().__init__(network, config.classifier, config.stage1, config.augmentation1, heads, config.seed)
         self.attention = config.attention
+        self.register_buffer("positive_weights", positive_weights, persistent=False)
+        self.positive_weights: Tensor | None
         self._scores: list[Tensor] = []
         self._labels: list[Tensor] = []
 
@@ -38,7 +40,10 @@ class ClassifierStage(Stage):
         network = cast(Classifier, self.network)
         deepest = network.features(images)[network.depths[-1]]
         logits = network.head(deepest, self.attention.drop_above(self.current_epoch), self.attention.normalise)
-        loss = F.multilabel_soft_margin_loss(logits.float(), batch["label"])
+        if self.positive_weights is None:
+            loss = F.multilabel_soft_margin_loss(logits.float(), batch["label"])
+        else:
+            loss = F.binary_cross_entropy_with_logits(logits.float(), batch["label"], pos_weight=self.positive_weights)
         self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss
 

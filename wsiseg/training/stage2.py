@@ -50,18 +50,28 @@ class SegmenterStage(Stage):
         )
         prior = np.log(np.maximum(class_shares, 1e-4)) * supervision.prior_adjustment
         self.register_buffer("prior", torch.tensor(prior, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        weights = torch.ones(len(class_shares) + 1)
+        if supervision.class_weights == "inverse_sqrt":
+            weights[:-1] = inverse_sqrt_weights(class_shares)
+        self._weighted = supervision.class_weights != "none"
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.class_weights: Tensor
         self.validation = validation
         self.allowed = allowed_classes(probabilities, thresholds) if len(validation) else None
         self._confusion = np.zeros((len(class_shares),) * 2, dtype=np.int64)
         self._scores: list[Tensor] = []
         self._labels: list[Tensor] = []
 
+    @property
+    def _loss_weights(self) -> Tensor | None:
+        return self.class_weights if self._weighted else None
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch against the masks, the guide (the deepest) first."""
         images, masks = self.augmented(batch, batch_idx)
         assert masks is not None
         logits = self.network(images).float() + self.prior
-        loss = multilayer_loss(logits, list(masks.unbind(dim=1)), self.options)
+        loss = multilayer_loss(logits, list(masks.unbind(dim=1)), self.options, self._loss_weights)
         self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss
 
@@ -90,3 +100,10 @@ class SegmenterStage(Stage):
         scores = segmentation_scores(self._confusion)
         self._confusion[:] = 0
         self.log("val_miou", scores.mean_iou, prog_bar=True, sync_dist=True)
+
+
+def inverse_sqrt_weights(shares: npt.NDArray[np.float64]) -> Tensor:
+    """Weights (K,) by the inverse square root of the classes' shares (of at least 1e-4), of mean 1 over pixels."""
+    roots = 1 / np.sqrt(np.maximum(shares, 1e-4))
+    mean = float((roots * shares).sum()) or 1.0
+    return torch.tensor(roots / mean, dtype=torch.float32)

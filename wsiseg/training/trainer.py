@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from wsiseg.errors import OptionError
+from wsiseg.training.config import OptimiserConfig
+from wsiseg.training.history import FIGURES_FILE, EpochTable, Patience, WholeCheckpoints, remove_partial
 from wsiseg.training.loading import Batch
+from wsiseg.training.processes import LoggerName, launched
 from wsiseg.training.stage import ADVISERS, Stage
 
-LoggerName = Literal["csv", "tensorboard", "none"]
 LAST = "last.ckpt"
 
 
@@ -32,7 +34,7 @@ def seed_everything(seed: int) -> None:
 
 def check_logger(name: LoggerName) -> None:
     """Raise `OptionError` where what a logger needs is not installed."""
-    if name == "tensorboard" and find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
+    if name in ("tensorboard", "both") and find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
         raise OptionError("TensorBoard is not installed: pip install 'wsiseg[tensorboard]', or use --logger csv")
 
 
@@ -43,16 +45,17 @@ def fit(
     *,
     run_folder: Path,
     title: str,
-    epochs: int,
+    optimiser: OptimiserConfig,
     precision: str,
     device: torch.device,
     devices: int,
     logger: LoggerName,
     progress: bool,
     resume: bool,
-    best_by: str | None = None,
+    figure: str | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> None:
-    """Train a stage to its last epoch; `stage` then holds the weights to keep.
+    """Train a stage to its end; `stage` then holds the weights to keep.
 
     Args:
         stage: what is trained.
@@ -60,15 +63,18 @@ def fit(
         validation: batches, None for none.
         run_folder: for checkpoints (one after each epoch) and logs.
         title: shown beside the progress.
-        epochs: how many.
+        optimiser: how many epochs, when to stop early, which to keep.
         precision: "auto", or as Lightning names it.
         device: what computes.
         devices: how many of them; more than one train in step (DDP).
-        logger: "csv", "tensorboard" or "none".
+        logger: "csv", "tensorboard", "both" or "none".
         progress: show it.
         resume: go on from the last checkpoint, if there is one.
-        best_by: keep the epoch in which this validation figure was highest; None keeps the last.
+        figure: of validation, higher is better: for the best epoch and for early stopping; None for none.
+        callbacks: called after each epoch, before its checkpoint is written.
     """
+    best_by = figure if optimiser.keep == "best" else None
+    remove_partial(run_folder)
     checkpoint = ModelCheckpoint(
         dirpath=run_folder,
         filename="best",
@@ -79,9 +85,13 @@ def fit(
         # Behind validation and the end of the epoch, so that a resumed run begins with the next one.
         save_on_train_epoch_end=True,
     )
-    callbacks: list[Callback] = [checkpoint]
+    table = EpochTable(run_folder / "logs" / FIGURES_FILE if logger in ("csv", "both") else None)
+    used: list[Callback] = [table, *callbacks]
+    if figure is not None and optimiser.patience is not None:
+        used.append(Patience(figure, patience=optimiser.patience, mode="max", check_on_train_epoch_end=True))
+    used.append(checkpoint)
     if progress:
-        callbacks.append(_Progress(title))
+        used.append(_Progress(title))
     last = run_folder / LAST
     accelerator = "gpu" if device.type == "cuda" else device.type
     chosen: int | list[int] = [device.index] if device.index is not None else devices
@@ -89,10 +99,14 @@ def fit(
         trainer = lightning.Trainer(
             accelerator=accelerator,
             devices=chosen if device.type != "cpu" else devices,
-            strategy="ddp_spawn" if devices > 1 else "auto",
+            strategy="ddp" if launched() else "ddp_spawn" if devices > 1 else "auto",
+            num_nodes=max(1, launched() // devices),
+            plugins=[WholeCheckpoints()],
+            use_distributed_sampler=False,  # the training loader shares out; validation is everyone's
+            accumulate_grad_batches=optimiser.accumulate,
             precision=_precision(precision, device),  # type: ignore[arg-type]
-            max_epochs=epochs,
-            callbacks=callbacks,
+            max_epochs=optimiser.epochs,
+            callbacks=used,
             logger=_logger(logger, run_folder),
             default_root_dir=run_folder,
             enable_progress_bar=progress,
@@ -119,12 +133,9 @@ def _precision(precision: str, device: torch.device) -> str:
     return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
 
 
-def _logger(name: LoggerName, folder: Path) -> Logger | bool:
-    if name == "none":
-        return False
-    if name == "csv":
-        return CSVLogger(folder, name="logs", version="")
-    return TensorBoardLogger(folder, name="logs", version="")
+def _logger(name: LoggerName, folder: Path) -> TensorBoardLogger | bool:
+    """Lightning's loggers; CSV is `EpochTable`, as Lightning's begins anew when a run is resumed."""
+    return TensorBoardLogger(folder, name="logs", version="") if name in ("tensorboard", "both") else False
 
 
 class _Progress(RichProgressBar):
