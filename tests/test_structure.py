@@ -30,7 +30,7 @@ LAYERS = [
         ),
     },
     {"models"},
-    {"prediction", "training"},
+    {"predict_options", "prediction", "training"},
     {"cli", "__main__"},
 ]
 """From the bottom up: a module imports from its own layer and those below it."""

@@ -139,16 +139,19 @@ class SupervisionConfig(_Part):
 
 
 class GateConfig(_Part):
-    """How the gate's thresholds are chosen.
+    """How the gate's thresholds are chosen, and what it does.
 
     Attributes:
         threshold: used where there are no validation patches, and the upper end of what is chosen.
         recall: where set, each class's threshold is the highest, up to `threshold`, that lets this share of the
             validation patches with that class pass.
+        rule: of the bundle; "exclude" takes a suppressed class out, "multiply_logits" is the published program's, which
+            multiplies its logits by 0.
     """
 
     threshold: Share = 0.1
     recall: Share | None = None
+    rule: Literal["exclude", "multiply_logits"] = "exclude"
 
 
 class TrainingConfig(_Part):
