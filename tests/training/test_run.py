@@ -65,6 +65,7 @@ def test_bundle_says_what_it_is_and_predicts(trained: Path) -> None:
     model = load_model(trained)
     assert model.classes.names == ("Tumour", "Stroma", "Lymphocytes")
     assert (model.spec.mpp, model.spec.patch_size_px) == (0.5, 96)
+    assert model.spec.gate_rule == "exclude"
     assert model.spec.networks.classifier.mean == (0.5, 0.5, 0.5)
     known = {name: value for name, value in model.spec.training.items() if name in TrainingConfig.model_fields}
     assert TrainingConfig.model_validate(known) == CONFIG

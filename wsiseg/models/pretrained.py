@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from io import StringIO
 
@@ -44,7 +44,7 @@ def _torchvision() -> Mapping[str, Tensor]:
     from torchvision.models import ResNet101_Weights  # type: ignore[import-untyped]  # noqa: PLC0415
 
     weights = ResNet101_Weights.IMAGENET1K_V1
-    with redirect_stderr(StringIO()):  # it says where it downloads from, also where it then fails
+    with redirect_stderr(StringIO()), redirect_stdout(StringIO()):  # it says where from, also where it then fails
         state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     return state
 
