@@ -19,8 +19,7 @@ def hub_weights(source: str) -> dict[str, Tensor]:
     """The state dict of a network that a hub has.
 
     Args:
-        source: "torchvision", for its ResNet-101 (IMAGENET1K_V1, the weights that the published program began with);
-            or "timm:<name>", as "timm:resnet101.a1_in1k".
+        source: "torchvision", for its ResNet-101 (IMAGENET1K_V1); or "timm:<name>", as "timm:resnet101.a1_in1k".
 
     Raises:
         OptionError: where there is no such network, or the hub cannot be reached.

@@ -22,7 +22,8 @@ class NetworkConfig(_Part):
     Attributes:
         architecture: a key of `wsiseg.models.architectures.ARCHITECTURES`.
         arguments: of its builder, without the number of classes.
-        initial_weights: "imagenet", "none", or the path of a file (MXNet parameters, published checkpoints).
+        initial_weights: "imagenet", "none", the path of a file (MXNet parameters, published checkpoints), or for the
+            published segmenter "torchvision" or "timm:<name>".
         mean: subtracted from pixels in [0, 1], red, green, blue.
         std: what the difference is divided by.
     """
