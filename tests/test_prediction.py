@@ -250,3 +250,27 @@ def test_a_damaged_tile_is_unread_at_coarser_maps_too(tmp_path: Path, sample_dat
     rows, columns = slice(round(4 * 240 / step), round(5 * 240 / step)), slice(round(960 / step), round(1200 / step))
     assert (class_map[rows, columns] == 0).all()
     assert 60 * 60 <= (class_map == 0).sum() <= 62 * 62
+
+
+def test_by_the_published_rule_class_1_wins_where_none_passes_and_the_segmenter_is_always_asked(tmp_path: Path) -> None:
+    classes = painted(tmp_path / "p.png")
+    for rule, same in (("exclude", False), ("multiply_logits", True)):
+        options = PredictOptions(mpp=1, tissue="none", overlap=0, gate_threshold=1, gate_rule=rule)
+        result = predict(tmp_path / "p.png", tmp_path / "m.zarr", color_model(), options, overwrite=True)
+        tissue_map = open_map(tmp_path / "m.zarr")
+        assert (tissue_map.class_map().compute() == 1).all() == same
+        assert result.counts.decided == (0 if same else result.counts.read)
+        assert result.counts.shut[1] == result.counts.read if same else result.counts.shut[1] < result.counts.read
+        assert tissue_map.metadata["parameters"]["gate_rule"] == rule
+    assert (classes != 1).any()
+
+
+def test_the_faithful_way_has_no_overlap_unless_one_is_stated(tmp_path: Path) -> None:
+    painted(tmp_path / "p.png")
+    for stated, used in ((None, 0), (0.25, 0.25)):
+        options = PredictOptions(mpp=1, tissue="none", overlap=stated, faithful=True)
+        predict(tmp_path / "p.png", tmp_path / "m.zarr", color_model(), options, overwrite=True)
+        parameters = open_map(tmp_path / "m.zarr").metadata["parameters"]
+        assert (parameters["overlap"], parameters["gate_rule"]) == (used, "multiply_logits")
+    with pytest.raises(OptionError, match="exclude, multiply_logits"):
+        PredictOptions(gate_rule="times")

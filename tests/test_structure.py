@@ -30,7 +30,7 @@ LAYERS = [
         ),
     },
     {"models"},
-    {"prediction", "training"},
+    {"predict_options", "prediction", "training"},
     {"cli", "__main__"},
 ]
 """From the bottom up: a module imports from its own layer and those below it."""
@@ -74,7 +74,10 @@ def test_only_networks_know_torch(path: Path) -> None:
         assert not {module.split(".")[0] for module in imports(path)} & {"torch", "torchvision", "lightning", "timm"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["train", "--help"], ["export", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["predict", "--help"], ["train", "--help"], ["export", "--help"], ["models", "import", "--help"]],
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\n"

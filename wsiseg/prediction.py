@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor
 
 from wsiseg.blending import Blender, Block
-from wsiseg.errors import OptionError
 from wsiseg.export import VectorOptions, export_geojson
 from wsiseg.geojson import SUFFIXES
 from wsiseg.geometry import Grid, Mpp, coarser_grid
@@ -24,10 +22,12 @@ from wsiseg.map_writer import MapWriter
 from wsiseg.memory import give_back_memory
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import TissueModel, load_model
-from wsiseg.models.gate import allowed_classes, gate_logits
+from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
+from wsiseg.models.spec import GateRule
 from wsiseg.outputs import check_file, check_map
 from wsiseg.picture import read_picture
 from wsiseg.planning import Plan, plan
+from wsiseg.predict_options import PredictOptions
 from wsiseg.reading import Patch, batches, read_patches
 from wsiseg.report import (
     Areas,
@@ -43,67 +43,10 @@ from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
 from wsiseg.tissue_map import open_map
 
+__all__ = ["PredictOptions", "batch_tensor", "pick_device", "predict", "predict_patches"]
+
 Progress = Callable[[str, int, int], None]
 """Called with a phase ("tissue", "tiles", "pyramid", "vectors"), the steps of it that are done, and all of them."""
-
-PRECISIONS = ("float32", "bfloat16")
-
-CPU_BATCH_PIXELS, GPU_BATCH_PIXELS = 2**17, 2**22
-"""Pixels of a batch where its size is not stated: larger ones gain nothing on either."""
-
-
-@dataclass(frozen=True, slots=True)
-class PredictOptions:
-    """How to predict; stored whole in the map.
-
-    Attributes:
-        mpp: microns per level-0 pixel of the slide; None takes what the slide records.
-        tissue: "otsu", "none" (all of the slide), or the path of a GeoJSON or PNG.
-        overlap: share of a patch's side that neighbours share, 0 to below 1; None takes the model's.
-        gate: whether the classifier decides which classes may occur in a patch.
-        gate_threshold: probability that a class must exceed; None takes the model's, class by class.
-        probabilities: whether the map keeps them.
-        device: "auto", "cpu", "cuda", "cuda:1", …
-        batch_size: patches at once; None fits them to the device.
-        workers: threads that read ahead; None takes the machine's cores, at most 8.
-        precision: "float32"; or "bfloat16", faster where the processor has it, and not quite equal.
-        reader: "openslide", "tiffslide" or "image"; None takes the first that fits.
-    """
-
-    mpp: float | None = None
-    tissue: str = "otsu"
-    overlap: float | None = None
-    gate: bool = True
-    gate_threshold: float | None = None
-    probabilities: bool = True
-    device: str = "auto"
-    precision: str = "float32"
-    batch_size: int | None = None
-    workers: int | None = None
-    reader: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.overlap is not None and not 0 <= self.overlap < 1:
-            raise OptionError(f"the overlap is a share of a patch's side, 0 to below 1, got {self.overlap}")
-        if self.gate_threshold is not None and not 0 <= self.gate_threshold <= 1:
-            raise OptionError(f"the gate's threshold is a probability, 0 to 1, got {self.gate_threshold}")
-        if self.precision not in PRECISIONS:
-            raise OptionError(f"expected a precision among {', '.join(PRECISIONS)}, got {self.precision!r}")
-        for name, value in (("batch size", self.batch_size), ("number of workers", self.workers)):
-            if value is not None and value < 1:
-                raise OptionError(f"the {name} must be at least 1, got {value}")
-
-    def resolved(self, model: TissueModel) -> PredictOptions:
-        """The same with every None that the model and the machine decide filled in."""
-        patch = model.spec.patch_size_px**2
-        pixels = CPU_BATCH_PIXELS if model.device.type == "cpu" else GPU_BATCH_PIXELS
-        return replace(
-            self,
-            overlap=model.spec.overlap if self.overlap is None else self.overlap,
-            device=str(model.device),
-            batch_size=self.batch_size or max(1, pixels // patch),
-            workers=self.workers or min(8, os.cpu_count() or 1),
-        )
 
 
 def predict(
@@ -209,6 +152,7 @@ def _blocks(
     """Read, gate, segment and blend; finished blocks of the map come out from top to bottom."""
     assert options.workers is not None
     assert options.batch_size is not None
+    rule = options.gate_rule or model.spec.gate_rule
     blender = Blender(todo.tiles, len(model.classes))
     thresholds = _thresholds(model, options)
     report("tiles", 0, counts.read)
@@ -217,9 +161,9 @@ def _blocks(
     patches = read_patches(slide, todo.grid, todo.tiles.tiles(todo.selected), options.workers)
     for batch in batches(patches, options.batch_size):
         with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
-            probabilities, allowed = predict_patches(model, batch_tensor(batch), thresholds)
+            probabilities, allowed = predict_patches(model, batch_tensor(batch), thresholds, rule)
         values = probabilities.cpu().numpy()  # (N, K, H, W)
-        _count(counts, allowed.cpu().numpy())
+        _count(counts, allowed.cpu().numpy(), rule)
         for patch, value in zip(batch, values, strict=True):
             yield from blender.add(patch.tile, value, patch.readable)
         done += len(batch)
@@ -233,20 +177,27 @@ def batch_tensor(batch: list[Patch]) -> Tensor:
 
 
 @torch.inference_mode()
-def predict_patches(model: TissueModel, patches: Tensor, thresholds: Tensor | None) -> tuple[Tensor, Tensor]:
+def predict_patches(
+    model: TissueModel, patches: Tensor, thresholds: Tensor | None, rule: GateRule = "exclude"
+) -> tuple[Tensor, Tensor]:
     """Probabilities of patches, gated.
 
-    Where the gate leaves a single class its probability is 1 whatever the segmenter says, so it is not asked.
+    Where the gate leaves a single class its probability is 1 whatever the segmenter says, so it is not asked; by the
+    published rule it always is.
 
     Args:
         model: both networks.
         patches: (N, 3, H, W) uint8.
         thresholds: of the gate, (K,); None leaves every class open.
+        rule: see `PredictOptions.gate_rule`.
 
     Returns:
         Probabilities (N, K, H, W) float32, and which classes the gate allowed, (N, K) bool.
     """
     count, height, width = patches.shape[0], patches.shape[2], patches.shape[3]
+    if thresholds is not None and rule == "multiply_logits":
+        seen = model.classify(patches)  # (N, K)
+        return torch.softmax(gate_published(model.segment(patches), seen, thresholds), dim=1), seen > thresholds
     if thresholds is None:
         allowed = torch.ones(count, len(model.classes), dtype=torch.bool, device=model.device)
     else:
@@ -274,9 +225,10 @@ def _listed(thresholds: Tensor | None) -> list[float] | None:
     return None if thresholds is None else [float(value) for value in thresholds]
 
 
-def _count(counts: Counts, allowed: npt.NDArray[np.bool_]) -> None:
+def _count(counts: Counts, allowed: npt.NDArray[np.bool_], rule: GateRule) -> None:
     counts.gated += int((~allowed).any(axis=1).sum())
-    counts.decided += int((allowed.sum(axis=1) == 1).sum()) if allowed.shape[1] > 1 else 0
+    if rule == "exclude" and allowed.shape[1] > 1:  # by the published rule the segmenter decides everywhere
+        counts.decided += int((allowed.sum(axis=1) == 1).sum())
     counts.shut = [before + int(n) for before, n in zip(counts.shut, (~allowed).sum(axis=0), strict=True)]
 
 

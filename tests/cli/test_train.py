@@ -87,8 +87,9 @@ def test_bad_options(refused: Refused, patches: Path, tmp_path: Path) -> None:
     assert "mpp" in refused(patches, "--out", out, "--mpp", "900")
     assert "encoder" in refused(patches, "--out", out, "--encoder", "no_such_network")
     assert "--stage 1" in refused(patches, "--out", out, "--stage", "masks")
-    assert "--init" in refused(patches, "--out", out, "--preset", "published")
-    assert "no file" in refused(patches, "--out", out, "--init", "gone.pth")
+    assert "--init-stage1" in refused(patches, "--out", out, "--preset", "published")
+    for option in ("--init-stage1", "--init-stage2", "--init", "--init2"):
+        assert "no file of weights 'gone.pth'" in refused(patches, "--out", out, option, "gone.pth")
     if not torch.cuda.is_available():
         assert "cuda" in refused(patches, "--out", out, "--device", "cuda")
     out.mkdir()

@@ -1,14 +1,22 @@
 """Initial weights: checkpoints of the same network, of other classes, of other networks, and hostile files."""
 
 import pickle
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
+from torchvision.models import resnet101
 
 from wsiseg.errors import OptionError
+from wsiseg.models.deeplab import DeepLabV3Plus
 from wsiseg.models.lite import LiteClassifier, LiteSegmenter
-from wsiseg.training.initial import load_checkpoint, share_encoder
+from wsiseg.models.pretrained import hub_weights
+from wsiseg.training.config import NetworkConfig
+from wsiseg.training.initial import initialise, load_checkpoint, share_encoder
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -67,3 +75,90 @@ def test_segmenter_begins_with_the_classifiers_encoder() -> None:
     before = other.encoder.state_dict()["conv1.weight"].clone()
     share_encoder(classifier, other)
     assert torch.equal(other.encoder.state_dict()["conv1.weight"], before)
+
+
+def config(source: str) -> NetworkConfig:
+    return NetworkConfig(architecture="deeplabv3plus_resnet101", initial_weights=source)
+
+
+def test_resnet101_of_torchvision_fills_the_backbone_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = resnet101(weights=None).state_dict()
+    torch.save(source, tmp_path / "resnet101.pth")
+    network = DeepLabV3Plus(3)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    initialise(network, config(str(tmp_path / "resnet101.pth")))
+    got = network.state_dict()
+    assert {name for name in got if name.startswith("backbone.")} == {
+        f"backbone.{name}" for name in source if not name.startswith("fc.")
+    }
+    for name, tensor in got.items():
+        own = name.startswith("backbone.")
+        assert torch.equal(tensor, source[name.removeprefix("backbone.")] if own else before[name])
+
+
+def test_names_of_timms_resnet101_are_torchvisions() -> None:
+    with torch.device("meta"):
+        ours, theirs = resnet101(weights=None).state_dict(), timm.create_model("resnet101").state_dict()
+    assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in theirs.items()}
+
+
+def test_another_resnet_is_another_network(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        network, source = DeepLabV3Plus(3), timm.create_model("resnet50").state_dict()
+    save_file({name: torch.zeros(()).expand(t.shape).contiguous() for name, t in source.items()}, tmp_path / "r.pth")
+    with pytest.raises(OptionError, match=r"another network: backbone\.layer3\.6"):
+        load_checkpoint(network, tmp_path / "r.pth")
+
+
+def test_deeplab_of_other_classes_beside_a_number_of_numpys(tmp_path: Path) -> None:
+    """As `deeplab-resnet.pth.tar` is: 21 classes, and the best score as numpy's scalar."""
+    torch.manual_seed(0)
+    state, network = DeepLabV3Plus(21).state_dict(), DeepLabV3Plus(3)
+    torch.save({"epoch": 3, "best_pred": np.float64(0.78), "state_dict": state}, tmp_path / "deeplab-resnet.pth.tar")
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    initialise(network, config(str(tmp_path / "deeplab-resnet.pth.tar")))
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name] if name.startswith("decoder.last_conv.8.") else state[name])
+
+
+def test_the_format_before_zip_is_read_and_compressed_parts_are_not(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source, target = LiteClassifier(3), LiteClassifier(3)
+    torch.save(source.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    load_checkpoint(target, tmp_path / "old.pth")
+    assert torch.equal(source.fc8.weight, target.fc8.weight)
+    torch.save(source.state_dict(), tmp_path / "new.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "new.pth") as new,
+        zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for entry in new.infolist():
+            packed.writestr(entry.filename, new.read(entry))
+    with pytest.raises(OptionError, match="compressed"):
+        load_checkpoint(target, tmp_path / "packed.pth")
+
+
+def test_sources_that_there_are_not() -> None:
+    with pytest.raises(OptionError, match="timm knows no network 'resnet1001'"):
+        hub_weights("timm:resnet1001")
+    with pytest.raises(OptionError, match="torchvision or timm:NAME"):
+        hub_weights("resnet101")
+    with torch.device("meta"):
+        classifier = LiteClassifier(3)
+    with pytest.raises(OptionError, match="is for the published segmenter"):
+        initialise(classifier, NetworkConfig(architecture="lite_classifier", initial_weights="timm:resnet101.a1_in1k"))
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    with torch.device("meta"):
+        network = DeepLabV3Plus(3)
+    for word in ("torchvision", "imagenet"):
+        with pytest.raises(OptionError, match="weights of 'torchvision' could not be had") as caught:
+            initialise(network, config(word))
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")

@@ -21,7 +21,10 @@ from wsiseg.training.run import train
 from wsiseg.training.stage1 import ClassifierStage, average_precision
 
 CONFIG = lite_config().changed(
-    sheet_patches=2, stage1={"epochs": 2, "batch_size": 4}, stage2={"epochs": 1, "batch_size": 4}
+    sheet_patches=2,
+    stage1={"epochs": 2, "batch_size": 4},
+    stage2={"epochs": 1, "batch_size": 4},
+    gate={"rule": "multiply_logits"},  # not the default, so that it must come from here
 )
 
 
@@ -67,6 +70,7 @@ def test_bundle_says_what_it_is_and_predicts(trained: Path) -> None:
     model = load_model(trained)
     assert model.classes.names == ("Tumour", "Stroma", "Lymphocytes")
     assert (model.spec.mpp, model.spec.patch_size_px) == (0.5, 96)
+    assert model.spec.gate_rule == "multiply_logits"
     assert model.spec.networks.classifier.mean == (0.5, 0.5, 0.5)
     known = {name: value for name, value in model.spec.training.items() if name in TrainingConfig.model_fields}
     assert TrainingConfig.model_validate(known) == CONFIG

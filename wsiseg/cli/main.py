@@ -18,7 +18,7 @@ COMMANDS = {
     "dataset": "Look at data sets of labelled patches: count, check, draw.",
     "info": "Show what a slide says of itself, and what predict would do.",
     "export": "Write a map's polygons, picture or areas.",
-    "models": "List the models that come with wsiseg.",
+    "models": "List the models that come with wsiseg, or import published checkpoints.",
 }
 """Commands and their help, here so that `wsiseg --help` needs to load none of them."""
 

@@ -1,13 +1,32 @@
-"""`wsiseg models`: what ships."""
+"""`wsiseg models`: what ships, and bundles from published checkpoints."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from wsiseg.cli.options import echo, overwrite_option
 
-@click.command()
-def models() -> None:
+_DATA_SETS = {"luad-histoseg": "LUAD-HistoSeg", "bcss-wsss": "BCSS-WSSS"}
+_SHORT = {"luad": "luad-histoseg", "bcss": "bcss-wsss"}
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def models(context: click.Context) -> None:
+    """List the models that come with wsiseg, or make one of published checkpoints."""
+    if context.invoked_subcommand is None:
+        _list()
+
+
+@models.command("list")
+def list_command() -> None:
     """List the models that come with wsiseg, and what each can tell apart."""
+    _list()
+
+
+def _list() -> None:
     from wsiseg.models.spec import list_bundles, read_spec
 
     for name in list_bundles():
@@ -15,3 +34,78 @@ def models() -> None:
         click.echo(f"{name}: {', '.join(spec.classes.names)}")
         click.echo(f"  {spec.patch_size_px} px patches at {spec.mpp:g} um/px; licence {spec.licence}")
         click.echo(f"  {spec.training_data}")
+
+
+@models.command("import")
+@click.option(
+    "--stage1",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Published classifier (ResNet-38): .pth or safetensors.",
+)
+@click.option(
+    "--stage2",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Published segmenter (DeepLabV3+ on ResNet-101) likewise.",
+)
+@click.option(
+    "--classes",
+    required=True,
+    metavar="luad|bcss|FILE",
+    help="luad (luad-histoseg), bcss (bcss-wsss), or a JSON file of names and colours, in the order of the channels.",
+)
+@click.option("--mpp", type=float, required=True, metavar="UM", help="Microns per pixel of the training patches.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the model to write.")
+@click.option("--patch-size", type=int, default=224, show_default=True, metavar="PX", help="Side of those patches.")
+@click.option(
+    "--overlap", type=float, metavar="SHARE", help="Share of a patch that neighbours share [default: 0.5; faithful: 0]."
+)
+@click.option("--faithful", is_flag=True, help="Gate as the published program does: logits times 0.")
+@click.option("--name", help="Of the model [default: the folder's].")
+@click.option("--licence", help="Of the weights [default: not stated].")
+@click.option("--citation", help="How they want to be cited [default: the method's paper].")
+@overwrite_option
+def import_command(
+    stage1: Path,
+    stage2: Path,
+    classes: str,
+    mpp: float,
+    out: Path,
+    patch_size: int,
+    overlap: float | None,
+    faithful: bool,
+    name: str | None,
+    licence: str | None,
+    citation: str | None,
+    overwrite: bool,
+) -> None:
+    """Make a model of a published classifier and segmenter.
+
+    Checkpoints may be plain state dicts or hold one as state_dict, with or without "module." before names. Nothing but
+    tensors is loaded from them.
+    """
+    for path in (stage1, stage2):
+        if not path.is_file():
+            raise click.UsageError(f"there is no file of weights {path}")
+
+    from wsiseg.models.published import CITATION, LICENCE, import_bundle
+    from wsiseg.training.patches import read_classes
+
+    chosen = _SHORT.get(classes, classes)
+    spec = import_bundle(
+        stage1,
+        stage2,
+        read_classes(chosen),
+        mpp,
+        out,
+        patch_size_px=patch_size,
+        overlap=overlap,
+        faithful=faithful,
+        name=name,
+        licence=licence or LICENCE,
+        citation=citation or CITATION,
+        training_data=_DATA_SETS.get(chosen, "not stated"),
+        overwrite=overwrite,
+    )
+    echo(f"Model: {out} ({', '.join(spec.classes.names)}; gate rule {spec.gate_rule}, overlap {spec.overlap:g})")

@@ -56,6 +56,14 @@ if TYPE_CHECKING:
 @click.option(
     "--gate-threshold", type=float, metavar="P", help="Probability a class must exceed [default: the model's]."
 )
+@click.option(
+    "--gate-rule",
+    type=click.Choice(["exclude", "multiply_logits"]),
+    help="Whether a class that may not occur is taken out, or its logits times 0 (published) [default: the model's].",
+)
+@click.option(
+    "--faithful", is_flag=True, help="As the published program: gate rule multiply_logits, overlap 0 unless stated."
+)
 @click.option("--probabilities/--no-probabilities", default=True, help="Whether the map keeps class probabilities.")
 @click.option(
     "--geojson",

@@ -34,11 +34,17 @@ from wsiseg.cli.options import device_option, echo, is_terminal, overwrite_optio
 @click.option("--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, or a JSON file of names and colours.")
 @click.option("--encoder", help="timm encoder of the lite networks.")
 @click.option(
-    "--init",
+    "--init-stage1",
     metavar="imagenet|none|FILE",
-    help="Initial weights of the classifier, and of the segmenter unless --init2.",
+    help="Initial weights of the classifier; FILE is MXNet's .params, .pth or safetensors.",
 )
-@click.option("--init2", metavar="imagenet|none|FILE", help="Initial weights of the segmenter.")
+@click.option(
+    "--init-stage2",
+    metavar="imagenet|none|torchvision|timm:NAME|FILE",
+    help="Initial weights of the segmenter; FILE is of a DeepLabV3+ or a ResNet-101.",
+)
+@click.option("--init", hidden=True, help="Of both stages, an earlier name.")
+@click.option("--init2", hidden=True, help="An earlier name of --init-stage2.")
 @click.option("--val-share", type=float, help="Share set aside for validation where the data set has no split.")
 @click.option(
     "--precision", type=click.Choice(["auto", "32-true", "bf16-mixed", "16-mixed"]), help="Arithmetic [default: auto]."
@@ -70,6 +76,8 @@ def train(
     mpp: float | None,
     classes: str | None,
     encoder: str | None,
+    init_stage1: str | None,
+    init_stage2: str | None,
     init: str | None,
     init2: str | None,
     val_share: float | None,
@@ -108,10 +116,9 @@ def train(
         if batch_size is not None:
             stages[name]["batch_size"] = batch_size
     networks: dict[str, dict[str, Any]] = {"classifier": {}, "segmenter": {}}
-    if init is not None:
-        networks = {name: {"initial_weights": init} for name in networks}
-    if init2 is not None:
-        networks["segmenter"] = {"initial_weights": init2}
+    for name, source in (("classifier", init_stage1 or init), ("segmenter", init_stage2 or init2 or init)):
+        if source is not None:
+            networks[name]["initial_weights"] = source
     plain = {"val_share": val_share, "precision": precision, "seed": seed}
     settings = settings.changed(**stages, **networks, **{name: v for name, v in plain.items() if v is not None})
     if print_config:

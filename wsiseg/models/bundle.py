@@ -218,11 +218,7 @@ def save_bundle(
         OutputError: where `folder` exists and is not to be, or must not be, overwritten, or cannot be written.
         BundleError: where the fields make no bundle.
     """
-    folder = Path(folder).resolve()
-    if folder.exists() and not (folder / SPEC_FILE).is_file():
-        raise OutputError(f"{folder} exists and is no model bundle, choose another name")
-    if folder.exists() and not overwrite:
-        raise OutputError(f"{folder} exists, choose another name or allow overwriting")
+    folder = check_output(folder, overwrite)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
     try:
         temporary.mkdir(parents=True)
@@ -239,6 +235,33 @@ def save_bundle(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return spec
+
+
+def check_output(folder: str | Path, overwrite: bool) -> Path:
+    """Where a bundle will be written, resolved.
+
+    Raises:
+        OutputError: where something is there that is not to be, or must not be, overwritten.
+    """
+    folder = Path(folder).resolve()
+    if folder.exists() and not (folder / SPEC_FILE).is_file():
+        raise OutputError(f"{folder} exists and is no model bundle, choose another name")
+    if folder.exists() and not overwrite:
+        raise OutputError(f"{folder} exists, choose another name or allow overwriting")
+    return folder
+
+
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Refuse the fields of `save_bundle` that would make no bundle, before there are weights.
+
+    Raises:
+        BundleError: where they do not.
+    """
+    networks = {
+        kind: {**network, "file": f"{kind}.safetensors", "sha256": "0" * 64}
+        for kind, network in dict(fields.get("networks", {})).items()
+    }
+    parse_spec({"format_version": 1, "tool_version": "", "created": "", **fields, "networks": networks}, "the bundle")
 
 
 def _keep_others(folder: Path, temporary: Path) -> None:

@@ -150,7 +150,8 @@ def load_imagenet_weights(network: LiteClassifier | LiteSegmenter, encoder: str)
     missing = [name for name, tensor in target.items() if name not in state or state[name].shape != tensor.shape]
     if missing:
         raise WsisegError(
-            f"the ImageNet weights of {encoder} do not fit its feature extractor ({missing[0]}); start with --init none"
+            f"the ImageNet weights of {encoder} do not fit its feature extractor ({missing[0]}); "
+            "start with --init-stage1 none --init-stage2 none"
         )
     network.encoder.load_state_dict({name: state[name] for name in target})
 
@@ -164,7 +165,7 @@ def _hub_weights(encoder: str) -> Mapping[str, Tensor]:
         reason = " ".join(str(error).split())
         raise WsisegError(
             f"ImageNet weights of {encoder} could not be had ({reason:.120}); "
-            f"use --encoder {DEFAULT_ENCODER}, whose weights are installed, or --init none"
+            f"use --encoder {DEFAULT_ENCODER}, whose weights are installed, or --init-stage1 none --init-stage2 none"
         ) from error
     state: Mapping[str, Tensor] = model.state_dict()
     return state

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -32,6 +32,9 @@ FORMAT_VERSION = 1
 SPEC_FILE = "model.json"
 BUNDLES_FOLDER = Path(__file__).parent / "bundles"
 """Where the bundles lie that come with the package."""
+
+GateRule = Literal["exclude", "multiply_logits"]
+GATE_RULES: tuple[GateRule, ...] = get_args(GateRule)
 
 MAX_SPEC_BYTES = 4 * 2**20
 MAX_WEIGHT_BYTES = 4 * 2**30
@@ -115,6 +118,8 @@ class BundleSpec(_Part):
         overlap: share of a patch that its neighbour covers as well, 0 up to (not with) 1.
         gate: for each class, the probability that it must exceed to be allowed in a patch. In place of the list,
             `gate_threshold` gives one value for all classes.
+        gate_rule: what becomes of a class that may not occur; "exclude" takes it out of the patch,
+            "multiply_logits" multiplies its logits by 0, as the published program does.
         networks: architecture, weights and normalisation of the classifier and the segmenter.
         licence: of the weights.
         training_data: what the model was trained on.
@@ -132,6 +137,7 @@ class BundleSpec(_Part):
     patch_size_px: int = Field(ge=16, le=4096)
     overlap: float = Field(default=0.25, ge=0, lt=1, allow_inf_nan=False)
     gate: tuple[Share, ...]
+    gate_rule: GateRule = "exclude"
     networks: Networks
     licence: str
     training_data: str

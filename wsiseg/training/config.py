@@ -22,7 +22,8 @@ class NetworkConfig(_Part):
     Attributes:
         architecture: a key of `wsiseg.models.architectures.ARCHITECTURES`.
         arguments: of its builder, without the number of classes.
-        initial_weights: "imagenet", "none", or the path of a file (MXNet parameters, published checkpoints).
+        initial_weights: "imagenet", "none", the path of a file (MXNet parameters, published checkpoints), or for the
+            published segmenter "torchvision" or "timm:<name>".
         mean: subtracted from pixels in [0, 1], red, green, blue.
         std: what the difference is divided by.
     """
@@ -148,16 +149,19 @@ class SupervisionConfig(_Part):
 
 
 class GateConfig(_Part):
-    """How the gate's thresholds are chosen.
+    """How the gate's thresholds are chosen, and what it does.
 
     Attributes:
         threshold: used where there are no validation patches, and the upper end of what is chosen.
         recall: where set, each class's threshold is the highest, up to `threshold`, that lets this share of the
             validation patches with that class pass.
+        rule: of the bundle; "exclude" takes a suppressed class out, "multiply_logits" is the published program's, which
+            multiplies its logits by 0.
     """
 
     threshold: Share = 0.1
     recall: Share | None = None
+    rule: Literal["exclude", "multiply_logits"] = "exclude"
 
 
 class TrainingConfig(_Part):

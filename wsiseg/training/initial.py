@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from wsiseg.errors import OptionError
+from wsiseg.models.checkpoints import CLASS_LAYERS, fitting, read_state
+from wsiseg.models.deeplab import DeepLabV3Plus
 from wsiseg.models.lite import LiteClassifier, LiteSegmenter, load_imagenet_weights
+from wsiseg.models.pretrained import TIMM_PREFIX, hub_weights
 from wsiseg.training.config import NetworkConfig
 
-_CLASS_LAYERS = ("fc8.", "decoder.last_conv.8.", "network.segmentation_head.")
-"""Layers whose size is the number of classes: a checkpoint of other classes lends everything but these."""
+_BACKBONE = "backbone."
+_HEADS = ("aspp.", "decoder.")
 
 
 def initialise(network: nn.Module, config: NetworkConfig) -> None:
@@ -29,44 +29,46 @@ def initialise(network: nn.Module, config: NetworkConfig) -> None:
         return
     if source == "imagenet" and isinstance(network, LiteClassifier | LiteSegmenter):
         load_imagenet_weights(network, str(config.arguments.get("encoder", "tf_efficientnet_lite0")))
-        return
-    if source == "imagenet":
+    elif isinstance(network, DeepLabV3Plus) and source in ("imagenet", "torchvision"):
+        load_weights(network, hub_weights("torchvision"), Path("torchvision's ResNet-101"))
+    elif isinstance(network, DeepLabV3Plus) and source.startswith(TIMM_PREFIX):
+        load_weights(network, hub_weights(source), Path(source))
+    elif source == "imagenet":
         raise OptionError(
-            f"{config.architecture} needs a file of initial weights (a published checkpoint): "
-            "state it with --init, or --init none to begin at random"
+            f"{config.architecture} needs a file of initial weights (MXNet's .params, or a published checkpoint): "
+            "state it with --init-stage1, or --init-stage1 none to begin at random"
         )
-    load_checkpoint(network, Path(source))
+    elif source == "torchvision" or source.startswith(TIMM_PREFIX):
+        raise OptionError(f"{source!r:.80} is for the published segmenter, {config.architecture} needs another source")
+    else:
+        load_checkpoint(network, Path(source))
 
 
 def load_checkpoint(network: nn.Module, path: Path) -> None:
-    """Fill a network from a torch checkpoint: a state dict, or a mapping that holds one as `state_dict`.
-
-    Layers that depend on the number of classes stay as they are where the checkpoint has other classes.
+    """Fill a network from a file; see `wsiseg.models.checkpoints.read_state` and `load_weights`.
 
     Raises:
-        OptionError: where the file is missing, no checkpoint of plain tensors, or of another network.
+        OptionError: where the file is missing, holds no plain tensors, or is of another network.
     """
-    if not path.is_file():
-        raise OptionError(f"there is no file of initial weights {str(path)!r:.120}")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
-        raise OptionError(f"{path} is no torch checkpoint of plain tensors") from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise OptionError(f"{path} holds no state dict")
-    state = {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
-    target = network.state_dict()
-    chosen: dict[str, Tensor] = {}
-    for name, tensor in target.items():
-        fits = name in state and state[name].shape == tensor.shape
-        if fits:
-            chosen[name] = state[name]
-        elif not name.startswith(_CLASS_LAYERS) and not name.endswith("num_batches_tracked"):
-            found = tuple(state[name].shape) if name in state else "nothing"
-            raise OptionError(f"{path} is of another network: {name} should be {tuple(tensor.shape)}, it has {found}")
-    network.load_state_dict(chosen, strict=False)
+    load_weights(network, read_state(path), path)
+
+
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Fill a network from a state dict.
+
+    Layers that depend on the number of classes stay as they are where the file has other classes. A ResNet-101 by
+    itself (its tensors have the same names in torchvision, in timm and behind `backbone.` here) fills the backbone of
+    the published segmenter and leaves the rest.
+
+    Raises:
+        OptionError: where the weights, said to be those of `path`, are of another network.
+    """
+    optional: tuple[str, ...] = CLASS_LAYERS
+    alone = not any(name.startswith(_BACKBONE) for name in state)
+    if isinstance(network, DeepLabV3Plus) and alone and "layer1.0.conv1.weight" in state:
+        state = {_BACKBONE + name: tensor for name, tensor in state.items()}
+        optional = (*CLASS_LAYERS, *_HEADS)
+    network.load_state_dict(fitting(state, network.state_dict(), path, optional), strict=False)
 
 
 def share_encoder(classifier: nn.Module, segmenter: nn.Module) -> None:

@@ -243,6 +243,7 @@ def _write_bundle(run: Run, out: Path, overwrite: bool) -> None:
         "patch_size_px": data.patch_size_px,
         "overlap": config.overlap,
         "gate": json.loads(run.folder.masks_done.read_text(encoding="utf-8"))["gate"],
+        "gate_rule": config.gate.rule,
         "networks": {
             kind: {"architecture": part.architecture, "arguments": part.arguments, "mean": part.mean, "std": part.std}
             for kind, part in (("classifier", config.classifier), ("segmenter", config.segmenter))

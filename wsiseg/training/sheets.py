@@ -23,7 +23,7 @@ from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.outputs import whole_file
 from wsiseg.training.config import NetworkConfig, TrainingConfig
 from wsiseg.training.loading import PatchImages
-from wsiseg.training.patches import Patch, PatchDataset, read_mask
+from wsiseg.training.patches import Patch, PatchDataset
 from wsiseg.training.pseudo_masks import (
     PseudoMaskOptions,
     background_mask,
@@ -146,7 +146,7 @@ class SheetCallback(Callback):
         return [self._coloured(mask) for mask in gate_logits(logits, allowed).argmax(dim=1).numpy()]
 
     def _truth(self, patch: Patch) -> Picture | None:
-        return None if patch.mask is None else self._coloured(read_mask(patch.mask, len(self.classes)))
+        return None if patch.mask is None else self._coloured(patch.read_truth(len(self.classes)))
 
     def _blend(self, patch: Picture, scores: npt.NDArray[np.float32]) -> Picture:
         """The colour of each pixel's best class over the patch in grey, the stronger the higher its score (K, H, W)."""

@@ -1,0 +1,88 @@
+"""How to predict: one object, checked, stored whole in the map."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from wsiseg.errors import OptionError
+from wsiseg.models.spec import GATE_RULES, GateRule
+
+if TYPE_CHECKING:
+    from wsiseg.models.bundle import TissueModel
+
+PRECISIONS = ("float32", "bfloat16")
+
+CPU_BATCH_PIXELS, GPU_BATCH_PIXELS = 2**17, 2**22
+"""Pixels of a batch where its size is not stated: larger ones gain nothing on either."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictOptions:
+    """How to predict; stored whole in the map.
+
+    Attributes:
+        mpp: microns per level-0 pixel of the slide; None takes what the slide records.
+        tissue: "otsu", "none" (all of the slide), or the path of a GeoJSON or PNG.
+        overlap: share of a patch's side that neighbours share, 0 to below 1; None takes the model's.
+        gate: whether the classifier decides which classes may occur in a patch.
+        gate_threshold: probability that a class must exceed; None takes the model's, class by class.
+        gate_rule: "exclude" takes a class that may not occur out of the patch; "multiply_logits" is the published
+            program's rule, which multiplies its logits by 0, so that it wins where all others are negative. None takes
+            the model's.
+        faithful: predict as the published program does: the rule "multiply_logits", and no overlap unless `overlap`
+            states one.
+        probabilities: whether the map keeps them.
+        device: "auto", "cpu", "cuda", "cuda:1", …
+        batch_size: patches at once; None fits them to the device.
+        workers: threads that read ahead; None takes the machine's cores, at most 8.
+        precision: "float32"; or "bfloat16", faster where the processor has it, and not quite equal.
+        reader: "openslide", "tiffslide" or "image"; None takes the first that fits.
+    """
+
+    mpp: float | None = None
+    tissue: str = "otsu"
+    overlap: float | None = None
+    gate: bool = True
+    gate_threshold: float | None = None
+    gate_rule: GateRule | None = None
+    faithful: bool = False
+    probabilities: bool = True
+    device: str = "auto"
+    precision: str = "float32"
+    batch_size: int | None = None
+    workers: int | None = None
+    reader: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.overlap is not None and not 0 <= self.overlap < 1:
+            raise OptionError(f"the overlap is a share of a patch's side, 0 to below 1, got {self.overlap}")
+        if self.gate_threshold is not None and not 0 <= self.gate_threshold <= 1:
+            raise OptionError(f"the gate's threshold is a probability, 0 to 1, got {self.gate_threshold}")
+        if self.gate_rule is not None and self.gate_rule not in GATE_RULES:
+            raise OptionError(f"expected a gate rule among {', '.join(GATE_RULES)}, got {self.gate_rule!r}")
+        if self.faithful and (not self.gate or self.gate_rule == "exclude"):
+            raise OptionError(
+                "the faithful way is the gate rule multiply_logits; leave out --faithful for another gate"
+            )
+        if self.precision not in PRECISIONS:
+            raise OptionError(f"expected a precision among {', '.join(PRECISIONS)}, got {self.precision!r}")
+        for name, value in (("batch size", self.batch_size), ("number of workers", self.workers)):
+            if value is not None and value < 1:
+                raise OptionError(f"the {name} must be at least 1, got {value}")
+
+    def resolved(self, model: TissueModel) -> PredictOptions:
+        """The same with every None that the model and the machine decide filled in."""
+        patch = model.spec.patch_size_px**2
+        pixels = CPU_BATCH_PIXELS if model.device.type == "cpu" else GPU_BATCH_PIXELS
+        overlap = 0.0 if self.faithful else model.spec.overlap
+        rule: GateRule = "multiply_logits" if self.faithful else model.spec.gate_rule
+        return replace(
+            self,
+            overlap=overlap if self.overlap is None else self.overlap,
+            gate_rule=self.gate_rule or rule,
+            device=str(model.device),
+            batch_size=self.batch_size or max(1, pixels // patch),
+            workers=self.workers or min(8, os.cpu_count() or 1),
+        )
