@@ -21,10 +21,12 @@ from wsiseg.models.architectures import build_network
 from wsiseg.models.bundle import checked_device, save_bundle
 from wsiseg.models.classifier import Classifier
 from wsiseg.models.spec import SPEC_FILE
+from wsiseg.outputs import whole_file
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.initial import initialise, share_encoder
 from wsiseg.training.loading import PatchImages, plain_loader, train_loader
-from wsiseg.training.make_masks import class_shares, classify_patches, gate_thresholds, write_masks
+from wsiseg.training.make_masks import classify_patches, gate_thresholds, write_masks
+from wsiseg.training.mask_files import is_made_of, made_of
 from wsiseg.training.patches import PatchDataset, read_dataset
 from wsiseg.training.stage1 import ClassifierStage
 from wsiseg.training.stage2 import SegmenterStage
@@ -249,19 +251,23 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
 
 def _make_masks(run: Run, resume: bool) -> None:
     folder, config, data = run.folder, run.config, run.data
-    if resume and folder.masks_done.is_file():
+    classifier = _trained_classifier(run)
+    if resume and folder.masks_done.is_file() and is_made_of(folder.masks, made_of(classifier, data, config)):
         run.say(f"Pseudo masks are finished: {folder.masks}")
         return
     folder.masks_done.unlink(missing_ok=True)
-    classifier = _trained_classifier(run)
-    images = PatchImages(data.train, len(data.classes))
-    write_masks(classifier, images, data.classes, config, folder.masks, run.device, run.progress)
+    written = write_masks(classifier, data, config, folder.masks, run.device, run.progress)
+    if written.kept:
+        run.say(f"Pseudo masks of {written.kept} patches were finished, {written.computed} were made")
+    if written.differing is not None:
+        run.say(f"In bfloat16 {written.differing:.2%} of mask pixels differ from float32, on the first patches")
     validation = PatchImages(data.val, len(data.classes))
     thresholds = gate_thresholds(classify_patches(classifier, validation, config, run.device), data.val, config.gate)
     if not thresholds:
         thresholds = [config.gate.threshold] * len(data.classes)
-    shares = class_shares(folder.masks / f"PM_{classifier.depths[-1]}", data.train, len(data.classes))
-    folder.masks_done.write_text(json.dumps({"gate": thresholds, "class_shares": shares.tolist()}), encoding="utf-8")
+    shares = written.class_shares.tolist()
+    with whole_file(folder.masks_done) as temporary:
+        temporary.write_text(json.dumps({"gate": thresholds, "class_shares": shares}), encoding="utf-8")
     percent = ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(data.classes.names, shares, strict=True))
     run.say(f"Pseudo masks are finished: {folder.masks} ({percent})")
 
