@@ -11,8 +11,10 @@ from wsiseg.training.pseudo_masks import (
     PseudoMaskOptions,
     background_mask,
     class_scores,
+    decided_by_label,
     gradient_maps,
     grey_values,
+    maps_needed,
     masks_from_maps,
     normalised_maps,
     pseudo_masks,
@@ -85,6 +87,64 @@ def test_maps_are_gradient_times_feature_at_every_depth(lite, parity):
             gradient = torch.autograd.grad(lite.head(features[lite.depths[-1]])[0, k], features[depth])[0]
             wanted = (gradient.mean(dim=(2, 3), keepdim=True) * features[depth]).sum(1)[0]
             torch.testing.assert_close(got[depth][0, k], wanted.detach(), rtol=1e-3, atol=1e-6)
+
+
+def test_maps_that_are_not_wanted_are_zero_and_the_others_as_they_were(lite, parity):
+    wanted = torch.tensor([[True, False, True], [False, False, False], [False, True, False]])
+    everything = gradient_maps(lite, parity.images)
+    some = gradient_maps(lite, parity.images, wanted)
+    for depth in lite.depths:
+        torch.testing.assert_close(some[depth][wanted], everything[depth][wanted], rtol=1e-4, atol=1e-7)
+        assert not some[depth][~wanted].any()
+
+
+def test_no_more_backward_passes_than_the_patch_with_most_classes_needs(lite, parity, monkeypatch):
+    passes = []
+    original = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: passes.append(1) or original(*a, **k))
+    for wanted, count in (([[1, 1, 1], [0, 0, 0], [1, 0, 0]], 3), ([[0, 0, 1], [1, 0, 0], [0, 1, 0]], 1)):
+        passes.clear()
+        gradient_maps(lite, parity.images, torch.tensor(wanted) > 0)
+        assert len(passes) == count
+
+
+def test_bfloat16_is_near_and_comes_as_float32(lite, parity):
+    exact, rounded = gradient_maps(lite, parity.images), gradient_maps(lite, parity.images, precision="bfloat16")
+    for depth in lite.depths:
+        assert rounded[depth].dtype == torch.float32
+        assert not torch.equal(rounded[depth], exact[depth])
+        assert (rounded[depth] - exact[depth]).abs().max() < 0.05 * exact[depth].abs().max()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        PseudoMaskOptions(),
+        PseudoMaskOptions(normalisation="joint"),
+        PseudoMaskOptions(absent_score=0.0),
+        PseudoMaskOptions.published(),
+    ],
+)
+def test_what_is_left_out_changes_no_mask(lite, parity, options):
+    labels = torch.tensor([[1, 0, 1], [0, 1, 0], [0, 0, 0]])
+    background = background_mask(parity.patches, options)
+    masks = pseudo_masks(lite, parity.images, parity.patches, labels, options)
+    for depth, maps in gradient_maps(lite, parity.images).items():
+        wanted = masks_from_maps(maps, labels > 0, background, options)
+        assert (masks[depth] != wanted).float().mean() < 1e-3  # rounding depends on the batch
+        assert torch.equal(masks[depth][1:], wanted[1:]) or not decided_by_label(labels > 0, options)[1]
+
+
+def test_what_masks_depend_on():
+    present = torch.tensor([[0, 0, 0], [0, 1, 0], [1, 1, 0]]) > 0
+    joint = PseudoMaskOptions(normalisation="joint")
+    assert decided_by_label(present, PseudoMaskOptions()).tolist() == [True, True, False]
+    assert decided_by_label(present, joint).tolist() == [True, True, False]
+    # An absent class at the lowest score of a present one may win a tie.
+    assert decided_by_label(present, PseudoMaskOptions.published()).tolist() == [True, False, False]
+    assert decided_by_label(present, PseudoMaskOptions(absent_score=-1e-6)).tolist() == [True, False, False]
+    assert torch.equal(maps_needed(present, PseudoMaskOptions()), present)
+    assert maps_needed(present, joint).all()
 
 
 def test_the_classifier_is_left_as_it_was(lite, parity):

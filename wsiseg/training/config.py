@@ -120,13 +120,20 @@ class AttentionConfig(_Part):
 
 
 class PseudoMaskConfig(_Part):
-    """How activation maps become pseudo masks: the fields of `wsiseg.training.pseudo_masks.PseudoMaskOptions`."""
+    """How activation maps become pseudo masks (`wsiseg.training.pseudo_masks.PseudoMaskOptions`) and are computed.
+
+    Attributes:
+        precision: of the network, "float32"; or "bfloat16", faster where the processor has it, and not quite equal.
+        batch_size: patches at once; with ResNet-38 and 224 px each takes some 150 MB.
+    """
 
     normalisation: Literal["per_class", "joint"] = "per_class"
     absent_score: float = -1.0
     background: Literal["bright", "none"] = "bright"
     bright_above: int = 200
     min_background_px: int = 50
+    precision: Literal["float32", "bfloat16"] = "float32"
+    batch_size: int = Field(default=16, ge=1)
 
 
 class SupervisionConfig(_Part):

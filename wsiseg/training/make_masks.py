@@ -1,63 +1,158 @@
-"""From a trained classifier: pseudo masks on disk, probabilities of patches, and the gate's thresholds."""
+"""From a trained classifier: pseudo masks on disk, probabilities of patches, and the gate's thresholds.
+
+Patches are read ahead and masks are written behind, so that the network does not wait for the disk. The unit that a
+killed run is resumed by is the batch: a network's rounding may depend on what a patch shares its batch with, so a
+batch of which a mask is missing is computed as a whole, and every file is what an uninterrupted run makes of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from wsiseg.classes import ClassTable
 from wsiseg.models.bundle import normalise
 from wsiseg.models.classifier import Classifier
-from wsiseg.training.config import GateConfig, NetworkConfig, TrainingConfig
+from wsiseg.training.background_io import WriteBehind, read_ahead
+from wsiseg.training.config import GateConfig, NetworkConfig, PseudoMaskConfig, TrainingConfig
 from wsiseg.training.loading import PatchImages, plain_loader, pseudo_mask_name, read_pseudo_mask
-from wsiseg.training.patches import Patch
-from wsiseg.training.pseudo_masks import PseudoMaskOptions, pseudo_masks
+from wsiseg.training.mask_files import class_counts, finished_counts, made_of, prepare_folder, write_mask
+from wsiseg.training.patches import Patch, PatchDataset, read_image
+from wsiseg.training.pseudo_masks import PseudoMaskOptions, decided_by_label, maps_needed, pseudo_masks
 
 _BATCH = 32
+_COMPARED_PATCHES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenMasks:
+    """What `write_masks` did.
+
+    Attributes:
+        class_shares: share (K,) of each class among the pixels that are no background, at the deepest depth.
+        computed: patches whose masks were written.
+        kept: patches whose masks were there.
+        differing: share of pixels, over all depths, that float32 would have set otherwise, measured on the first
+            patches that need the network; None at float32 and where there was nothing to measure.
+    """
+
+    class_shares: npt.NDArray[np.float64]
+    computed: int
+    kept: int
+    differing: float | None
 
 
 def write_masks(
     classifier: Classifier,
-    images: PatchImages,
-    classes: ClassTable,
+    data: PatchDataset,
     config: TrainingConfig,
     folder: Path,
     device: torch.device,
     progress: bool,
-) -> None:
-    """Write the pseudo masks of all patches to `folder/PM_<depth>`, palette PNGs under the patches' names.
+) -> WrittenMasks:
+    """Write the pseudo masks of all training patches to `folder/PM_<depth>`, palette PNGs under the patches' names.
+
+    Masks that an earlier call wrote are kept where classifier, data set and options are the same, else removed.
 
     Args:
         classifier: stage 1, on `device`, in evaluation mode.
-        images: the training patches.
-        classes: for the palette; value K is background.
+        data: its training patches; its classes' colours make the palette, value K is background.
         config: of the training.
         folder: of the pseudo masks.
         device: what computes.
         progress: show progress.
+
+    Raises:
+        DatasetError: a patch cannot be read.
+        OutputError: a mask cannot be written.
     """
-    options = PseudoMaskOptions(**config.pseudo_masks.model_dump())
-    palette = [value for entry in classes for value in entry.color] + [255, 255, 255]
-    batches = plain_loader(images, _BATCH)
-    for batch in track(batches, "Pseudo masks", total=len(batches), disable=not progress, transient=True):
-        pixels = batch["pixels"]
-        masks = pseudo_masks(
-            classifier, _normalised(pixels, config.classifier, device), pixels, batch["label"], options
-        )
-        for depth, values in masks.items():
-            for index, mask in zip(batch["index"].tolist(), values.cpu().numpy(), strict=True):
-                path = folder / f"PM_{depth}" / pseudo_mask_name(images.patches[index])
-                path.parent.mkdir(parents=True, exist_ok=True)
-                picture = Image.fromarray(mask, mode="P")
-                picture.putpalette(palette)
-                picture.save(path)
+    num_classes, patches = len(data.classes), data.train
+    prepare_folder(folder, made_of(classifier, data, config), classifier.depths, patches)
+    paths = [[folder / f"PM_{depth}" / pseudo_mask_name(patch) for depth in classifier.depths] for patch in patches]
+    palette = [value for entry in data.classes for value in entry.color] + [255, 255, 255]
+    batches = _batches(patches, num_classes, config.pseudo_masks)
+    counts = dict(_finished(batches, paths, data.patch_size_px, num_classes))
+    kept, differing = len(counts), None
+    open_batches = [batch for batch in batches if any(index not in counts for index in batch)]
+    ahead = read_ahead(open_batches, lambda index: read_image(patches[index].path))
+    with closing(ahead) as reading, WriteBehind() as writer:
+        for batch, images in track(
+            reading, "Pseudo masks", total=len(open_batches), disable=not progress, transient=True
+        ):
+            pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+            labels = _labels([patches[index] for index in batch], num_classes)
+            masks = _computed(classifier, pixels, labels, config, device)
+            if differing is None:
+                differing = _differing(classifier, pixels, labels, masks, config, device)
+            for row, index in enumerate(batch):
+                if index not in counts:
+                    for mask, path in zip(masks, paths[index], strict=True):
+                        writer.submit(write_mask, path, mask[row], palette)
+                    counts[index] = class_counts(masks[-1][row], num_classes)
+    total = sum(counts.values(), np.zeros(num_classes + 1, dtype=np.int64))
+    return WrittenMasks(_shares(total), len(patches) - kept, kept, differing)
+
+
+def mask_options(config: PseudoMaskConfig) -> PseudoMaskOptions:
+    """What of a configuration says how maps become masks."""
+    return PseudoMaskOptions(**config.model_dump(exclude={"precision", "batch_size"}))
+
+
+def _batches(patches: Sequence[Patch], num_classes: int, config: PseudoMaskConfig) -> list[list[int]]:
+    """Indices of patches in batches: patches that need equally many backward passes together, so that none idles."""
+    present, options = _labels(patches, num_classes) > 0, mask_options(config)
+    passes = maps_needed(present, options).sum(dim=1).masked_fill(decided_by_label(present, options), 0)
+    order: list[int] = torch.argsort(passes, stable=True).tolist()
+    return [order[i : i + config.batch_size] for i in range(0, len(order), config.batch_size)]
+
+
+def _finished(
+    batches: Sequence[Sequence[int]], paths: Sequence[Sequence[Path]], side_px: int, num_classes: int
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Index and `class_counts` of each patch whose masks are all there."""
+    for batch, found in read_ahead(batches, lambda index: finished_counts(paths[index], side_px, num_classes)):
+        yield from ((index, counts) for index, counts in zip(batch, found, strict=True) if counts is not None)
+
+
+def _computed(
+    classifier: Classifier, pixels: Tensor, labels: Tensor, config: TrainingConfig, device: torch.device
+) -> list[npt.NDArray[np.uint8]]:
+    """Masks (N, H, W) of a batch at each depth."""
+    images = _normalised(pixels, config.classifier, device)
+    options, precision = mask_options(config.pseudo_masks), config.pseudo_masks.precision
+    masks = pseudo_masks(classifier, images, pixels, labels, options, precision)
+    return [mask.cpu().numpy() for mask in masks.values()]
+
+
+def _differing(
+    classifier: Classifier,
+    pixels: Tensor,
+    labels: Tensor,
+    masks: Sequence[npt.NDArray[np.uint8]],
+    config: TrainingConfig,
+    device: torch.device,
+) -> float | None:
+    """Share of pixels that float32 sets otherwise, on the first patches of a batch that need the network; or None."""
+    needing = ~decided_by_label(labels > 0, mask_options(config.pseudo_masks))
+    rows = needing.nonzero().flatten()[:_COMPARED_PATCHES]
+    if config.pseudo_masks.precision == "float32" or not len(rows):
+        return None
+    exact = _computed(
+        classifier, pixels[rows], labels[rows], config.changed(pseudo_masks={"precision": "float32"}), device
+    )
+    return float(np.mean([mask[rows.numpy()] != other for mask, other in zip(masks, exact, strict=True)]))
+
+
+def _labels(patches: Sequence[Patch], num_classes: int) -> Tensor:
+    """Labels (N, K) of patches; zeros where none is known."""
+    return torch.tensor([patch.label or (0,) * num_classes for patch in patches]).reshape(-1, num_classes)
 
 
 @torch.inference_mode()
@@ -98,11 +193,15 @@ def gate_thresholds(probabilities: Tensor, patches: Sequence[Patch], config: Gat
 
 def class_shares(folder: Path, patches: Sequence[Patch], num_classes: int) -> npt.NDArray[np.float64]:
     """Share (K,) of each class among the pixels of the pseudo masks of one depth that are no background."""
-    counts = np.zeros(num_classes + 1, dtype=np.int64)
+    total = np.zeros(num_classes + 1, dtype=np.int64)
     for patch in patches:
-        mask = read_pseudo_mask(folder / pseudo_mask_name(patch))
-        counts += np.bincount(mask.ravel(), minlength=num_classes + 1)[: num_classes + 1]
-    shares: npt.NDArray[np.float64] = counts[:num_classes] / max(1, int(counts[:num_classes].sum()))
+        total += class_counts(read_pseudo_mask(folder / pseudo_mask_name(patch)), num_classes)
+    return _shares(total)
+
+
+def _shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Shares (K,) of the classes without background, from pixel counts (K + 1,)."""
+    shares: npt.NDArray[np.float64] = counts[:-1] / max(1, int(counts[:-1].sum()))
     return shares
 
 

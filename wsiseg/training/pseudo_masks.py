@@ -7,6 +7,8 @@ classes that the patch label excludes taken out, then the best class of each pix
 The published program runs 3 K forward and backward passes for each patch. Networks in evaluation mode treat the
 patches of a batch independently, so one backward pass of the sum over patches serves a whole batch and all depths,
 and at the deepest one, which is averaged and multiplied by the class weights, the gradient is known without any.
+What no mask depends on is not computed: maps of absent classes where each class is normalised by itself, and any map
+where the patch label alone decides.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from wsiseg.models.classifier import Classifier
 
 Normalisation = Literal["per_class", "joint"]
 Background = Literal["bright", "none"]
+Precision = Literal["float32", "bfloat16"]
 
 _NEGATIVE_SCALE = 1e-6
 
@@ -75,7 +78,12 @@ class PseudoMaskOptions:
 
 
 def pseudo_masks(
-    classifier: Classifier, images: Tensor, patches: Tensor, labels: Tensor, options: PseudoMaskOptions
+    classifier: Classifier,
+    images: Tensor,
+    patches: Tensor,
+    labels: Tensor,
+    options: PseudoMaskOptions,
+    precision: Precision = "float32",
 ) -> dict[str, Tensor]:
     """Pseudo masks of a batch at each of the classifier's depths: {depth: uint8 (N, H, W)}, on the images' device.
 
@@ -85,45 +93,96 @@ def pseudo_masks(
         patches: the same as uint8 (N, 3, H, W), to tell the background.
         labels: which classes each patch has, (N, K); a patch without any is all background.
         options: see `PseudoMaskOptions`.
+        precision: of the network, see `gradient_maps`.
     """
     present = labels.to(images.device) > 0
     background = background_mask(patches, options).to(images.device)
-    return {
-        depth: masks_from_maps(maps, present, background, options)
-        for depth, maps in gradient_maps(classifier, images).items()
-    }
+    nothing = background | ~present.any(dim=1)[:, None, None]
+    by_label = present.int().argmax(dim=1)[:, None, None].masked_fill(nothing, present.shape[1]).to(torch.uint8)
+    open_rows = (~decided_by_label(present, options)).nonzero().flatten()
+    masks = {depth: by_label.clone() for depth in classifier.depths}
+    if len(open_rows):
+        some, dark = present[open_rows], background[open_rows]
+        maps = gradient_maps(classifier, images[open_rows], maps_needed(some, options), precision)
+        for depth, values in maps.items():
+            masks[depth][open_rows] = masks_from_maps(values, some, dark, options)
+    return masks
 
 
-def gradient_maps(classifier: Classifier, images: Tensor) -> dict[str, Tensor]:
+def decided_by_label(present: Tensor, options: PseudoMaskOptions) -> Tensor:
+    """Which patches' masks depend on no map, bool (N,).
+
+    Those without a class, and those with a single one where a present class never scores as low as an absent one.
+
+    Args:
+        present: which classes the patch labels have, bool (N, K).
+        options: see `PseudoMaskOptions`.
+    """
+    lowest = {"joint": 0.0, "per_class": -_NEGATIVE_SCALE}.get(options.normalisation, float("-inf"))
+    return present.sum(dim=1) <= int(options.absent_score < lowest)
+
+
+def maps_needed(present: Tensor, options: PseudoMaskOptions) -> Tensor:
+    """Which maps the masks depend on, bool (N, K): of present classes, or of all where they set a common range."""
+    return present if options.normalisation == "per_class" else torch.ones_like(present)
+
+
+def gradient_maps(
+    classifier: Classifier, images: Tensor, wanted: Tensor | None = None, precision: Precision = "float32"
+) -> dict[str, Tensor]:
     """Grad-CAM without ReLU for every class at each depth: {depth: float32 (N, K, h, w)}.
 
     alpha_kc is the mean over space of d z_k / d F_c, and map_k = sum_c alpha_kc F_c (Selvaraju et al. 2017). One
-    forward pass and K backward passes, down to the shallowest depth, for the whole batch.
+    forward pass for the whole batch, and as many backward passes, down to the shallowest depth, as the patch with
+    most wanted classes has of them.
 
     Args:
         classifier: stage 1, in evaluation mode: BatchNorm on batch statistics would mix the patches.
         images: normalised patches, float (N, 3, H, W).
+        wanted: which maps are asked for, bool (N, K), all by default; the others are zero.
+        precision: "float32"; or "bfloat16" for the network's passes, faster where the processor has it, and not
+            quite equal. Means and sums of its features are float32 in both.
     """
     if classifier.training:
         raise ValueError("activation maps need a classifier in evaluation mode, call eval() first")
     *shallow, deepest = classifier.depths
+    device = images.device.type
     with torch.enable_grad(), _frozen(classifier):
-        features = classifier.features(images.detach().requires_grad_(not classifier.taps))
-        logits = classifier.head(features[deepest])  # (N, K)
-        inputs = [features[depth] for depth in shallow]
-        weights: dict[str, list[Tensor]] = {depth: [] for depth in shallow}
-        last = logits.shape[1] - 1
-        for k, total in enumerate(logits.sum(dim=0)):
-            gradients = torch.autograd.grad(total, inputs, retain_graph=k < last)
-            for depth, gradient in zip(shallow, gradients, strict=True):
-                weights[depth].append(gradient.mean(dim=(2, 3)))  # (N, C)
-    with torch.no_grad():
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+            features = classifier.features(images.detach().requires_grad_(not classifier.taps))
+            logits = classifier.head(features[deepest])  # (N, K)
+        every = torch.ones_like(logits, dtype=torch.bool)
+        wanted = every if wanted is None else wanted.to(logits.device)
+        weights = _channel_weights(logits, [features[depth] for depth in shallow], wanted)
+    with torch.no_grad(), torch.autocast(device, enabled=False):
         maps = {
-            depth: torch.einsum("nkc,nchw->nkhw", torch.stack(weights[depth], dim=1), features[depth])
-            for depth in shallow
+            depth: torch.einsum("nkc,nchw->nkhw", weight, features[depth].float())
+            for depth, weight in zip(shallow, weights, strict=True)
         }
-        maps[deepest] = classifier.fc8(features[deepest]) / features[deepest][0, 0].numel()
-    return {depth: value.detach().float() for depth, value in maps.items()}
+        last = features[deepest].float()
+        maps[deepest] = classifier.fc8(last).where(wanted[:, :, None, None], 0) / last[0, 0].numel()
+    return {depth: value.detach() for depth, value in maps.items()}
+
+
+def _channel_weights(logits: Tensor, features: list[Tensor], wanted: Tensor) -> list[Tensor]:
+    """Mean over space of d z_k / d F_c, float32 (N, K, C) for each of `features`; zero where not `wanted`, (N, K).
+
+    Patches do not depend on each other, so that one backward pass may ask each of them for another class: pass j asks
+    for the j-th one that it wants.
+    """
+    weights = [torch.zeros(*logits.shape, feature.shape[1], device=logits.device) for feature in features]
+    counts = wanted.sum(dim=1)
+    order = wanted.int().argsort(dim=1, descending=True, stable=True)  # (N, K), wanted ones first
+    passes = int(counts.max())
+    for j in range(passes):
+        rows = (counts > j).nonzero().flatten()
+        classes = order[rows, j]
+        asked = torch.zeros_like(logits)
+        asked[rows, classes] = 1
+        gradients = torch.autograd.grad(logits, features, asked, retain_graph=j < passes - 1)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight[rows, classes] = gradient[rows].float().mean(dim=(2, 3))  # (n, C)
+    return weights
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from wsiseg.outputs import whole_file
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.initial import initialise, share_encoder
 from wsiseg.training.loading import PatchImages, patch_weights, plain_loader, positive_weights, train_loader
-from wsiseg.training.make_masks import class_shares, classify_patches, gate_thresholds, write_masks
+from wsiseg.training.make_masks import classify_patches, gate_thresholds, write_masks
+from wsiseg.training.mask_files import is_made_of, made_of
 from wsiseg.training.patches import read_dataset
 from wsiseg.training.processes import LoggerName, is_first, launched, process_group, wait_for_all
 from wsiseg.training.run_folder import Run, RunFolder, Say, StageName, begin, check_outputs, write_text
@@ -171,19 +172,22 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
 
 def _make_masks(run: Run, resume: bool) -> None:
     folder, config, data = run.folder, run.config, run.data
-    if resume and folder.masks_done.is_file():
+    classifier = _trained_classifier(run)
+    if resume and folder.masks_done.is_file() and is_made_of(folder.masks, made_of(classifier, data, config)):
         run.say(f"Pseudo masks are finished: {folder.masks}")
         return
     folder.masks_done.unlink(missing_ok=True)
-    classifier = _trained_classifier(run)
-    images = PatchImages(data.train, len(data.classes))
-    write_masks(classifier, images, data.classes, config, folder.masks, run.device, run.progress)
+    written = write_masks(classifier, data, config, folder.masks, run.device, run.progress)
+    if written.kept:
+        run.say(f"Pseudo masks of {written.kept} patches were finished, {written.computed} were made")
+    if written.differing is not None:
+        run.say(f"In bfloat16 {written.differing:.2%} of mask pixels differ from float32, on the first patches")
     validation = PatchImages(data.val, len(data.classes))
     thresholds = gate_thresholds(classify_patches(classifier, validation, config, run.device), data.val, config.gate)
     if not thresholds:
         thresholds = [config.gate.threshold] * len(data.classes)
-    shares = class_shares(folder.masks / f"PM_{classifier.depths[-1]}", data.train, len(data.classes))
-    write_text(folder.masks_done, json.dumps({"gate": thresholds, "class_shares": shares.tolist()}))
+    shares = written.class_shares.tolist()
+    write_text(folder.masks_done, json.dumps({"gate": thresholds, "class_shares": shares}))
     percent = ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(data.classes.names, shares, strict=True))
     run.say(f"Pseudo masks are finished: {folder.masks} ({percent})")
 
