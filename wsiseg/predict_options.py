@@ -31,6 +31,8 @@ class PredictOptions:
         gate_rule: "exclude" takes a class that may not occur out of the patch; "multiply_logits" is the published
             program's rule, which multiplies its logits by 0, so that it wins where all others are negative. None takes
             the model's.
+        gate_context: standard deviation, in sides of a patch, of the Gaussian by which the classifier's probabilities
+            are averaged over the patches around each; 0 lets each patch decide alone. None takes the model's.
         faithful: predict as the published program does: the rule "multiply_logits", and no overlap unless `overlap`
             states one.
         probabilities: whether the map keeps them.
@@ -47,6 +49,7 @@ class PredictOptions:
     gate: bool = True
     gate_threshold: float | None = None
     gate_rule: GateRule | None = None
+    gate_context: float | None = None
     faithful: bool = False
     probabilities: bool = True
     device: str = "auto"
@@ -62,6 +65,8 @@ class PredictOptions:
             raise OptionError(f"the gate's threshold is a probability, 0 to 1, got {self.gate_threshold}")
         if self.gate_rule is not None and self.gate_rule not in GATE_RULES:
             raise OptionError(f"expected a gate rule among {', '.join(GATE_RULES)}, got {self.gate_rule!r}")
+        if self.gate_context is not None and not 0 <= self.gate_context <= 20:
+            raise OptionError(f"the gate's context is 0 to 20 sides of a patch, got {self.gate_context}")
         if self.faithful and (not self.gate or self.gate_rule == "exclude"):
             raise OptionError(
                 "the faithful way is the gate rule multiply_logits; leave out --faithful for another gate"
@@ -77,11 +82,13 @@ class PredictOptions:
         patch = model.spec.patch_size_px**2
         pixels = CPU_BATCH_PIXELS if model.device.type == "cpu" else GPU_BATCH_PIXELS
         overlap = 0.0 if self.faithful else model.spec.overlap
+        context = 0.0 if self.faithful else model.spec.gate_context
         rule: GateRule = "multiply_logits" if self.faithful else model.spec.gate_rule
         return replace(
             self,
             overlap=overlap if self.overlap is None else self.overlap,
             gate_rule=self.gate_rule or rule,
+            gate_context=self.gate_context if self.gate_context is not None else context,
             device=str(model.device),
             batch_size=self.batch_size or max(1, pixels // patch),
             workers=self.workers or min(8, os.cpu_count() or 1),

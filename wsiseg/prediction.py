@@ -22,6 +22,7 @@ from wsiseg.map_writer import MapWriter
 from wsiseg.memory import give_back_memory
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import TissueModel, load_model
+from wsiseg.models.context import in_context
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
 from wsiseg.models.spec import GateRule
 from wsiseg.outputs import check_file, check_map
@@ -41,6 +42,7 @@ from wsiseg.report import (
 )
 from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
+from wsiseg.tiling import Tile, TileGrid
 from wsiseg.tissue_map import open_map
 
 __all__ = ["PredictOptions", "batch_tensor", "pick_device", "predict", "predict_patches"]
@@ -159,9 +161,9 @@ def _blocks(
     done = 0
     half = options.precision == "bfloat16"
     patches = read_patches(slide, todo.grid, todo.tiles.tiles(todo.selected), options.workers)
-    for batch in batches(patches, options.batch_size):
+    for batch, seen in _gated(patches, todo, model, options):
         with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
-            probabilities, allowed = predict_patches(model, batch_tensor(batch), thresholds, rule)
+            probabilities, allowed = predict_patches(model, batch_tensor(batch), thresholds, rule, seen)
         values = probabilities.cpu().numpy()  # (N, K, H, W)
         _count(counts, allowed.cpu().numpy(), rule)
         for patch, value in zip(batch, values, strict=True):
@@ -171,6 +173,35 @@ def _blocks(
     yield from blender.finish()
 
 
+def _gated(
+    patches: Iterator[Patch], todo: Plan, model: TissueModel, options: PredictOptions
+) -> Iterator[tuple[list[Patch], Tensor | None]]:
+    """Batches, and what the gate goes by where it looks beyond a patch: the probabilities in context, (N, K)."""
+    assert options.batch_size is not None
+    if not (options.gate and options.gate_context):
+        yield from ((batch, None) for batch in batches(patches, options.batch_size))
+        return
+    sigma = context_tiles(options.gate_context, todo.tiles)
+    seen = classified(patches, model, options.batch_size, options.precision)
+    for pairs in batches(in_context(seen, sigma), options.batch_size):
+        yield [patch for patch, _ in pairs], torch.from_numpy(np.stack([values for _, values in pairs]))
+
+
+def classified(
+    patches: Iterator[Patch], model: TissueModel, batch_size: int, precision: str
+) -> Iterator[tuple[Patch, Tile, npt.NDArray[np.float32]]]:
+    """Patches, their tiles, and the classifier's probabilities (K,) of each by itself."""
+    for batch in batches(patches, batch_size):
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            values = model.classify(batch_tensor(batch)).cpu().numpy()
+        yield from ((patch, patch.tile, value) for patch, value in zip(batch, values, strict=True))
+
+
+def context_tiles(gate_context: float, tiles: TileGrid) -> float:
+    """The standard deviation of the gate's context in tiles, from sides of a patch."""
+    return gate_context * tiles.patch_px / tiles.stride_px
+
+
 def batch_tensor(batch: list[Patch]) -> Tensor:
     """Patches as one tensor (N, 3, H, W) uint8, channels last in memory, as they come from the slide."""
     return torch.from_numpy(np.stack([patch.pixels for patch in batch])).permute(0, 3, 1, 2)
@@ -178,7 +209,11 @@ def batch_tensor(batch: list[Patch]) -> Tensor:
 
 @torch.inference_mode()
 def predict_patches(
-    model: TissueModel, patches: Tensor, thresholds: Tensor | None, rule: GateRule = "exclude"
+    model: TissueModel,
+    patches: Tensor,
+    thresholds: Tensor | None,
+    rule: GateRule = "exclude",
+    seen: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Probabilities of patches, gated.
 
@@ -190,18 +225,19 @@ def predict_patches(
         patches: (N, 3, H, W) uint8.
         thresholds: of the gate, (K,); None leaves every class open.
         rule: see `PredictOptions.gate_rule`.
+        seen: probabilities (N, K) that the gate goes by; None asks the classifier, about each patch by itself.
 
     Returns:
         Probabilities (N, K, H, W) float32, and which classes the gate allowed, (N, K) bool.
     """
     count, height, width = patches.shape[0], patches.shape[2], patches.shape[3]
-    if thresholds is not None and rule == "multiply_logits":
-        seen = model.classify(patches)  # (N, K)
-        return torch.softmax(gate_published(model.segment(patches), seen, thresholds), dim=1), seen > thresholds
-    if thresholds is None:
-        allowed = torch.ones(count, len(model.classes), dtype=torch.bool, device=model.device)
+    if thresholds is not None:
+        seen = model.classify(patches) if seen is None else seen.to(model.device)  # (N, K)
+        if rule == "multiply_logits":
+            return torch.softmax(gate_published(model.segment(patches), seen, thresholds), dim=1), seen > thresholds
+        allowed = allowed_classes(seen, thresholds)
     else:
-        allowed = allowed_classes(model.classify(patches), thresholds)  # (N, K)
+        allowed = torch.ones(count, len(model.classes), dtype=torch.bool, device=model.device)
     probabilities = allowed[:, :, None, None].float().repeat(1, 1, height, width)
     several = allowed.sum(dim=1) > 1
     if several.any():

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ import numpy.typing as npt
 from wsiseg.geometry import Box, Grid
 from wsiseg.slides.base import SlideReader
 from wsiseg.tiling import Tile
+
+Item = TypeVar("Item")
 
 READ_PX = 2048
 """Widest read in pixels of the slide's level: larger pieces cost less a pixel, but take memory for each thread."""
@@ -80,8 +83,8 @@ def read_patches(
                 future.cancel()
 
 
-def batches(patches: Iterable[Patch], batch_size: int) -> Iterator[list[Patch]]:
-    """Patches in lists of `batch_size`, the last one possibly shorter."""
+def batches(patches: Iterable[Item], batch_size: int) -> Iterator[list[Item]]:
+    """Patches, or what goes with them, in lists of `batch_size`, the last one possibly shorter."""
     iterator = iter(patches)
     while batch := list(islice(iterator, batch_size)):
         yield batch

@@ -62,7 +62,16 @@ if TYPE_CHECKING:
     help="Whether a class that may not occur is taken out, or its logits times 0 (published) [default: the model's].",
 )
 @click.option(
-    "--faithful", is_flag=True, help="As the published program: gate rule multiply_logits, overlap 0 unless stated."
+    "--gate-context",
+    type=float,
+    metavar="SIDES",
+    help="Average the gate's probabilities over the patches around, by a Gaussian of so many sides of a patch; "
+    "0 for none [default: the model's].",
+)
+@click.option(
+    "--faithful",
+    is_flag=True,
+    help="As the published program: gate rule multiply_logits, no context, overlap 0 unless stated.",
 )
 @click.option("--probabilities/--no-probabilities", default=True, help="Whether the map keeps class probabilities.")
 @click.option(

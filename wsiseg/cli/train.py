@@ -32,6 +32,16 @@ from wsiseg.cli.options import device_option, echo, is_terminal, overwrite_optio
 @click.option("--batch-size", type=int, help="Patches of one step [default: the preset's].")
 @click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; wins over dataset.json.")
 @click.option("--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, or a JSON file of names and colours.")
+@click.option(
+    "--faithful",
+    is_flag=True,
+    help="As the published program, its mistakes included; with the preset published unless another is named.",
+)
+@click.option(
+    "--published-background",
+    type=click.Choice(["bright", "none"]),
+    help="With --faithful: background of pseudo masks, as for LUAD or BCSS [default: none for bcss-wsss, else bright].",
+)
 @click.option("--encoder", help="timm encoder of the lite networks.")
 @click.option(
     "--init-stage1",
@@ -75,6 +85,8 @@ def train(
     batch_size: int | None,
     mpp: float | None,
     classes: str | None,
+    faithful: bool,
+    published_background: str | None,
     encoder: str | None,
     init_stage1: str | None,
     init_stage2: str | None,
@@ -108,7 +120,12 @@ def train(
 
     from wsiseg.training.settings import effective_config, format_settings
 
-    settings = effective_config(config, preset, encoder)
+    if published_background is not None and not faithful:
+        raise click.UsageError("--published-background belongs to --faithful")
+    background: Any = (published_background or ("none" if classes == "bcss-wsss" else "bright")) if faithful else None
+    if faithful and preset is None and config is None and encoder is None:
+        preset = "published"
+    settings = effective_config(config, preset, encoder, background)
     stages: dict[str, dict[str, Any]] = {"stage1": {}, "stage2": {}}
     for name, own in (("stage1", epochs1), ("stage2", epochs2)):
         if (count := own if own is not None else epochs) is not None:

@@ -118,6 +118,8 @@ class BundleSpec(_Part):
         overlap: share of a patch that its neighbour covers as well, 0 up to (not with) 1.
         gate: for each class, the probability that it must exceed to be allowed in a patch. In place of the list,
             `gate_threshold` gives one value for all classes.
+        gate_context: standard deviation, in sides of a patch, of the Gaussian by which the classifier's probabilities
+            are averaged over the patches around each before the gate; 0 for none. See `wsiseg.models.context`.
         gate_rule: what becomes of a class that may not occur; "exclude" takes it out of the patch,
             "multiply_logits" multiplies its logits by 0, as the published program does.
         networks: architecture, weights and normalisation of the classifier and the segmenter.
@@ -138,6 +140,7 @@ class BundleSpec(_Part):
     overlap: float = Field(default=0.25, ge=0, lt=1, allow_inf_nan=False)
     gate: tuple[Share, ...]
     gate_rule: GateRule = "exclude"
+    gate_context: float = Field(default=0.0, ge=0, le=20, allow_inf_nan=False)
     networks: Networks
     licence: str
     training_data: str

@@ -70,7 +70,8 @@ class OptimiserConfig(_Part):
         schedule: "poly", (1 - t / T)^power per step; or "one_cycle", a short warm-up, then a cosine to zero.
         power: of "poly".
         epochs: passes over the training patches.
-        batch_size: of the patches of one step; an incomplete last batch is dropped where there is a whole one.
+        batch_size: of the patches of one step.
+        drop_incomplete: leave an incomplete last batch of an epoch out, where there is a whole one.
         average_decay: of the exponential moving average of weights that validation and the bundle use; 0 for none.
         accumulate: batches whose gradients are added up for one step; the schedule counts steps.
         patience: epochs without a better validation figure after which training stops (stage 1: mean average
@@ -87,6 +88,7 @@ class OptimiserConfig(_Part):
     power: float = Field(default=0.9, gt=0)
     epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=20, ge=1)
+    drop_incomplete: bool = True
     average_decay: float = Field(default=0.0, ge=0, lt=1)
     accumulate: int = Field(default=1, ge=1, le=1024)
     patience: int | None = Field(default=None, ge=1)
@@ -145,6 +147,7 @@ class SupervisionConfig(_Part):
         divide_by_batch: likewise.
         prior_adjustment: tau of logit adjustment (Menon et al. 2021): while training, tau times the log of each class's
             share of the pseudo masks is added to its logits, so that rare classes are not drowned; 0 switches it off.
+        select_gated: choose the best epoch behind the gate, as prediction is; the published program does not.
         class_weights: of the cross-entropies: "inverse_sqrt" of the classes' shares of the pseudo masks, or "none".
     """
 
@@ -152,6 +155,7 @@ class SupervisionConfig(_Part):
     background_score: float = 100.0
     divide_by_batch: bool = False
     prior_adjustment: float = Field(default=0.0, ge=0, le=2)
+    select_gated: bool = True
     class_weights: Literal["none", "inverse_sqrt"] = "none"
 
 
@@ -162,12 +166,16 @@ class GateConfig(_Part):
         threshold: used where there are no validation patches, and the upper end of what is chosen.
         recall: where set, each class's threshold is the highest, up to `threshold`, that lets this share of the
             validation patches with that class pass.
+        context: of the bundle; standard deviation, in sides of a patch, of the Gaussian by which the classifier's
+            probabilities are averaged over the patches around each before they are compared with the thresholds; 0
+            lets each patch decide alone.
         rule: of the bundle; "exclude" takes a suppressed class out, "multiply_logits" is the published program's, which
             multiplies its logits by 0.
     """
 
     threshold: Share = 0.1
     recall: Share | None = None
+    context: float = Field(default=0.0, ge=0, le=20)
     rule: Literal["exclude", "multiply_logits"] = "exclude"
 
 
@@ -285,7 +293,8 @@ def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
         augmentation1=augmentation,
         augmentation2=augmentation,
         attention=AttentionConfig(first_epoch=None),
-        gate=GateConfig(threshold=0.1, recall=0.98),
+        gate=GateConfig(threshold=0.5, recall=0.98, context=1.0),
+        imbalance="sampler",
         start_from_classifier=True,
         half_weights=True,
     )

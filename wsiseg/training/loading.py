@@ -117,10 +117,13 @@ def train_loader(
     seed: int,
     weights: npt.NDArray[np.float64] | None = None,
     processes: int = 1,
+    drop_incomplete: bool = True,
 ) -> DataLoader[Batch]:
-    """Batches of an epoch, of each process; an incomplete last one is dropped, unless it is the only one."""
+    """Batches of an epoch, of each process; an incomplete last one may be dropped, unless it is the only one."""
     sampler = EpochSampler(len(images), seed, weights, processes)
-    return DataLoader(images, batch_size=batch_size, sampler=sampler, drop_last=len(sampler) >= batch_size)
+    return DataLoader(
+        images, batch_size=batch_size, sampler=sampler, drop_last=drop_incomplete and len(sampler) >= batch_size
+    )
 
 
 def patch_weights(labels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

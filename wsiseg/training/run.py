@@ -152,6 +152,7 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
             config.seed,
             patch_weights(labels) if config.imbalance == "sampler" else None,
             launched() or run.devices,
+            config.stage1.drop_incomplete,
         ),
         plain_loader(PatchImages(labelled, len(data.classes)), config.stage1.batch_size) if labelled else None,
         run_folder=target.parent,
@@ -209,7 +210,14 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
     masks = [folder.masks / f"PM_{depth}" for depth in reversed(classifier.depths)]
     fit(
         stage,
-        train_loader(PatchImages(data.train, count, masks), config.stage2.batch_size, config.seed + 1, None, processes),
+        train_loader(
+            PatchImages(data.train, count, masks),
+            config.stage2.batch_size,
+            config.seed + 1,
+            None,
+            processes,
+            config.stage2.drop_incomplete,
+        ),
         plain_loader(PatchImages(data.val, count), config.stage2.batch_size) if data.val else None,
         run_folder=target.parent,
         title="Stage 2, segmenter",
@@ -248,6 +256,7 @@ def _write_bundle(run: Run, out: Path, overwrite: bool) -> None:
         "overlap": config.overlap,
         "gate": json.loads(run.folder.masks_done.read_text(encoding="utf-8"))["gate"],
         "gate_rule": config.gate.rule,
+        "gate_context": config.gate.context,
         "networks": {
             kind: {"architecture": part.architecture, "arguments": part.arguments, "mean": part.mean, "std": part.std}
             for kind, part in (("classifier", config.classifier), ("segmenter", config.segmenter))

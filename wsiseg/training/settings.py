@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from wsiseg.errors import OptionError
 from wsiseg.training.config import PRESETS, PseudoMaskConfig, SupervisionConfig, TrainingConfig, lite_config
+from wsiseg.training.faithful import faithful
 from wsiseg.training.losses import SupervisionOptions
-from wsiseg.training.pseudo_masks import PseudoMaskOptions
+from wsiseg.training.pseudo_masks import Background, PseudoMaskOptions
 
 NOT_SET = "none"
 """What stands in the file where a setting has no value, as TOML has no word for it."""
@@ -28,13 +29,20 @@ _DESCRIBED_BY: dict[type[BaseModel], type] = {
 _ATTRIBUTE = re.compile(r"^ {8}(\w+): (.*(?:\n {12,}.*)*)", re.MULTILINE)
 
 
-def effective_config(path: Path | None = None, preset: str | None = None, encoder: str | None = None) -> TrainingConfig:
+def effective_config(
+    path: Path | None = None,
+    preset: str | None = None,
+    encoder: str | None = None,
+    published_background: Background | None = None,
+) -> TrainingConfig:
     """The settings of a preset, changed by those of a file.
 
     Args:
         path: TOML file; None for none.
         preset: wins over the file's `preset`; "lite" where neither says.
         encoder: of the lite networks, with its normalisation; wins over the file's.
+        published_background: makes the preset behave as the published program, with this background; see
+            `wsiseg.training.faithful`. The file wins over it. None leaves the preset as it is.
 
     Raises:
         OptionError: a file that cannot be read, an unknown key, a value out of its range.
@@ -47,12 +55,13 @@ def effective_config(path: Path | None = None, preset: str | None = None, encode
     if encoder is not None and preset != "lite":
         raise OptionError("--encoder belongs to --preset lite")
     if preset != "lite":
-        return PRESETS[preset]().changed(**values)
+        return _behaving(PRESETS[preset](), published_background).changed(**values)
     part = values.get("classifier")
     arguments = part.get("arguments") if isinstance(part, dict) else None
     named_encoder = arguments.get("encoder") if isinstance(arguments, dict) else None
     chosen = encoder or named_encoder
     base = lite_config(chosen) if isinstance(chosen, str) else lite_config()
+    base = _behaving(base, published_background)
     config = base.changed(**values)
     if encoder is None:
         return config
@@ -61,6 +70,10 @@ def effective_config(path: Path | None = None, preset: str | None = None, encode
         arguments = {**getattr(config, name).arguments, **network.arguments}
         config = config.changed(**{name: {"arguments": arguments, "mean": network.mean, "std": network.std}})
     return config
+
+
+def _behaving(config: TrainingConfig, published_background: Background | None) -> TrainingConfig:
+    return config if published_background is None else faithful(config, published_background)
 
 
 def read_settings(path: Path) -> dict[str, Any]:

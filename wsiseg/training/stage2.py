@@ -57,7 +57,10 @@ class SegmenterStage(Stage):
         self.register_buffer("class_weights", weights, persistent=False)
         self.class_weights: Tensor
         self.validation = validation
-        self.allowed = allowed_classes(probabilities, thresholds) if len(validation) else None
+        self.allowed: Tensor | None = None
+        if len(validation):
+            gated = allowed_classes(probabilities, thresholds)
+            self.allowed = gated if supervision.select_gated else torch.ones_like(gated)
         self._confusion = np.zeros((len(class_shares),) * 2, dtype=np.int64)
         self._scores: list[Tensor] = []
         self._labels: list[Tensor] = []
