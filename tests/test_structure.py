@@ -31,11 +31,12 @@ LAYERS = [
     },
     {"models"},
     {"prediction", "training"},
+    {"evaluation"},
     {"cli", "__main__"},
 ]
 """From the bottom up: a module imports from its own layer and those below it."""
 
-TORCH_USERS = {"models", "prediction", "training", "reading"}
+TORCH_USERS = {"models", "prediction", "training", "reading", "evaluation"}
 
 
 def imports(path: Path) -> set[str]:
@@ -74,7 +75,9 @@ def test_only_networks_know_torch(path: Path) -> None:
         assert not {module.split(".")[0] for module in imports(path)} & {"torch", "torchvision", "lightning", "timm"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["train", "--help"], ["export", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["predict", "--help"], ["train", "--help"], ["evaluate", "--help"], ["export", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\n"

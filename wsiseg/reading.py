@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -80,8 +81,11 @@ def read_patches(
                 future.cancel()
 
 
-def batches(patches: Iterable[Patch], batch_size: int) -> Iterator[list[Patch]]:
-    """Patches in lists of `batch_size`, the last one possibly shorter."""
+Item = TypeVar("Item")
+
+
+def batches(patches: Iterable[Item], batch_size: int) -> Iterator[list[Item]]:
+    """Patches (or whatever goes with them) in lists of `batch_size`, the last one possibly shorter."""
     iterator = iter(patches)
     while batch := list(islice(iterator, batch_size)):
         yield batch
