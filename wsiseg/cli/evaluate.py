@@ -36,7 +36,12 @@ MIN_COLUMNS = 100
 @click.option(
     "--classes", metavar="NAME|FILE", help="Classes of the data set: luad-histoseg, bcss-wsss, or a JSON file."
 )
-@click.option("--excluded", type=int, metavar="N", help="Mask value that is not counted, besides the data set's own.")
+@click.option(
+    "--excluded",
+    type=int,
+    metavar="N",
+    help="Mask value that is not counted [default: what the data set says, or the number of classes].",
+)
 @click.option("--cell-classes", metavar="V=NAME,…", help="What class values of cell dots mean, as 2=Tumour,3=Stroma.")
 @click.option(
     "--gate-threshold", type=float, metavar="P", help="Probability a class must exceed [default: the model's]."

@@ -49,7 +49,7 @@ class EvaluateOptions:
         split: "train", "val" or "test".
         mpp: microns per pixel of the data set; None takes what it says.
         classes: of the data set, where it does not name them.
-        excluded: mask value that is not counted, besides the data set's own.
+        excluded: mask value that is not counted; None takes what the data set says.
         cell_classes: from class values of cell dots to class names.
         device: "auto", "cpu", "cuda", …
         batch_size: patches at once; None fits them to the device.

@@ -59,7 +59,6 @@ class Source:
         entries: what `read` takes, in order.
         classes: of the model.
         channels: model channel of each class value of the masks or labels.
-        excluded: mask value that is excluded besides the data set's own.
     """
 
     name: str
@@ -68,7 +67,6 @@ class Source:
     entries: tuple[Patch, ...] | tuple[DottedFile, ...]
     num_classes: int
     channels: tuple[int, ...] = ()
-    excluded: int | None = None
 
     def cases(self) -> Iterator[Case]:
         """The images, each read when it is asked for."""
@@ -89,8 +87,6 @@ class Source:
             raise DatasetError(f"{patch.mask} is {mask.shape[1]} x {mask.shape[0]} px, its image {pixels.shape[1]} x "
                                f"{pixels.shape[0]} px; they must be of one size")  # fmt: skip
         table = np.array([*self.channels, self.num_classes], np.uint8)
-        if self.excluded is not None and self.excluded < len(table):
-            table[self.excluded] = self.num_classes
         return Case(patch.name, patch.group, pixels, mask=table[mask])
 
 
@@ -130,7 +126,7 @@ def open_source(
         model_classes: dots and masks come in their order.
         mpp: microns per pixel; wins over what the data set says. `cells.csv` needs it.
         classes: of the data set, where it does not name them.
-        excluded: mask value that is not counted.
+        excluded: mask value that is not counted; wins over what the data set says.
         cell_classes: from class values of dots to class names.
 
     Raises:
@@ -152,13 +148,13 @@ def open_source(
         raise DatasetError(
             f"--cell-classes belongs to cell dots, but {root} has neither {CELLS_FILE} nor BRCA-M2C's lists"
         )
-    data = read_dataset(root, mpp, classes)
+    data = read_dataset(root, mpp, classes, excluded=excluded)
     order = match_classes(data.classes, model_classes)
     patches = data.split(split)
     masked = tuple(patch for patch in patches if patch.mask is not None)
     kind: TruthKind = "pixels" if masked else "labels"
     name = data.about.get("name", root.name)
-    return Source(name, kind, data.mpp, masked or patches, len(model_classes), order, excluded)
+    return Source(name, kind, data.mpp, masked or patches, len(model_classes), order)
 
 
 def match_classes(data: ClassTable, model: ClassTable) -> tuple[int, ...]:
