@@ -1,6 +1,6 @@
-"""Is the predicted class right at each cell's dot? BRCA-M2C, through the real predict.
+"""What `wsiseg evaluate MODEL BRCA-M2C` does not have: baselines at the cells, and a model taught by the dots.
 
-    python benchmarks/cells.py measure SOURCE MODEL [--split val|test] [--supervised BUNDLE]
+    python benchmarks/cells.py measure SOURCE MODEL [--split val|test]      the most frequent class, and stage 1 alone
     python benchmarks/cells.py supervise SOURCE MODEL OUT     the same segmenter, taught by the dots themselves
 
 `supervise` trains the segmenter of MODEL's configuration exactly as stage 2 is, except that its masks are discs about
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import numpy as np
@@ -25,19 +25,19 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-import wsiseg
 from wsiseg.blending import Blender
+from wsiseg.evaluation.result import Evaluation
+from wsiseg.evaluation.run import EvaluateOptions, evaluate
 from wsiseg.geometry import Size
 from wsiseg.models.architectures import build_network
 from wsiseg.models.bundle import TissueModel, load_model, save_bundle
 from wsiseg.models.spec import SPEC_FILE, find_bundle, parse_spec
-from wsiseg.prediction import PredictOptions
 from wsiseg.tiling import TileGrid
 from wsiseg.training.config import TrainingConfig
 from wsiseg.training.initial import initialise
 from wsiseg.training.loading import PatchImages, pseudo_mask_name, train_loader
 from wsiseg.training.make_masks import class_shares
-from wsiseg.training.patches import Patch, read_dataset
+from wsiseg.training.patches import Patch, SplitName, read_dataset
 from wsiseg.training.stage2 import SegmenterStage
 from wsiseg.training.trainer import fit, seed_everything
 
@@ -96,21 +96,6 @@ def collect(source: Path, split: str, method: ClassAt) -> Cells:
     return Cells(*np.concatenate(rows, axis=1))
 
 
-def mapped(model: TissueModel, gate: bool) -> ClassAt:
-    """What `wsiseg predict` writes."""
-
-    def method(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-        with tempfile.TemporaryDirectory() as folder:
-            picture, out = Path(folder) / "image.png", Path(folder) / "map.zarr"
-            Image.fromarray(pixels).save(picture)
-            options = PredictOptions(mpp=IMAGE_MPP, tissue="none", gate=gate, workers=1)
-            wsiseg.predict(picture, out, model, options)
-            classes = np.asarray(wsiseg.open_map(out).class_map()).astype(np.int64)
-        return classes - 1
-
-    return method
-
-
 def activations(model: TissueModel) -> ClassAt:
     """Stage 1 alone: the class activation maps of overlapping patches, blended; the strongest class."""
 
@@ -164,10 +149,9 @@ def main() -> None:
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("model")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
-@click.option("--supervised", help="Bundle that `supervise` made.")
-@click.option("--record", is_flag=True, help="Write the figures of what ships into MODEL's model.json.")
-def measure(source: Path, model: str, split: str, supervised: str | None, record: bool) -> None:
-    """Print per-class recall and balanced accuracy of MODEL and of the baselines."""
+@click.option("--record", is_flag=True, help="Write the figures that `wsiseg evaluate` finds into MODEL's model.json.")
+def measure(source: Path, model: str, split: str, record: bool) -> None:
+    """Print per-class recall and balanced accuracy of MODEL's stage 1 and of the most frequent class."""
     torch.set_num_threads(min(2, torch.get_num_threads()))
     loaded = load_model(model)
     frequent = np.bincount(np.concatenate([image.cells[:, 2] for image in read_images(source, "train")]).astype(int))
@@ -175,11 +159,7 @@ def measure(source: Path, model: str, split: str, supervised: str | None, record
     methods: list[tuple[str, ClassAt]] = [
         (f"most frequent class ({NAMES[constant]})", lambda pixels: np.full((1, 1), constant)),
         ("stage 1, activation maps", activations(loaded)),
-        ("stage 2, no gate", mapped(loaded, gate=False)),
-        ("stage 2, gated (what ships)", mapped(loaded, gate=True)),
     ]
-    if supervised:
-        methods.append(("supervised on the dots", mapped(load_model(supervised), gate=False)))
     for number, (title, method) in enumerate(methods):
         cells = collect(source, split, method)
         if not number:
@@ -187,23 +167,33 @@ def measure(source: Path, model: str, split: str, supervised: str | None, record
             click.echo(f"{split}: {len(np.unique(cells.slide))} slides, {len(cells.truth)} cells ({counts})")
             click.echo(f"{'recall of':34} {'  '.join(f'{n:>11}' for n in NAMES)}  balanced  95 % by slide")
         click.echo(line(title, cells))
-        if record and "what ships" in title:
-            _record(find_bundle(model) / SPEC_FILE, split, cells)
+    if record:
+        options = EvaluateOptions(split=cast(SplitName, split), resamples=RESAMPLES)
+        _record(find_bundle(model) / SPEC_FILE, evaluate(loaded, source, options))
 
 
-def _record(path: Path, split: str, cells: Cells) -> None:
-    """Put the figures into a bundle's `model.json`, in place of earlier ones of the same split."""
-    data = f"BRCA-M2C, {split} images of its authors, {len(np.unique(cells.slide))} slides, {len(cells.truth)} cells"
-    recalls, (low, high) = cells.recalls(), cells.interval()
-    name = "balanced accuracy at cells"
+def _record(path: Path, found: Evaluation) -> None:
+    """Put figures into a bundle's `model.json`, in place of earlier ones of the same split."""
+    data = found.data
+    cells = sum(data["cells"].values())
+    about = f"BRCA-M2C, {data['split']} images of its authors, {data['groups']} slides, {cells} cells"
+    column = found.columns["predicted_gate"]
+    balanced = column.overall["balanced_accuracy"]
     rows: list[dict[str, Any]] = [
-        {"name": name, "value": float(np.nanmean(recalls)), "data": data, "low": low, "high": high}
+        {
+            "name": "balanced accuracy at cells",
+            "value": balanced.value,
+            "data": about,
+            "low": balanced.low,
+            "high": balanced.high,
+        }
     ]
     rows += [
-        {"name": f"recall at cells, {n}", "value": float(v), "data": data} for n, v in zip(NAMES, recalls, strict=True)
+        {"name": f"recall at cells, {name}", "value": row["recall"].value, "data": about}
+        for name, row in column.per_class.items()
     ]
     fields = json.loads(path.read_text(encoding="utf-8"))
-    kept = [row for row in fields["metrics"] if row["data"] != data]
+    kept = [row for row in fields["metrics"] if row["data"] != about]
     fields["metrics"] = kept + [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     path.write_text(parse_spec(fields, str(path)).to_json(), encoding="utf-8")
 

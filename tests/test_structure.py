@@ -31,11 +31,12 @@ LAYERS = [
     },
     {"models"},
     {"predict_options", "prediction", "training"},
+    {"evaluation"},
     {"cli", "__main__"},
 ]
 """From the bottom up: a module imports from its own layer and those below it."""
 
-TORCH_USERS = {"models", "prediction", "training", "reading"}
+TORCH_USERS = {"models", "prediction", "training", "reading", "evaluation"}
 
 
 def imports(path: Path) -> set[str]:
@@ -76,7 +77,10 @@ def test_only_networks_know_torch(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["predict", "--help"], ["train", "--help"], ["export", "--help"], ["models", "import", "--help"]],
+    [
+        *(["--help"], ["predict", "--help"], ["train", "--help"], ["evaluate", "--help"], ["export", "--help"]),
+        *(["models", "import", "--help"], ["dataset", "check", "--help"]),
+    ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (

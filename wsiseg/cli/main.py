@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "Segment a slide: write its tissue map and polygons.",
     "train": "Learn a model from patches and their labels.",
     "dataset": "Look at data sets of labelled patches: count, check, draw.",
+    "evaluate": "Measure a model on masks or cell dots, with and without gate.",
     "info": "Show what a slide says of itself, and what predict would do.",
     "export": "Write a map's polygons, picture or areas.",
     "models": "List the models that come with wsiseg, or import published checkpoints.",

@@ -1,0 +1,163 @@
+"""Evaluation of a model whose answer is known, against truths that differ from it by known pixels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.color_model import color_model
+from tests.evaluation.data import painted, write_dataset
+from wsiseg.errors import DatasetError, OptionError
+from wsiseg.evaluation.inference import orientations, tile_probabilities, undone
+from wsiseg.evaluation.result import TITLES
+from wsiseg.evaluation.run import EvaluateOptions, evaluate
+from wsiseg.prediction import PredictOptions, predict
+from wsiseg.tissue_map import open_map
+
+PLAIN = np.zeros((64, 64), np.uint8)
+
+
+def halves(left: int, right: int, side: int = 64) -> np.ndarray:
+    channels = np.full((side, side), left, np.uint8)
+    channels[:, side // 2 :] = right
+    return channels
+
+
+@pytest.fixture
+def two_patches(tmp_path: Path) -> Path:
+    """One patch that is as it looks, one whose green quarter is truly blue and whose first rows are excluded."""
+    shown = halves(0, 1)
+    truth = shown.copy()
+    truth[32:, 32:] = 2
+    truth[:2] = 3
+    images = [(PLAIN, PLAIN, "t", "train"), (halves(0, 1), halves(0, 1), "a", "test"), (shown, truth, "b", "test")]
+    return write_dataset(tmp_path / "data", images)
+
+
+def test_figures_are_those_of_the_pixels(two_patches: Path) -> None:
+    found = evaluate(color_model(), two_patches)
+    assert list(found.columns) == list(TITLES)
+    expected = [[2048 + 1984, 0, 0], [0, 2048 + 960, 0], [0, 1024, 0]]
+    for key in ("no_gate", "predicted_gate", "flips"):
+        assert found.columns[key].confusion.tolist() == expected
+    column = found.columns["no_gate"]
+    assert column.per_class["Green"]["iou"].value == pytest.approx(3008 / 4032)
+    assert column.overall["mean_iou"].value == pytest.approx((1 + 3008 / 4032 + 0) / 3)
+    assert column.overall["pixel_accuracy"].value == pytest.approx((4032 + 3008) / 8064)
+    assert found.data["groups"] == 2
+    assert found.data["pixels"] == {"Red": 4032, "Green": 3008, "Blue": 1024}
+    assert "true labels" in found.columns["oracle_gate"].title
+
+
+def test_the_oracle_shuts_what_is_not_there_and_nothing_else(tmp_path: Path) -> None:
+    shown = halves(0, 1)
+    truth = np.zeros_like(shown)  # green that is truly red: the oracle knows that there is no green
+    data = write_dataset(tmp_path / "d", [(PLAIN, PLAIN, "t", "train"), (shown, truth, "a", "test")])
+    found = evaluate(color_model(), data)
+    assert found.columns["predicted_gate"].confusion[0].tolist() == [2048, 2048, 0]
+    assert found.columns["oracle_gate"].confusion[0].tolist() == [4096, 0, 0]
+    assert found.gate.per_class["Green"]["specificity"] == 0
+    assert found.gate.per_class["Red"]["recall"] == 1
+    assert found.gate.per_class["Blue"]["specificity"] == 1
+
+
+@pytest.mark.parametrize("mpp", [1.0, 0.5, 2.0])
+@pytest.mark.parametrize("gate", [True, False])
+def test_the_map_is_the_one_that_predict_writes(tmp_path: Path, mpp: float, gate: bool) -> None:
+    random = np.random.default_rng(0)
+    shown = np.kron(random.integers(0, 3, (8, 10)), np.ones((19, 17), int)).astype(np.uint8)  # 152 x 170
+    Image.fromarray(painted(shown)).save(tmp_path / "p.png")
+    model = color_model(gate=0.9)
+    predict(tmp_path / "p.png", tmp_path / "m.zarr", model, PredictOptions(mpp=mpp, tissue="none", gate=gate))
+    written = open_map(tmp_path / "m.zarr")
+    classes, step = written.class_map().compute(), written.grid.step_x
+    at = [
+        np.minimum((np.arange(n) + 0.5) / step, m - 1).astype(int)
+        for n, m in zip(shown.shape, classes.shape, strict=True)
+    ]
+    expected = np.zeros((3, 3), int)
+    np.add.at(expected, (shown, classes[np.ix_(*at)] - 1), 1)
+    data = write_dataset(tmp_path / "d", [(PLAIN, PLAIN, "t", "train"), (shown, shown, "a", "test")], mpp=mpp)
+    found = evaluate(model, data, EvaluateOptions(batch_size=3))
+    assert found.columns["predicted_gate" if gate else "no_gate"].confusion.tolist() == expected.tolist()
+
+
+def test_classes_are_matched_by_name_in_any_order(two_patches: Path, tmp_path: Path) -> None:
+    order = [2, 0, 1]  # of the data set: Green, Blue, Red
+    other = np.array([2, 0, 1, 3], np.uint8)
+    image = (halves(0, 1), other[halves(0, 1)], "a", "test")
+    data = write_dataset(tmp_path / "d", [(PLAIN, other[PLAIN], "t", "train"), image], ("Green", "Blue", "Red"))
+    confusion = evaluate(color_model(), data).columns["no_gate"].confusion
+    assert confusion.tolist() == [[2048, 0, 0], [0, 2048, 0], [0, 0, 0]], order
+
+
+def test_other_classes_are_refused_with_the_difference(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "d", [(PLAIN, PLAIN, "t", "train")] * 2, ("Red", "Green", "Violet"))
+    with pytest.raises(DatasetError, match="model lacks Violet; the data set lacks Blue"):
+        evaluate(color_model(), data, EvaluateOptions(split="train"))
+
+
+def test_thresholds_are_never_chosen_on_test() -> None:
+    with pytest.raises(OptionError, match="--split val alone"):
+        EvaluateOptions(split="test", gate_recall=0.98)
+
+
+def test_orientations_are_eight_and_turn_back() -> None:
+    patches = torch.arange(2 * 3 * 16).reshape(2, 3, 4, 4)
+    turned = orientations(patches)
+    assert len({tuple(view[0, 0].flatten().tolist()) for view in turned}) == 8
+    for index, view in enumerate(turned):
+        assert torch.equal(undone(view, index), patches)
+
+
+def test_averaging_flips_changes_nothing_of_a_model_that_sees_pixels_alone() -> None:
+    patches = torch.from_numpy(painted(halves(0, 1))).permute(2, 0, 1)[None]
+    model = color_model()
+    for gate in ("none", "predicted"):
+        plain, averaged = (tile_probabilities(model, patches, gate, flips=flips) for flips in (False, True))
+        torch.testing.assert_close(plain, averaged)
+
+
+def test_cells_of_a_table(tmp_path: Path) -> None:
+    Image.fromarray(painted(halves(0, 1, 96))).save(tmp_path / "a.png")
+    Image.fromarray(painted(halves(1, 2, 96))).save(tmp_path / "b.png")
+    (tmp_path / "cells.csv").write_text(
+        "file,x,y,class,group,split\n"
+        "a.png,47.9,3,Red,A,val\n"  # red
+        "a.png,48.1,3,Red,A,val\n"  # green
+        "a.png,95.9,95.9,2,A,val\n"  # green
+        "b.png,90,90,Blue,B,val\n"  # blue
+        "b.png,90,90,Blue,C,test\n"
+    )
+    options = EvaluateOptions(split="val", mpp=1.0, cell_classes={"2": "Green"}, resamples=50)
+    found = evaluate(color_model(), tmp_path, options)
+    assert found.kind == "cells"
+    assert found.columns["no_gate"].confusion.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert found.columns["no_gate"].overall["balanced_accuracy"].value == pytest.approx((0.5 + 1 + 1) / 3)
+    assert found.data["groups"] == 2
+    with pytest.raises(DatasetError, match="--cell-classes 2=NAME"):
+        evaluate(color_model(), tmp_path, EvaluateOptions(split="val", mpp=1.0))
+
+
+def test_brca_m2c_rows_are_y_x_class(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    Image.fromarray(painted(halves(0, 1))).save(tmp_path / "images" / "TCGA-A7-A0DB-01Z-00-DX1_1.png")
+    (tmp_path / "labels" / "TCGA-A7-A0DB-01Z-00-DX1_1_gt_class_coords.txt").write_text("3 31 2\n3 32 3\n60 1 1\n")
+    (tmp_path / "brca_ds_val.txt").write_text("TCGA-A7-A0DB-01Z-00-DX1_1.png\n")
+    names = {"2": "Red", "3": "Green", "1": "Blue"}
+    found = evaluate(color_model(mpp=0.5), tmp_path, EvaluateOptions(split="val", cell_classes=names))
+    assert found.columns["no_gate"].confusion.tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 0]]
+    assert found.data["mpp"] == 0.5
+
+
+def test_labels_alone_judge_the_gate(sample_data: Path) -> None:
+    options = EvaluateOptions(split="val", gate_recall=0.9, resamples=20)
+    found = evaluate("tissue-brca-lite", sample_data / "patches", options)
+    assert found.kind == "labels"
+    assert not found.columns
+    assert found.chosen_thresholds is not None
+    assert len(found.chosen_thresholds) == 3
+    assert 0.5 < found.gate.per_class["Tumour"]["average_precision"] <= 1

@@ -1,0 +1,240 @@
+"""`wsiseg evaluate`: how well a model does on a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wsiseg.cli.options import device_option, echo, is_terminal, overwrite_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wsiseg.evaluation.figures import Figure
+    from wsiseg.evaluation.result import Evaluation
+
+FILE = click.Path(path_type=Path)
+MIN_COLUMNS = 100
+"""Narrower terminals wrap lines, not cells."""
+
+
+@click.command()
+@click.argument("bundle")
+@click.argument("dataset", type=FILE)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "test"]),
+    default="test",
+    show_default=True,
+    help="Images to measure on.",
+)
+@click.option(
+    "--mpp", type=float, metavar="UM", help="Microns per pixel of the images; wins over what the data set says."
+)
+@click.option(
+    "--classes", metavar="NAME|FILE", help="Classes of the data set: luad-histoseg, bcss-wsss, or a JSON file."
+)
+@click.option(
+    "--excluded",
+    type=int,
+    metavar="N",
+    help="Mask value that is not counted [default: what the data set says, or the number of classes].",
+)
+@click.option("--cell-classes", metavar="V=NAME,…", help="What class values of cell dots mean, as 2=Tumour,3=Stroma.")
+@click.option(
+    "--gate-threshold", type=float, metavar="P", help="Probability a class must exceed [default: the model's]."
+)
+@click.option("--choose-thresholds", is_flag=True, help="Choose the gate's thresholds; on --split val alone.")
+@click.option(
+    "--gate-recall",
+    type=float,
+    default=0.98,
+    show_default=True,
+    metavar="R",
+    help="Recall that --choose-thresholds keeps, class by class.",
+)
+@click.option("--write-bundle", type=FILE, metavar="FOLDER", help="Copy of BUNDLE with the chosen thresholds.")
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="All figures, for programs (.json).")
+@click.option("--picture", type=FILE, metavar="FILE", help="The confusion matrices (.png).")
+@click.option(
+    "--resamples",
+    type=int,
+    default=2000,
+    show_default=True,
+    help="Of the bootstrap over slides or patients; 0 for none.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@device_option
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Arithmetic of the networks.",
+)
+@click.option("--batch-size", type=int, metavar="N", help="Patches at once [default: fits the device].")
+@overwrite_option
+@click.option("--quiet", is_flag=True, help="Show no progress and no table.")
+def evaluate(
+    bundle: str,
+    dataset: Path,
+    classes: str | None,
+    cell_classes: str | None,
+    choose_thresholds: bool,
+    gate_recall: float,
+    write_bundle: Path | None,
+    json_file: Path | None,
+    picture: Path | None,
+    overwrite: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Measure BUNDLE on the pixel masks or cell dots of DATASET: no gate, predicted, oracle, and flips averaged."""
+    if write_bundle is not None and not choose_thresholds:
+        raise click.UsageError("--write-bundle writes chosen thresholds; give --choose-thresholds as well")
+    if choose_thresholds and options["split"] != "val":
+        raise click.UsageError(f"thresholds are chosen on --split val alone, not on {options['split']}")
+    table = _cell_table(cell_classes)
+    from wsiseg.outputs import check_file
+
+    for path, suffix in ((json_file, ".json"), (picture, ".png")):
+        if path is not None:
+            check_file(path, (suffix,), overwrite)
+
+    from wsiseg.evaluation.picture import write_picture
+    from wsiseg.evaluation.run import EvaluateOptions
+    from wsiseg.evaluation.run import evaluate as run
+    from wsiseg.evaluation.thresholds import check_new_bundle
+    from wsiseg.evaluation.thresholds import write_bundle as copy_bundle
+    from wsiseg.training.patches import read_classes
+
+    if write_bundle is not None:
+        check_new_bundle(write_bundle)
+    chosen = EvaluateOptions(
+        classes=read_classes(classes) if classes else None,
+        cell_classes=table,
+        gate_recall=gate_recall if choose_thresholds else None,
+        **options,
+    )
+    result = run(bundle, dataset, chosen, _progress if is_terminal() and not quiet else None)
+    if picture is not None and not result.columns:
+        raise click.UsageError("--picture draws confusion matrices, but the data set has no masks or dots")
+    if json_file is not None:
+        _write_json(result, json_file)
+    if picture is not None:
+        write_picture(result, picture)
+    if write_bundle is not None and result.chosen_thresholds is not None:
+        copy_bundle(bundle, write_bundle, result.chosen_thresholds)
+    if not quiet:
+        _print(result)
+    for written in (json_file, picture, write_bundle):
+        if written is not None:
+            echo(f"wrote {written}")
+
+
+def _cell_table(text: str | None) -> dict[str, str]:
+    """`2=Tumour,3=Stroma` as a table."""
+    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    if any(not value.strip() or not name.strip() for value, _, name in pairs):
+        raise click.UsageError(f"expected --cell-classes VALUE=NAME,VALUE=NAME, got {text!r:.60}")
+    return {value.strip(): name.strip() for value, _, name in pairs}
+
+
+def _progress(done: int, total: int) -> None:
+    click.echo(f"\rimages {done}/{total}", err=True, nl=done == total)
+
+
+def _write_json(result: Evaluation, path: Path) -> None:
+    import json
+
+    from wsiseg.outputs import whole_file
+
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _print(result: Evaluation) -> None:
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console.width = max(console.width, MIN_COLUMNS)
+    data = result.data
+    console.print(
+        f"{result.model['name']} on {data['name']}, {data['split']}: "
+        f"{data['images']} images of {data['groups']} groups, truth: {result.kind} at {data['mpp']:g} um/px"
+    )
+    if result.columns:
+        _print_figures(console, result)
+        shown = result.columns["predicted_gate"]
+        _print_confusion(console, shown.title, shown.confusion.tolist(), result.classes)
+    _print_gate(console, result)
+
+
+def _print_figures(console: Console, result: Evaluation) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("figure [95 % by group]")
+    columns = list(result.columns.values())
+    for column in columns:
+        table.add_column(column.title.replace(" (", "\n(").replace(", ", ",\n"), justify="right")
+    for name in columns[0].overall:
+        table.add_row(name.replace("_", " "), *(_shown(column.overall[name], "\n") for column in columns))
+    first = next(iter(columns[0].per_class.values()))
+    for figure in first:
+        table.add_section()
+        for class_name in result.classes:
+            row = (_shown(column.per_class[class_name][figure], None) for column in columns)
+            table.add_row(Text(f"{figure}, {class_name}"), *row)
+    console.print(table)
+
+
+def _print_confusion(console: Console, title: str, rows: list[list[int]], names: tuple[str, ...]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(Text(f"\n{title}: true, in % of row"))
+    for name in names:
+        table.add_column(Text(name), justify="right")
+    table.add_column("all", justify="right")
+    for name, row in zip(names, rows, strict=True):
+        total = sum(row)
+        table.add_row(Text(name), *(f"{100 * n / total:.1f}" if total else "-" for n in row), str(total))
+    console.print(table)
+
+
+def _print_gate(console: Console, result: Evaluation) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    gate = result.gate
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(f"\ngate, {gate.tiles} tiles")
+    names = ("recall", "specificity", "precision", "average_precision", "prevalence")
+    for name in ("threshold", *names, *(["chosen"] if result.chosen_thresholds else [])):
+        table.add_column(name.replace("_", " "), justify="right")
+    for k, (name, row) in enumerate(gate.per_class.items()):
+        chosen = [f"{result.chosen_thresholds[k]:.4f}"] if result.chosen_thresholds else []
+        values = [f"{row[n]:.3f}" if row[n] == row[n] else "-" for n in names]
+        table.add_row(Text(name), f"{gate.thresholds[k]:.4f}", *values, *chosen)
+    console.print(table)
+    console.print(
+        f"\nBrier score {_shown(gate.brier)}, expected calibration error {_shown(gate.calibration_error)}\n"
+        "probability  mean   occurs  count"
+    )
+    for bin_ in gate.reliability:
+        if bin_["count"]:
+            console.print(f"{bin_['low']:.1f} to {bin_['high']:.1f}   {bin_['mean_probability']:.3f}  "
+                          f"{bin_['share']:.3f}   {bin_['count']:.0f}")  # fmt: skip
+
+
+def _shown(figure: Figure, gap: str | None = " ") -> str:
+    """A figure and, after `gap`, its interval where it has one."""
+    if figure.value != figure.value:
+        return "-"
+    interval = "" if gap is None or figure.low != figure.low else f"{gap}[{figure.low:.3f}, {figure.high:.3f}]"
+    return f"{figure.value:.3f}{interval}"

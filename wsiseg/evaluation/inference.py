@@ -1,0 +1,71 @@
+"""From a model and patches to probabilities, under one of the gates that are compared."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from wsiseg.models.bundle import TissueModel
+from wsiseg.models.gate import allowed_classes
+from wsiseg.prediction import predict_patches
+
+Gate = Literal["none", "predicted", "oracle"]
+
+
+@torch.inference_mode()
+def tile_probabilities(
+    model: TissueModel,
+    patches: Tensor,
+    gate: Gate,
+    *,
+    thresholds: Tensor | None = None,
+    truth: Tensor | None = None,
+    flips: bool = False,
+) -> Tensor:
+    """Probabilities (N, K, H, W) float32 of patches.
+
+    Args:
+        model: both networks.
+        patches: (N, 3, H, W) uint8, square.
+        gate: "none" leaves every class open, "predicted" asks the classifier, "oracle" allows the true classes.
+        thresholds: of the predicted gate, (K,); None takes the model's.
+        truth: the true classes, (N, K) bool, for the oracle; a patch without any has all of them open.
+        flips: average the segmenter's softmax and the classifier's probabilities over the eight orientations; the
+            gate is applied to the averages.
+    """
+    limits = model.gate if thresholds is None else thresholds
+    if gate != "oracle" and not flips:
+        return predict_patches(model, patches, limits if gate == "predicted" else None)[0]
+    turned = orientations(patches) if flips else [patches]
+    softmax = [torch.softmax(model.segment(view), dim=1) for view in turned]
+    if flips:
+        softmax = [undone(values, index) for index, values in enumerate(softmax)]
+    probabilities = torch.stack(softmax).mean(dim=0)
+    if gate == "none":
+        return probabilities
+    if gate == "oracle":
+        assert truth is not None
+        known = truth.to(model.device)
+        allowed = known | ~known.any(dim=1, keepdim=True)
+    else:
+        allowed = allowed_classes(torch.stack([model.classify(view) for view in turned]).mean(dim=0), limits)
+    masked = probabilities * allowed[:, :, None, None]
+    total = masked.sum(dim=1, keepdim=True)
+    # Where the allowed classes underflow together they share what is left equally.
+    even = allowed / allowed.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, masked / total.clamp_min(torch.finfo(total.dtype).tiny), even[:, :, None, None])
+
+
+def orientations(patches: Tensor) -> list[Tensor]:
+    """The eight flips and rotations of square patches (N, C, P, P)."""
+    return [
+        torch.rot90(patches.flip(3) if index >= 4 else patches, index % 4, (2, 3)).contiguous() for index in range(8)
+    ]
+
+
+def undone(values: Tensor, index: int) -> Tensor:
+    """What was computed on `orientations(…)[index]`, turned back."""
+    back = torch.rot90(values, -(index % 4), (2, 3))
+    return back.flip(3) if index >= 4 else back
