@@ -180,7 +180,9 @@ def choose_patches(data: PatchDataset, count: int) -> list[Patch]:
     while len(chosen) < min(count, len(known)):
         before = len(chosen)
         for k in turns:
-            found = next((i for i in order if labels[i, k] and i not in chosen), None)
+            used = [known[i].group for i in chosen]  # slides that are not there yet come first
+            free = (i for i in order if labels[i, k] and i not in chosen)
+            found = min(free, key=lambda i: used.count(known[i].group), default=None)
             if found is not None and len(chosen) < count:
                 chosen.append(found)
         if len(chosen) == before:
