@@ -23,9 +23,9 @@ from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.outputs import whole_file
 from wsiseg.training.config import NetworkConfig, TrainingConfig
 from wsiseg.training.loading import PatchImages
+from wsiseg.training.make_masks import mask_options
 from wsiseg.training.patches import Patch, PatchDataset
 from wsiseg.training.pseudo_masks import (
-    PseudoMaskOptions,
     background_mask,
     class_scores,
     gradient_maps,
@@ -118,7 +118,7 @@ class SheetCallback(Callback):
         self, classifier: Classifier, pixels: Tensor, labels: Tensor, device: torch.device
     ) -> list[list[Picture | None]]:
         """Patch, activation at each depth and pseudo mask of the deepest, for each patch."""
-        options = PseudoMaskOptions(**self.config.pseudo_masks.model_dump())
+        options = mask_options(self.config.pseudo_masks)
         maps = gradient_maps(classifier, _normalised(pixels, self.config.classifier, device))
         maps = {depth: value.cpu() for depth, value in maps.items()}
         size = (pixels.shape[2], pixels.shape[3])
