@@ -109,3 +109,11 @@ def test_blur_keeps_the_mean_and_removes_detail() -> None:
     half, _ = Augmentation(AugmentationConfig(horizontal_flip=0, vertical_flip=0, blur=0.5))(images, None, seeded())
     untouched = [i for i in range(8) if torch.equal(half[i], images[i])]
     assert 0 < len(untouched) < 8
+
+
+def test_mixed_precision_leaves_pixels_their_bits() -> None:
+    images = torch.rand(6, 3, 32, 32)
+    augment = Augmentation(AugmentationConfig(transpose=0.5, stain=1.0, blur=0.5, zoom=0.2))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, _ = augment(images, None, seeded())
+    assert torch.equal(mixed, augment(images, None, seeded())[0])

@@ -46,6 +46,10 @@ class Augmentation:
             masks: moved as the images are, nearest neighbour; None for none.
             generator: of the CPU, whatever the images' device; torch's global one is left as it is.
         """
+        with torch.autocast(images.device.type, enabled=False):  # pixels keep their 32 bits where networks take 16
+            return self._change(images, masks, generator)
+
+    def _change(self, images: Tensor, masks: Tensor | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
         config = self.config
         if config.stain:
             images = self.change_stain(images, generator)

@@ -23,9 +23,9 @@ from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.outputs import whole_file
 from wsiseg.training.config import NetworkConfig, TrainingConfig
 from wsiseg.training.loading import PatchImages
+from wsiseg.training.make_masks import mask_options
 from wsiseg.training.patches import Patch, PatchDataset
 from wsiseg.training.pseudo_masks import (
-    PseudoMaskOptions,
     background_mask,
     class_scores,
     gradient_maps,
@@ -118,7 +118,7 @@ class SheetCallback(Callback):
         self, classifier: Classifier, pixels: Tensor, labels: Tensor, device: torch.device
     ) -> list[list[Picture | None]]:
         """Patch, activation at each depth and pseudo mask of the deepest, for each patch."""
-        options = PseudoMaskOptions(**self.config.pseudo_masks.model_dump())
+        options = mask_options(self.config.pseudo_masks)
         maps = gradient_maps(classifier, _normalised(pixels, self.config.classifier, device))
         maps = {depth: value.cpu() for depth, value in maps.items()}
         size = (pixels.shape[2], pixels.shape[3])
@@ -180,7 +180,9 @@ def choose_patches(data: PatchDataset, count: int) -> list[Patch]:
     while len(chosen) < min(count, len(known)):
         before = len(chosen)
         for k in turns:
-            found = next((i for i in order if labels[i, k] and i not in chosen), None)
+            used = [known[i].group for i in chosen]  # slides that are not there yet come first
+            free = (i for i in order if labels[i, k] and i not in chosen)
+            found = min(free, key=lambda i: used.count(known[i].group), default=None)
             if found is not None and len(chosen) < count:
                 chosen.append(found)
         if len(chosen) == before:
