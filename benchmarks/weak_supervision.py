@@ -32,10 +32,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from wsiseg.evaluation.inference import orientations, undone
 
 from wsiseg.blending import blend
 from wsiseg.classes import ClassTable
+from wsiseg.evaluation.inference import orientations, undone
 from wsiseg.geometry import Size
 from wsiseg.models.architectures import build_network
 from wsiseg.models.bundle import normalise
@@ -246,7 +246,7 @@ def _turned(network: nn.Module, part: NetworkConfig, pixels: Tensor) -> Tensor:
 @torch.inference_mode()
 def _forward(network: nn.Module, part: NetworkConfig, pixels: Tensor) -> Tensor:
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (part.mean, part.std))
-    batches = (normalise(b, mean, std).contiguous(memory_format=torch.channels_last) for b in pixels.split(16))
+    batches = (normalise(b, mean, std).contiguous(memory_format=torch.channels_last) for b in torch.split(pixels, 16))
     return torch.cat([network(batch).float() for batch in batches])
 
 
