@@ -6,7 +6,7 @@
 SOURCE is the folder of WSSS4LUAD's 67 images with masks (img/ and mask/); how they are cut into labelled patches and
 split by image into three folds stands in `lung_patches.py`. Every step lies in WORK under a name made from all that
 it depends on, so that rows share what they have in common, an interrupted run goes on, and several processes may
-work at once (each step is claimed by the first).
+work at once (each step is claimed by the first; after a kill, remove its `.claim` folders).
 
 Encoder (EfficientNet-Lite0 with ImageNet weights), epochs, optimiser and augmentation are equal in all rows, and so
 is the tiling at prediction: 112 px patches that overlap by half, blended. A fold's figure is the mean IoU of its test
@@ -74,6 +74,10 @@ def _faithful() -> TrainingConfig:
     return published.changed(**same, stage1=average, stage2=average)
 
 
+class BusyError(Exception):
+    """Another process is at a step; something else can be done meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row of the table.
@@ -121,16 +125,19 @@ class Study:
         return [patch for other, patches in self.patches.items() if other != fold for patch in patches]
 
     def step(self, kind: str, depends: Any, make: Callable[[Path], None]) -> Path:
-        """The result of a step, made once, by whoever comes first; others wait for it."""
+        """The result of a step, made once, by whoever comes first.
+
+        Raises:
+            BusyError: another process is at it.
+        """
         text = json.dumps([kind, depends], sort_keys=True, default=str)
         path = self.work / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         claim = path.with_suffix(".claim")
-        while not path.exists():
+        if not path.exists():
             try:
                 claim.mkdir()
-            except FileExistsError:
-                time.sleep(WAIT_S)
-                continue
+            except FileExistsError as error:
+                raise BusyError(path.name) from error
             start = time.perf_counter()
             try:
                 temporary = path.with_suffix(".partial")
@@ -359,15 +366,31 @@ def run(source: Path, work: Path, rows: str, seeds: str, folds: str, threads: in
     torch.set_num_threads(threads)
     images = read_images(source)
     study = Study(work, images, cut(images, work / "patches"))
-    chosen = [row for row in ROWS if row.number in rows.split(",")]
-    for seed in _numbers(seeds):
-        for row in chosen:
-            for fold in _numbers(folds):
-                path = measure(study, row, fold, seed)
-                record = {"row": row.number, "seed": seed, "fold": fold, "file": path.name}
-                target = work / "results" / f"{row.number}-{seed}-{fold}.json"
-                target.parent.mkdir(exist_ok=True)
-                target.write_text(json.dumps(record), encoding="utf-8")
+    order = {row.number: row for row in ROWS}
+    todo = [
+        (order[number], seed, fold)
+        for seed in _numbers(seeds)
+        for number in rows.split(",")
+        for fold in _numbers(folds)
+    ]
+    while todo:
+        left = [(row, seed, fold) for row, seed, fold in todo if not _measured(study, row, seed, fold)]
+        if len(left) == len(todo):
+            time.sleep(WAIT_S)
+        todo = left
+
+
+def _measured(study: Study, row: Row, seed: int, fold: int) -> bool:
+    """Measure a row on a fold, and write down where; false where another process is at one of its steps."""
+    try:
+        path = measure(study, row, fold, seed)
+    except BusyError:
+        return False
+    target = study.work / "results" / f"{row.number}-{seed}-{fold}.json"
+    target.parent.mkdir(exist_ok=True)
+    record = {"row": row.number, "seed": seed, "fold": fold, "file": path.name}
+    target.write_text(json.dumps(record), encoding="utf-8")
+    return True
 
 
 @main.command()
