@@ -270,3 +270,12 @@ def test_bfloat16_says_how_much_it_differs(classifier: LiteClassifier, data: Pat
     assert len(pairs) == 24
     assert written.differing == pytest.approx(np.mean([a != b for a, b in pairs]))
     assert 0 < written.differing < 0.2
+
+
+def test_what_a_person_is_told() -> None:
+    shares = np.ones(2) / 2
+    assert WrittenMasks(shares, 5, 0, None).notes == []
+    assert WrittenMasks(shares, 5, 3, 0.0123).notes == [
+        "Pseudo masks of 3 patches were there, 5 were made",
+        "In bfloat16 1.23% of mask pixels differ from float32, on the first patches",
+    ]

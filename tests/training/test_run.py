@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from wsiseg.errors import DatasetError, DeviceError, OptionError, OutputError
 from wsiseg.models.bundle import load_model
@@ -18,6 +18,7 @@ from wsiseg.training.loading import Batch
 from wsiseg.training.make_masks import gate_thresholds
 from wsiseg.training.patches import KNOWN_CLASSES, Patch, read_dataset
 from wsiseg.training.run import train
+from wsiseg.training.run_folder import RunFolder
 from wsiseg.training.stage1 import ClassifierStage, average_precision
 
 CONFIG = lite_config().changed(
@@ -128,6 +129,28 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     run(dataset, out, resume=True)
     for file in ("classifier.safetensors", "segmenter.safetensors"):
         assert (out / file).read_bytes() == (trained / file).read_bytes()
+
+
+def test_masks_of_another_classifier_are_no_finished_ones(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    """Whoever puts other weights into the folder of a run gets their masks."""
+    shutil.copytree(steps(trained), tmp_path / "model.training")
+    folder = RunFolder.of(tmp_path / "model")
+    before = folder.masks_done.read_bytes()
+    told: list[str] = []
+
+    def masks() -> None:
+        told.clear()
+        train(dataset, tmp_path / "model", CONFIG, stage="masks", progress=False, say=told.append)
+
+    masks()
+    assert "Pseudo masks of 8 patches were there, 0 were made" in told
+    assert folder.masks_done.read_bytes() == before
+    weights = load_file(folder.classifier)
+    weights["fc8.weight"] = -weights["fc8.weight"]
+    save_file(weights, folder.classifier)
+    masks()
+    assert not [text for text in told if "were there" in text]
+    assert folder.masks_done.read_bytes() != before
 
 
 def test_another_seed_is_another_model(dataset: Path, trained: Path, tmp_path: Path) -> None:

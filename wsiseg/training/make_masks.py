@@ -48,6 +48,16 @@ class WrittenMasks:
     kept: int
     differing: float | None
 
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of it."""
+        notes = []
+        if self.kept:
+            notes.append(f"Pseudo masks of {self.kept} patches were there, {self.computed} were made")
+        if self.differing is not None:
+            notes.append(f"In bfloat16 {self.differing:.2%} of mask pixels differ from float32, on the first patches")
+        return notes
+
 
 def write_masks(
     classifier: Classifier,

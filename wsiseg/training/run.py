@@ -179,10 +179,8 @@ def _make_masks(run: Run, resume: bool) -> None:
         return
     folder.masks_done.unlink(missing_ok=True)
     written = write_masks(classifier, data, config, folder.masks, run.device, run.progress)
-    if written.kept:
-        run.say(f"Pseudo masks of {written.kept} patches were finished, {written.computed} were made")
-    if written.differing is not None:
-        run.say(f"In bfloat16 {written.differing:.2%} of mask pixels differ from float32, on the first patches")
+    for note in written.notes:
+        run.say(note)
     validation = PatchImages(data.val, len(data.classes))
     thresholds = gate_thresholds(classify_patches(classifier, validation, config, run.device), data.val, config.gate)
     if not thresholds:
