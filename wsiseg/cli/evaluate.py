@@ -43,6 +43,7 @@ MIN_COLUMNS = 100
     help="Mask value that is not counted [default: what the data set says, or the number of classes].",
 )
 @click.option("--cell-classes", metavar="V=NAME,…", help="What class values of cell dots mean, as 2=Tumour,3=Stroma.")
+@click.option("--gate-context", type=float, metavar="SIDES", help="See `wsiseg predict` [default: the model's].")
 @click.option(
     "--gate-threshold", type=float, metavar="P", help="Probability a class must exceed [default: the model's]."
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +12,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from wsiseg.blending import Blender, Block
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
+from wsiseg.evaluation.case_maps import CaseMaps, Tally
 from wsiseg.evaluation.figures import bootstrap, confusion_figures
 from wsiseg.evaluation.gate import GateReport, gate_report, thresholds_for_recall
-from wsiseg.evaluation.inference import Gate, tile_probabilities
-from wsiseg.evaluation.result import TITLES, Evaluation, column_of
-from wsiseg.evaluation.truth import Case, Source, open_source
-from wsiseg.geometry import Box, Grid, Mpp
+from wsiseg.evaluation.inference import Gate, classified, tile_probabilities
+from wsiseg.evaluation.result import Evaluation, column_of
+from wsiseg.evaluation.truth import Source, open_source
+from wsiseg.geometry import Mpp
 from wsiseg.models.bundle import TissueModel, load_model
+from wsiseg.models.context import in_context
 from wsiseg.planning import plan
-from wsiseg.prediction import PredictOptions, pick_device
+from wsiseg.prediction import PredictOptions, batch_tensor, context_tiles, pick_device
 from wsiseg.reading import Patch, batches, read_patches
 from wsiseg.slides.array import ArrayReader
-from wsiseg.tiling import TileGrid
-from wsiseg.training.metrics import confusion_matrix
 from wsiseg.training.patches import SplitName
 
 GATES: dict[str, tuple[Gate, bool]] = {
@@ -55,6 +55,7 @@ class EvaluateOptions:
         batch_size: patches at once; None fits them to the device.
         precision: "float32" or "bfloat16".
         gate_threshold: probability that a class must exceed; None takes the model's, class by class.
+        gate_context: of the gate, in sides of a patch; None takes the model's.
         gate_recall: choose thresholds that keep this recall; on validation only.
         resamples: of the bootstrap over groups.
         seed: of it.
@@ -69,6 +70,7 @@ class EvaluateOptions:
     batch_size: int | None = None
     precision: str = "float32"
     gate_threshold: float | None = None
+    gate_context: float | None = None
     gate_recall: float | None = None
     resamples: int = 2000
     seed: int = 0
@@ -91,6 +93,7 @@ class EvaluateOptions:
         return PredictOptions(
             tissue="none",
             gate_threshold=self.gate_threshold,
+            gate_context=self.gate_context,
             device=self.device,
             batch_size=self.batch_size,
             precision=self.precision,
@@ -124,7 +127,7 @@ def evaluate(
     thresholds = loaded.gate
     if options.gate_threshold is not None:
         thresholds = torch.full_like(thresholds, options.gate_threshold)
-    tally = _Tally(len(loaded.classes))
+    tally = Tally(len(loaded.classes))
     _collect(loaded, source, options, thresholds, tally, progress or (lambda done, total: None))
     names = loaded.classes.names
     columns = {}
@@ -148,94 +151,11 @@ def evaluate(
         model={"name": loaded.spec.name, "hash": loaded.hash, "mpp": loaded.spec.mpp},
         settings={
             **{k: v for k, v in asdict(options).items() if k not in ("classes", "split", "mpp", "cell_classes")},
-            "device": str(loaded.device), "overlap": loaded.spec.overlap, "interval": "95 % bootstrap over groups",
+            "device": str(loaded.device), "overlap": loaded.spec.overlap,
+            "gate_context": options.predict_options().resolved(loaded).gate_context,
+            "interval": "95 % bootstrap over groups",
         },
     )  # fmt: skip
-
-
-class _Tally:
-    """What has been counted so far."""
-
-    def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
-        self.groups: dict[str, int] = {}
-        self.confusions: dict[str, list[npt.NDArray[np.int64]]] = {}
-        self.probabilities: list[npt.NDArray[np.float64]] = []  # (K,) of each tile
-        self.truth: list[npt.NDArray[np.bool_]] = []
-        self.tile_groups: list[int] = []
-
-    def group(self, name: str) -> int:
-        return self.groups.setdefault(name, len(self.groups))
-
-    def add(self, key: str, group: int, confusion: npt.NDArray[np.int64]) -> None:
-        rows = self.confusions.setdefault(key, [])
-        while len(rows) <= group:
-            rows.append(np.zeros((self.num_classes, self.num_classes), np.int64))
-        rows[group] += confusion
-
-
-class _CaseMaps:
-    """The class maps of one image, one for each column, while its tiles come in."""
-
-    def __init__(self, case: Case, grid: Grid, tiles: TileGrid, num_classes: int) -> None:
-        self.case = case
-        self.grid = grid
-        self.left = len(tiles)
-        keys = () if case.label is not None else tuple(TITLES)
-        self.maps = {key: np.zeros(grid.size.shape, np.uint8) for key in keys}
-        self._blenders = {key: Blender(tiles, num_classes) for key in keys}
-        self.num_classes = num_classes
-
-    def add(self, key: str, patch: Patch, probabilities: npt.NDArray[np.float32]) -> None:
-        for block in self._blenders[key].add(patch.tile, probabilities):
-            self._put(key, block)
-
-    def _put(self, key: str, block: Block) -> None:
-        self.maps[key][block.box.slices()] = block.probabilities.argmax(axis=0)
-
-    def finish(self, tally: _Tally) -> None:
-        """Hold the maps against the truth."""
-        group = tally.group(self.case.group)
-        for key, blender in self._blenders.items():
-            for block in blender.finish():
-                self._put(key, block)
-            truth, given = compared(self.case, self.maps[key], self.grid)
-            tally.add(key, group, confusion_matrix(truth, given, self.num_classes))
-
-    def true_classes(self, box: Box) -> npt.NDArray[np.bool_] | None:
-        """Which classes truly occur in a tile, (K,); None where nothing is known of it."""
-        case, grid = self.case, self.grid
-        if case.label is not None:
-            return case.label
-        left, top, right, bottom = (
-            box.x * grid.step_x, box.y * grid.step_y, box.right * grid.step_x, box.bottom * grid.step_y,
-        )  # fmt: skip
-        if case.dots is not None:
-            x, y = case.dots[:, 0], case.dots[:, 1]
-            values = case.dots[(x >= left) & (x < right) & (y >= top) & (y < bottom), 2].astype(np.int64)
-        else:
-            assert case.mask is not None
-            # Pixels whose centre lies in the tile.
-            rows, columns = (slice(round(a), max(round(a) + 1, round(b))) for a, b in ((top, bottom), (left, right)))
-            values = case.mask[rows, columns].ravel().astype(np.int64)
-            if not (values < self.num_classes).any():
-                return None
-        return np.bincount(values, minlength=self.num_classes + 1)[: self.num_classes] > 0
-
-
-def compared(
-    case: Case, classes: npt.NDArray[np.uint8], grid: Grid
-) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
-    """(true, predicted) channels of the image's pixels, or of its cells; the map pixel that a centre lies in counts."""
-    height, width = classes.shape
-    if case.dots is not None:
-        x = np.minimum(case.dots[:, 0] / grid.step_x, width - 1).astype(np.int64)
-        y = np.minimum(case.dots[:, 1] / grid.step_y, height - 1).astype(np.int64)
-        return case.dots[:, 2].astype(np.int64), classes[y, x]
-    assert case.mask is not None
-    rows = np.minimum((np.arange(case.mask.shape[0]) + 0.5) / grid.step_y, height - 1).astype(np.int64)
-    columns = np.minimum((np.arange(case.mask.shape[1]) + 0.5) / grid.step_x, width - 1).astype(np.int64)
-    return case.mask, classes[rows[:, None], columns]
 
 
 def _collect(
@@ -243,28 +163,28 @@ def _collect(
     source: Source,
     options: EvaluateOptions,
     thresholds: Tensor,
-    tally: _Tally,
+    tally: Tally,
     progress: Progress,
 ) -> None:
     """Predict every tile of every image, under every gate; batches reach over images."""
     resolved = options.predict_options().resolved(model)
+    size = resolved.batch_size or 1
     done = 0
     progress(0, len(source.entries))
+    seen_tiles = _seen(model, source, size, options.precision, resolved.gate_context or 0.0)
     with torch.inference_mode():
-        for batch in batches(_tiles(model, source), resolved.batch_size or 1):
-            pixels = torch.from_numpy(np.stack([patch.pixels for _, patch in batch])).permute(0, 3, 1, 2)
-            known = [maps.true_classes(patch.tile.box) for maps, patch in batch]
+        for batch in batches(seen_tiles, size):
+            known = [tile.maps.true_classes(tile.patch.tile.box) for tile in batch]
             with torch.autocast(model.device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
-                seen = model.classify(pixels).double().cpu().numpy()
-                values = _columns(model, pixels, known, thresholds) if source.kind != "labels" else {}
-            for index, (maps, patch) in enumerate(batch):
-                truth = known[index]
+                values = _columns(model, batch, known, thresholds) if source.kind != "labels" else {}
+            for index, (tile, truth) in enumerate(zip(batch, known, strict=True)):
+                maps = tile.maps
                 if truth is not None:
-                    tally.probabilities.append(seen[index])
+                    tally.probabilities.append(tile.seen[False].astype(np.float64))
                     tally.truth.append(truth)
                     tally.tile_groups.append(tally.group(maps.case.group))
                 for key, probabilities in values.items():
-                    maps.add(key, patch, probabilities[index])
+                    maps.add(key, tile.patch, probabilities[index])
                 maps.left -= 1
                 if not maps.left:
                     maps.finish(tally)
@@ -272,30 +192,63 @@ def _collect(
                     progress(done, len(source.entries))
 
 
+@dataclass(frozen=True, slots=True)
+class _SeenTile:
+    """A tile, and what the gate goes by: probabilities (K,), of it alone and (True) averaged over orientations."""
+
+    maps: CaseMaps
+    patch: Patch
+    seen: dict[bool, npt.NDArray[np.float32]]
+
+
+def _seen(model: TissueModel, source: Source, batch_size: int, precision: str, context: float) -> Iterator[_SeenTile]:
+    """The tiles of all images, classified; where the gate looks beyond a patch, within the tile's own image."""
+    turned = (False, True) if source.kind != "labels" else (False,)
+
+    def alone() -> Iterator[_SeenTile]:
+        for batch in batches(_tiles(model, source), batch_size):
+            pixels = batch_tensor([patch for _, patch in batch])
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                seen = {flips: classified(model, pixels, flips).float().cpu().numpy() for flips in turned}
+            for index, (maps, patch) in enumerate(batch):
+                yield _SeenTile(maps, patch, {flips: values[index] for flips, values in seen.items()})
+
+    if not context:
+        yield from alone()
+        return
+    for maps, tiles in groupby(alone(), key=lambda tile: tile.maps):
+        items = ((tile, tile.patch.tile, np.concatenate([tile.seen[flips] for flips in turned])) for tile in tiles)
+        for tile, values in in_context(items, context_tiles(context, maps.tiles)):
+            yield replace(tile, seen=dict(zip(turned, np.split(values, len(turned)), strict=True)))
+
+
 def _columns(
-    model: TissueModel, pixels: Tensor, known: list[npt.NDArray[np.bool_] | None], thresholds: Tensor
+    model: TissueModel, batch: list[_SeenTile], known: list[npt.NDArray[np.bool_] | None], thresholds: Tensor
 ) -> dict[str, npt.NDArray[np.float32]]:
     empty = np.zeros(len(model.classes), np.bool_)
     truth = torch.from_numpy(np.stack([empty if row is None else row for row in known]))
-    return {
-        key: tile_probabilities(model, pixels, gate, thresholds=thresholds, truth=truth, flips=flips).cpu().numpy()
-        for key, (gate, flips) in GATES.items()
-    }
+    pixels = batch_tensor([tile.patch for tile in batch])
+    values = {}
+    for key, (gate, flips) in GATES.items():
+        seen = torch.from_numpy(np.stack([tile.seen[flips] for tile in batch]))
+        given = tile_probabilities(model, pixels, gate, thresholds=thresholds, truth=truth, flips=flips, seen=seen)
+        values[key] = given.cpu().numpy()
+    return values
 
 
-def _tiles(model: TissueModel, source: Source) -> Iterator[tuple[_CaseMaps, Patch]]:
+def _tiles(model: TissueModel, source: Source) -> Iterator[tuple[CaseMaps, Patch]]:
     """The tiles that `predict` would read of each image, with the image's maps."""
     spec = model.spec
     for case in source.cases():
         with ArrayReader(case.pixels, path=case.name, stated_mpp=Mpp(source.mpp, source.mpp)) as reader:
             todo = plan(reader, spec.mpp, spec.patch_size_px, spec.overlap, "none")
-            maps = _CaseMaps(case, todo.grid, todo.tiles, len(model.classes))
+            maps = CaseMaps(case, todo.grid, todo.tiles, len(model.classes))
             for patch in read_patches(reader, todo.grid, todo.tiles.tiles(), workers=1):
                 yield maps, patch
 
 
 def _judge_gate(
-    tally: _Tally, thresholds: Tensor, names: tuple[str, ...], options: EvaluateOptions
+    tally: Tally, thresholds: Tensor, names: tuple[str, ...], options: EvaluateOptions
 ) -> tuple[GateReport, tuple[float, ...] | None]:
     if not tally.truth:
         raise OptionError("no tile has any truth: every pixel is excluded, or no class was marked; check the data set")
