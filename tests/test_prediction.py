@@ -274,3 +274,26 @@ def test_the_faithful_way_has_no_overlap_unless_one_is_stated(tmp_path: Path) ->
         assert (parameters["overlap"], parameters["gate_rule"]) == (used, "multiply_logits")
     with pytest.raises(OptionError, match="exclude, multiply_logits"):
         PredictOptions(gate_rule="times")
+
+
+def test_the_gate_in_context_outvotes_a_patch_and_spares_its_neighbours(tmp_path: Path) -> None:
+    """One green patch among red ones: alone it is believed, in the mean of its surroundings it is not."""
+    shown = np.full((7 * 64, 7 * 64), 1)
+    shown[3 * 64 : 4 * 64, 3 * 64 : 4 * 64] = 2
+    Image.fromarray(np.array([(0, 0, 0), *COLORS.values()], np.uint8)[shown]).save(tmp_path / "p.png")
+    model = color_model(overlap=0)
+    for context, green in ((0.0, 64 * 64), (0.5, 64 * 64), (1.0, 0)):
+        options = PredictOptions(mpp=1, tissue="none", gate_context=context)
+        result = predict(tmp_path / "p.png", tmp_path / f"{context}.zarr", model, options)
+        classes = open_map(tmp_path / f"{context}.zarr").class_map().compute()
+        assert (classes == 2).sum() == green
+        assert (classes == 1).sum() == 49 * 64 * 64 - green
+        assert result.counts.read == 49
+    # 0.5 is asked for. Green's mean there, of a Gaussian cut at two standard deviations, is 1 / (1 + 2 e^-2)^2 = 0.62
+    # with half a side of a patch, and 1 / (1 + 2 e^-0.5 + 2 e^-2)^2 = 0.16 with a whole one.
+    fingerprints = []
+    for batch_size, workers in ((1, 1), (5, 2), (64, 4)):
+        options = PredictOptions(mpp=1, tissue="none", gate_context=1.0, batch_size=batch_size, workers=workers)
+        predict(tmp_path / "p.png", tmp_path / "s.zarr", model, options, overwrite=True)
+        fingerprints.append(open_map(tmp_path / "s.zarr").class_map().compute().tobytes())
+    assert len(set(fingerprints)) == 1

@@ -64,13 +64,14 @@ def test_the_oracle_shuts_what_is_not_there_and_nothing_else(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("mpp", [1.0, 0.5, 2.0])
-@pytest.mark.parametrize("gate", [True, False])
-def test_the_map_is_the_one_that_predict_writes(tmp_path: Path, mpp: float, gate: bool) -> None:
+@pytest.mark.parametrize(("gate", "context"), [(True, 0.0), (False, 0.0), (True, 1.0)])
+def test_the_map_is_the_one_that_predict_writes(tmp_path: Path, mpp: float, gate: bool, context: float) -> None:
     random = np.random.default_rng(0)
     shown = np.kron(random.integers(0, 3, (8, 10)), np.ones((19, 17), int)).astype(np.uint8)  # 152 x 170
     Image.fromarray(painted(shown)).save(tmp_path / "p.png")
     model = color_model(gate=0.9)
-    predict(tmp_path / "p.png", tmp_path / "m.zarr", model, PredictOptions(mpp=mpp, tissue="none", gate=gate))
+    options = PredictOptions(mpp=mpp, tissue="none", gate=gate, gate_context=context)
+    predict(tmp_path / "p.png", tmp_path / "m.zarr", model, options)
     written = open_map(tmp_path / "m.zarr")
     classes, step = written.class_map().compute(), written.grid.step_x
     at = [
@@ -80,7 +81,7 @@ def test_the_map_is_the_one_that_predict_writes(tmp_path: Path, mpp: float, gate
     expected = np.zeros((3, 3), int)
     np.add.at(expected, (shown, classes[np.ix_(*at)] - 1), 1)
     data = write_dataset(tmp_path / "d", [(PLAIN, PLAIN, "t", "train"), (shown, shown, "a", "test")], mpp=mpp)
-    found = evaluate(model, data, EvaluateOptions(batch_size=3))
+    found = evaluate(model, data, EvaluateOptions(batch_size=3, gate_context=context))
     assert found.columns["predicted_gate" if gate else "no_gate"].confusion.tolist() == expected.tolist()
 
 
