@@ -293,7 +293,7 @@ def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
         augmentation1=augmentation,
         augmentation2=augmentation,
         attention=AttentionConfig(first_epoch=None),
-        gate=GateConfig(threshold=0.5, recall=0.98, context=1.0),
+        gate=GateConfig(threshold=0.4, recall=0.98, context=2.0),
         imbalance="sampler",
         start_from_classifier=True,
         half_weights=True,
