@@ -126,7 +126,7 @@ class PseudoMaskConfig(_Part):
 
     Attributes:
         precision: of the network, "float32"; or "bfloat16", faster where the processor has it, and not quite equal.
-        batch_size: patches at once; with ResNet-38 and 224 px each takes some 150 MB.
+        batch_size: patches at once; less where memory is short.
     """
 
     normalisation: Literal["per_class", "joint"] = "per_class"
