@@ -233,7 +233,7 @@ def _own_masks(study: Study, config: TrainingConfig, fold: int) -> tuple[list[Pa
             with Image.open(patch.path) as image, Image.open(guides[0] / patch.path.name) as guide:
                 pixels, first = np.array(image), np.array(guide)
             turned = _turned(segmenter, config.segmenter, torch.from_numpy(pixels).permute(2, 0, 1)[None])
-            turned[:, torch.tensor(patch.label) == 0] = 0
+            turned = turned * torch.tensor(patch.label)[:, None, None]
             mask = turned[0].max(dim=0).indices.numpy().astype(np.uint8)
             mask[first == K] = K
             Image.fromarray(mask).save(target / "img" / patch.path.name)
