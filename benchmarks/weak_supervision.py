@@ -59,7 +59,7 @@ from wsiseg.training.trainer import fit, seed_everything
 K = len(NAMES)
 EPOCHS = {"stage1": {"epochs": 4, "batch_size": 16}, "stage2": {"epochs": 4, "batch_size": 16}}
 OVERLAP = 0.5
-COLUMNS = ("no gate", "predicted gate", "oracle gate")
+COLUMNS = ("no gate", "predicted gate", "oracle gate, image", "oracle gate, tile")
 WAIT_S = 5.0
 CPU = torch.device("cpu")
 
@@ -297,7 +297,7 @@ def measure(study: Study, row: Row, fold: int, seed: int) -> Path:
                     total[name] += confusion_matrix(image.truth, classes, K)
         target.write_text(json.dumps({name: matrix.tolist() for name, matrix in total.items()}), encoding="utf-8")
 
-    return study.step("measured", [behind1, behind2, row.flips, _parts(config, "gate")], make)
+    return study.step("measured", [behind1, behind2, row.flips, _parts(config, "gate"), COLUMNS], make)
 
 
 def _maps(
@@ -318,7 +318,8 @@ def _maps(
     gated = {
         "no gate": logits,
         "predicted gate": _gated(logits, seen, config, grid, tiles),
-        "oracle gate": gate_logits(logits, _truly_present(image, tiles)),
+        "oracle gate, image": gate_logits(logits, _truly_in_image(image).expand(len(tiles), K)),
+        "oracle gate, tile": gate_logits(logits, _truly_present(image, tiles)),
     }
     return {
         name: blend(Size(width, height), list(zip(tiles, values.softmax(dim=1).numpy(), strict=True)), grid).argmax(0)
@@ -336,6 +337,11 @@ def _gated(logits: Tensor, seen: Tensor, config: TrainingConfig, grid: TileGrid,
     if gate.rule == "multiply_logits":
         return gate_published(logits, seen, thresholds)
     return gate_logits(logits, allowed_classes(seen, thresholds))
+
+
+def _truly_in_image(image: LungImage) -> Tensor:
+    """The classes that occur anywhere in an image, (1, K)."""
+    return torch.tensor([[bool((image.truth == k).any()) for k in range(K)]])
 
 
 def _truly_present(image: LungImage, tiles: list[Tile]) -> Tensor:
