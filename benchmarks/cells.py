@@ -30,8 +30,9 @@ from wsiseg.evaluation.result import Evaluation
 from wsiseg.evaluation.run import EvaluateOptions, evaluate
 from wsiseg.geometry import Size
 from wsiseg.models.architectures import build_network
-from wsiseg.models.bundle import TissueModel, load_model, save_bundle
+from wsiseg.models.bundle import load_model, save_bundle
 from wsiseg.models.spec import SPEC_FILE, find_bundle, parse_spec
+from wsiseg.models.tissue_model import TissueModel
 from wsiseg.tiling import TileGrid
 from wsiseg.training.config import TrainingConfig
 from wsiseg.training.initial import initialise

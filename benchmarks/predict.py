@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 from wsiseg.models import DEFAULT_MODEL
-from wsiseg.models.bundle import TissueModel, load_model
+from wsiseg.models.bundle import load_model
+from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction import predict_patches
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wsiseg.models.bundle import TissueModel
 from wsiseg.models.classifier import Classifier
 from wsiseg.models.spec import parse_spec
+from wsiseg.models.tissue_model import TissueModel
 
 NAMES = ("Red", "Green", "Blue")
 COLORS = {1: (230, 40, 40), 2: (40, 230, 40), 3: (40, 40, 230)}

@@ -10,7 +10,7 @@ from wsiseg.errors import OptionError
 from wsiseg.models.spec import GATE_RULES, GateRule
 
 if TYPE_CHECKING:
-    from wsiseg.models.bundle import TissueModel
+    from wsiseg.models.tissue_model import TissueModel
 
 PRECISIONS = ("float32", "bfloat16")
 

@@ -21,10 +21,11 @@ from wsiseg.geometry import Grid, Mpp, coarser_grid
 from wsiseg.map_writer import MapWriter
 from wsiseg.memory import give_back_memory
 from wsiseg.models import DEFAULT_MODEL
-from wsiseg.models.bundle import TissueModel, load_model
+from wsiseg.models.bundle import load_model
 from wsiseg.models.context import in_context
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
 from wsiseg.models.spec import GateRule
+from wsiseg.models.tissue_model import TissueModel
 from wsiseg.outputs import check_file, check_map
 from wsiseg.picture import read_picture
 from wsiseg.planning import Plan, plan

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wsiseg.models.bundle import TissueModel
 from wsiseg.models.gate import allowed_classes, gate_published
+from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction import predict_patches
 
 Gate = Literal["none", "predicted", "oracle"]

@@ -21,8 +21,9 @@ from wsiseg.evaluation.inference import Gate, classified, tile_probabilities
 from wsiseg.evaluation.result import Evaluation, column_of
 from wsiseg.evaluation.truth import Source, open_source
 from wsiseg.geometry import Mpp
-from wsiseg.models.bundle import TissueModel, load_model
+from wsiseg.models.bundle import load_model
 from wsiseg.models.context import in_context
+from wsiseg.models.tissue_model import TissueModel
 from wsiseg.planning import plan
 from wsiseg.prediction import PredictOptions, batch_tensor, context_tiles, pick_device
 from wsiseg.reading import Patch, batches, read_patches

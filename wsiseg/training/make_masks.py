@@ -18,8 +18,8 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from wsiseg.models.bundle import normalise
 from wsiseg.models.classifier import Classifier
+from wsiseg.models.tissue_model import normalise
 from wsiseg.training.background_io import WriteBehind, read_ahead
 from wsiseg.training.config import GateConfig, NetworkConfig, PseudoMaskConfig, TrainingConfig
 from wsiseg.training.loading import PatchImages, plain_loader, pseudo_mask_name, read_pseudo_mask

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.models.architectures import build_network
-from wsiseg.models.bundle import checked_device, save_bundle
+from wsiseg.models.bundle import save_bundle
 from wsiseg.models.classifier import Classifier
+from wsiseg.models.tissue_model import checked_device
 from wsiseg.outputs import whole_file
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.initial import initialise, share_encoder

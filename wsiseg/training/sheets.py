@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsiseg.classes import ClassTable
-from wsiseg.models.bundle import normalise
 from wsiseg.models.classifier import Classifier
 from wsiseg.models.gate import allowed_classes, gate_logits
+from wsiseg.models.tissue_model import normalise
 from wsiseg.outputs import whole_file
 from wsiseg.training.config import NetworkConfig, TrainingConfig
 from wsiseg.training.loading import PatchImages

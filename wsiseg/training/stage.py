@@ -12,7 +12,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from wsiseg.models.bundle import normalise
+from wsiseg.models.tissue_model import normalise
 from wsiseg.training.augment import Augmentation
 from wsiseg.training.config import AugmentationConfig, NetworkConfig, OptimiserConfig
 from wsiseg.training.loading import Batch
