@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import Bottleneck  # type: ignore[import-untyped]
 
+from wsiseg.models.segmenter import Segmenter
+
 _MULTI_GRID = (1, 2, 4)
 _ASPP_RATES = (1, 6, 12, 18)
 
@@ -104,14 +106,18 @@ class _Decoder(nn.Module):
         return scores
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(Segmenter):
     """The published stage 2; 59 million parameters.
 
     Args:
         num_classes: number of tissue classes K.
+        shared_gate: whether the backbone carries the gate.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    feature_channels = 2048
+    cell_px = 16
+
+    def __init__(self, num_classes: int, shared_gate: bool = False) -> None:
         super().__init__()
         self.backbone = _ResNet101()
         self.aspp = _Aspp()
@@ -119,8 +125,16 @@ class DeepLabV3Plus(nn.Module):
         for module in [*self.aspp.modules(), *self.decoder.modules()]:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
+        self.register_module("shared_gate", None)
+        if shared_gate:
+            self.add_shared_gate(num_classes)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, K, H, W) of normalised images (N, 3, H, W)."""
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Low-level features (N, 256, H / 4, W / 4) and features (N, 2048, H / 16, W / 16)."""
         x, low = self.backbone(images)
+        return [low, x]
+
+    def decode(self, features: list[Tensor], images: Tensor) -> Tensor:
+        """Logits of the images' size."""
+        low, x = features
         return _resize(self.decoder(self.aspp(x), low), images)

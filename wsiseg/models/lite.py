@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from wsiseg.errors import OptionError, WsisegError
 from wsiseg.models.classifier import Classifier
+from wsiseg.models.segmenter import Segmenter
 
 DEFAULT_ENCODER = "tf_efficientnet_lite0"
 
@@ -89,7 +90,7 @@ class LiteClassifier(Classifier):
         return {"middle": stages[0], "deep": stages[1], "head": self.fuse(together)}
 
 
-class LiteSegmenter(nn.Module):
+class LiteSegmenter(Segmenter):
     """DeepLabV3+ of segmentation-models-pytorch on a timm encoder.
 
     Args:
@@ -99,6 +100,7 @@ class LiteSegmenter(nn.Module):
         decoder_channels: of the ASPP and the decoder.
         atrous_rates: of the ASPP. The usual 12, 24, 36 are wider than the whole feature map of a 96 px patch (6 x 6
             at stride 16), where such a convolution sees nothing but its centre.
+        shared_gate: whether the encoder carries the gate.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class LiteSegmenter(nn.Module):
         output_stride: int = 16,
         decoder_channels: int = 128,
         atrous_rates: tuple[int, int, int] = (1, 2, 4),
+        shared_gate: bool = False,
     ) -> None:
         super().__init__()
         if not 1 <= decoder_channels <= 1024:
@@ -120,6 +123,11 @@ class LiteSegmenter(nn.Module):
             decoder_atrous_rates=tuple(atrous_rates),
             classes=num_classes,
         )
+        self.feature_channels: int = self.network.encoder.out_channels[-1]
+        self.cell_px = output_stride
+        self.register_module("shared_gate", None)
+        if shared_gate:
+            self.add_shared_gate(num_classes)
 
     @property
     def encoder(self) -> nn.Module:
@@ -127,12 +135,18 @@ class LiteSegmenter(nn.Module):
         encoder: nn.Module = self.network.encoder.model
         return encoder
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, K, H, W) of normalised images (N, 3, H, W) of any size."""
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of images of any size."""
         height, width = images.shape[-2:]
         # The decoder needs sides that its strides divide; what is added on the right and below is cut off again.
         padded = F.pad(images, (0, -width % 32, 0, -height % 32), mode="replicate")
-        logits: Tensor = self.network(padded)
+        features: list[Tensor] = self.network.encoder(padded)
+        return features
+
+    def decode(self, features: list[Tensor], images: Tensor) -> Tensor:
+        """Logits of the images' size."""
+        height, width = images.shape[-2:]
+        logits: Tensor = self.network.segmentation_head(self.network.decoder(features))
         return logits[..., :height, :width]
 
 

@@ -18,13 +18,16 @@ from pydantic import (
     JsonValue,
     PlainSerializer,
     PlainValidator,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, OptionError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
+from wsiseg.models.tile_shape import MAX_TILE_PX, GateMode, check_gate_mode, check_margin, check_tile, overlap_px
 
 FORMAT_VERSION = 1
 """The newest format of `model.json` that this program reads, and the one it writes."""
@@ -35,7 +38,6 @@ BUNDLES_FOLDER = Path(__file__).parent / "bundles"
 
 GateRule = Literal["exclude", "multiply_logits"]
 GATE_RULES: tuple[GateRule, ...] = get_args(GateRule)
-
 MAX_SPEC_BYTES = 4 * 2**20
 MAX_WEIGHT_BYTES = 4 * 2**30
 
@@ -122,6 +124,12 @@ class BundleSpec(_Part):
             are averaged over the patches around each before the gate; 0 for none. See `wsiseg.models.context`.
         gate_rule: what becomes of a class that may not occur; "exclude" takes it out of the patch,
             "multiply_logits" multiplies its logits by 0, as the published program does.
+        gate_mode: what the gate sees. "patches": each patch by itself, as the classifier learned it. "windows": large
+            tiles, over which the classifier's activation maps are averaged in windows of a patch's size. "shared":
+            likewise, of a head on the segmenter's own encoder; the classifier is not asked. See `wsiseg.models.wide`.
+        shared_gate: thresholds as in `gate`, of the shared head; None where the segmenter has none.
+        tile_px: side of the tiles of "windows" and "shared": a patch's and a whole number of strides.
+        tile_margin_px: half of what neighbouring tiles share.
         networks: architecture, weights and normalisation of the classifier and the segmenter.
         licence: of the weights.
         training_data: what the model was trained on.
@@ -141,6 +149,10 @@ class BundleSpec(_Part):
     gate: tuple[Share, ...]
     gate_rule: GateRule = "exclude"
     gate_context: float = Field(default=0.0, ge=0, le=20, allow_inf_nan=False)
+    gate_mode: GateMode = "patches"
+    shared_gate: tuple[Share, ...] | None = None
+    tile_px: int | None = Field(default=None, ge=16, le=MAX_TILE_PX)
+    tile_margin_px: int = Field(default=0, ge=0, le=MAX_TILE_PX)
     networks: Networks
     licence: str
     training_data: str
@@ -168,7 +180,35 @@ class BundleSpec(_Part):
             raise ValueError(f"gate needs one threshold for each of the {len(self.classes)} classes")
         if self.networks.classifier.file == self.networks.segmenter.file:
             raise ValueError("the two networks need a weight file each")
+        if self.shared_gate is not None and len(self.shared_gate) != len(self.classes):
+            raise ValueError(f"shared_gate needs one threshold for each of the {len(self.classes)} classes")
         return self
+
+    @model_validator(mode="after")
+    def _check_tiles(self) -> Self:
+        check_gate_mode(self.gate_mode, self.gate_context, self.gate_rule)
+        if self.tile_px is not None:
+            check_tile(self.tile_px, self.patch_size_px, self.stride_px)
+            check_margin(self.tile_px, self.tile_margin_px)
+        elif self.gate_mode != "patches":
+            raise ValueError(f"gate_mode {self.gate_mode} needs tile_px, the side of its tiles")
+        if self.gate_mode == "shared" and self.shared_gate is None:
+            raise ValueError("gate_mode shared needs shared_gate, the thresholds of the shared head")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A bundle without tiles is written as it was before there were any, so that its hash stays."""
+        fields: dict[str, Any] = handler(self)
+        for name in ("gate_mode", "shared_gate", "tile_px", "tile_margin_px"):
+            if name in fields and getattr(self, name) == type(self).model_fields[name].default:
+                del fields[name]
+        return fields
+
+    @property
+    def stride_px(self) -> int:
+        """Pixels from patch to patch, as `wsiseg.tiling.TileGrid.of` has them."""
+        return self.patch_size_px - overlap_px(self.patch_size_px, self.overlap)
 
     def to_json(self) -> str:
         """The text of `model.json`."""

@@ -1,0 +1,68 @@
+"""Tiles larger than a patch: their sizes, and what goes with them. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from wsiseg.errors import BundleError
+
+GateMode = Literal["patches", "windows", "shared"]
+GATE_MODES: tuple[GateMode, ...] = get_args(GateMode)
+
+MAX_TILE_PX = 8192
+
+
+def overlap_px(patch_px: int, overlap: float) -> int:
+    """Pixels that neighbouring patches share, as `wsiseg.tiling.TileGrid.of` has them."""
+    return min(patch_px - 1, round(patch_px * overlap))
+
+
+def check_tile(tile_px: int, patch_px: int, stride_px: int) -> int:
+    """How many windows of a patch's side lie along a tile's, a stride apart and filling it; at least one.
+
+    Raises:
+        BundleError: where they do not fill it.
+    """
+    if not 1 <= stride_px <= patch_px:
+        raise BundleError(f"windows of {patch_px} px must lie 1 to {patch_px} px apart, got {stride_px}")
+    extra = tile_px - patch_px
+    if extra < 0 or extra % stride_px:
+        nearest = patch_px + max(0, round(extra / stride_px)) * stride_px
+        raise BundleError(
+            f"a tile's side must be a patch's ({patch_px} px) and a whole number of strides of {stride_px} px, "
+            f"got {tile_px}; the nearest is {nearest}"
+        )
+    return extra // stride_px + 1
+
+
+def check_margin(tile_px: int, margin_px: int) -> None:
+    """Refuse a margin that leaves nothing of a tile.
+
+    Raises:
+        BundleError: then.
+    """
+    if not 0 <= 2 * margin_px < tile_px:
+        raise BundleError(
+            f"a tile's two margins must be 0 to less than its side of {tile_px} px together, got {margin_px} px each"
+        )
+
+
+def check_gate_mode(mode: GateMode, gate_context: float, gate_rule: str) -> None:
+    """Refuse what does not go with large tiles.
+
+    Raises:
+        BundleError: a gate that looks beyond its patch, which takes the classifier's probabilities patch by patch; or
+            the published rule, whose products of logits are not what windows can be averaged over.
+    """
+    if mode == "patches":
+        return
+    if gate_context > 0:
+        raise BundleError(f"gate mode {mode} goes with gate_context 0 alone, got {gate_context:g}: use mode patches")
+    if gate_rule != "exclude":
+        raise BundleError(f"gate mode {mode} goes with the rule exclude alone, got {gate_rule}: use mode patches")
+
+
+def default_tile(patch_px: int, overlap: float) -> tuple[int, int]:
+    """Side and margin of tiles for patches: about twice a patch, and a sixth of one (docs/wide-tiles.md)."""
+    stride = patch_px - overlap_px(patch_px, overlap)
+    return patch_px + max(1, round(patch_px / stride)) * stride, patch_px // 6
