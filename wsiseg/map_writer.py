@@ -1,53 +1,40 @@
-"""Writing a tissue map: blocks in from top to bottom, whole shards out, then the pyramid, then the name.
+"""Writing a tissue map: whole pieces in, each a shard of the store, then the pyramid, then the metadata.
 
-A store is written under a temporary name beside its own and renamed when all of it is there, so that a store with
-its final name is always whole. Memory: a row of shards of the class map and the probabilities (two while a block
-reaches over their border), whatever the map's height. No shard is written twice: two writers in one shard lose data.
+A store is written in the folder of an unfinished run and gets its final name when all of it is there, so that a store
+with its final name is always whole. No shard is written by two, so pieces may come in any order.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.codecs import ZstdCodec
 
-from wsiseg.blending import Block
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OutputError, WsisegError
 from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.journal import sync_folder
+from wsiseg.memory import CHUNK_PX
 from wsiseg.ome import LABELS, MAP_FORMAT, grid_to_json, image_attributes, label_attributes, level_sizes
-from wsiseg.outputs import check_map, put_folder
-
-CHUNK_PX = 512
-SHARD_PX = 4096
-ROW_BYTES = 128 * 2**20
-"""Most that one row of shards may take in memory, all arrays together; wide maps get flatter shards."""
 
 UInt8Array = npt.NDArray[np.uint8]
 ZarrArray = zarr.Array[Any]
 
 
-def shard_height_px(width: int, channels: int, row_bytes: int = ROW_BYTES) -> int:
-    """Height of a shard, a multiple of the chunk's, such that a row of shards of `channels` arrays fits `row_bytes`."""
-    fitting = row_bytes // (max(width, 1) * channels) // CHUNK_PX * CHUNK_PX
-    return int(min(SHARD_PX, max(CHUNK_PX, fitting)))
-
-
 class MapWriter:
-    """Writes one tissue map. A context manager: leaving it before `commit` removes what was written.
+    """Writes one tissue map, or goes on with one.
 
     Args:
-        path: the store's final name.
+        store: the folder of the store; what an earlier run wrote there stays.
         classes: the class table.
         grid: the map's grid.
+        piece_px: side of a piece of the map, a multiple of the chunk's.
         probabilities: whether probabilities are kept. Without them the root image is a picture of the slide, to be
             given by `write_picture`.
 
@@ -55,39 +42,32 @@ class MapWriter:
         OutputError: the folder cannot be written.
     """
 
-    def __init__(self, path: Path, classes: ClassTable, grid: Grid, *, probabilities: bool = True) -> None:
-        self.path = path
+    def __init__(
+        self, store: Path, classes: ClassTable, grid: Grid, piece_px: int, *, probabilities: bool = True
+    ) -> None:
+        self.store = store
         self.classes = classes
         self.grid = grid
+        self.piece_px = piece_px
         self.probabilities = probabilities
         self.sizes = level_sizes(grid.size)
-        self._shard_px = shard_height_px(grid.size.width, 1 + (len(classes) if probabilities else 0))
-        try:
-            self.folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-        except OSError as error:
-            raise OutputError(f"cannot write into {path.parent}: {error.strerror}; choose another folder") from error
-        try:
-            self.folder.chmod(0o755)  # mkdtemp makes it private, a map is as public as its folder
-            self.root = zarr.open_group(self.folder, mode="w", zarr_format=3)
-            self.labels = self.root.create_group("labels").create_group(LABELS)
-            self._class_map = self._create(self.labels, 0, self.sizes[0])
-            self._probability_map = self._create(self.root, 0, self.sizes[0], len(classes)) if probabilities else None
-        except BaseException as error:  # an interrupt as well
-            shutil.rmtree(self.folder, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise _cannot_write(path, error) from error
-            raise
-        self._rows: dict[int, _ShardRow] = {}
+        with cannot_write(store):
+            self.root = zarr.open_group(store, mode="a", zarr_format=3)
+            self.labels = self.root.require_group("labels").require_group(LABELS)
+            self._class_map = self._array(self.labels, 0, self.sizes[0])
+            self._probability_map = self._array(self.root, 0, self.sizes[0], len(classes)) if probabilities else None
 
-    def _create(self, group: zarr.Group, level: int, size: Size, channels: int = 0) -> ZarrArray:
-        """The array of one level: (y, x), or (c, y, x) with channels."""
+    def _array(self, group: zarr.Group, level: int, size: Size, channels: int = 0) -> ZarrArray:
+        """The array of one level, made if it is not there: (y, x), or (c, y, x) with channels."""
+        if str(level) in group:
+            return _level(group, level)
         lead = (channels,) if channels else ()
         height, width = (-(-length // CHUNK_PX) * CHUNK_PX for length in size.shape)
         return group.create_array(
             str(level),
             shape=(*lead, *size.shape),
             chunks=(*(1 for _ in lead), CHUNK_PX, CHUNK_PX),
-            shards=(*lead, min(self._shard_px, height), min(SHARD_PX, width)),
+            shards=(*lead, min(self.piece_px, height), min(self.piece_px, width)),
             dtype="uint8",
             fill_value=0,
             compressors=ZstdCodec(level=3),
@@ -102,58 +82,45 @@ class MapWriter:
             factor *= 2
         return factor
 
-    def write(self, block: Block, tissue: npt.NDArray[np.bool_]) -> UInt8Array:
-        """Take a finished block. Blocks come from top to bottom; those of the same rows in any order.
+    def write(self, box: Box, classes: UInt8Array, values: UInt8Array) -> None:
+        """Write a piece, and see it onto the disk.
 
         Args:
-            block: as the `Blender` hands it out.
-            tissue: (height, width) bool. Where it is false, or nothing was read, the class and all probabilities
-                are 0.
-
-        Returns:
-            (height, width) uint8: the classes of the block.
+            box: its place: a whole cell of the map's pieces.
+            classes: (height, width) uint8.
+            values: (K, height, width) uint8; left out where probabilities are not kept.
         """
-        keep = block.covered & tissue
-        classes: UInt8Array = (block.probabilities.argmax(axis=0) + 1).astype(np.uint8)
-        classes[~keep] = 0
-        values = np.rint(block.probabilities * 255).astype(np.uint8)
-        values[:, ~keep] = 0
-        for index in [i for i in self._rows if (i + 1) * self._shard_px <= block.box.y]:
-            self._flush(index)
-        for index in range(block.box.y // self._shard_px, -(-block.box.bottom // self._shard_px)):
-            row = self._shard_row(index)
-            part = block.box.intersect(row.box)
-            source, target = part.slices(block.box), part.slices(row.box)
-            row.classes[target] = classes[source]
-            if row.probabilities is not None:
-                row.probabilities[:, target[0], target[1]] = values[:, source[0], source[1]]
-        return classes
+        with cannot_write(self.store):
+            self._class_map[box.slices()] = classes
+            if self._probability_map is not None:
+                self._probability_map[(slice(None), *box.slices())] = values
+            for path in self._shards(box):
+                if path.exists():
+                    sync_folder(path)  # a file as well: its contents, then the entry
+                    sync_folder(path.parent)
 
-    def _shard_row(self, index: int) -> _ShardRow:
-        if index not in self._rows:
-            size = self.grid.size
-            top = index * self._shard_px
-            box = Box(0, top, size.width, min(self._shard_px, size.height - top))
-            self._rows[index] = _ShardRow.empty(box, len(self.classes) if self.probabilities else 0)
-        return self._rows[index]
+    def sizes_on_disk(self, box: Box) -> list[int]:
+        """Bytes of the piece's shards, 0 for one that is all zero and so has no file."""
+        return [path.stat().st_size if path.exists() else 0 for path in self._shards(box)]
 
-    def _flush(self, index: int) -> None:
-        row = self._rows.pop(index)
-        self._class_map[row.box.y : row.box.bottom] = row.classes
-        if self._probability_map is not None and row.probabilities is not None:
-            self._probability_map[:, row.box.y : row.box.bottom] = row.probabilities
+    def _shards(self, box: Box) -> list[Path]:
+        row, column = str(box.y // self.piece_px), str(box.x // self.piece_px)
+        paths = [self.store / "labels" / LABELS / "0" / "c" / row / column]
+        if self.probabilities:
+            paths.append(self.store / "0" / "c" / "0" / row / column)
+        return paths
 
-    def finish_levels(self) -> Iterator[int]:
-        """Write what is still in memory, then the coarser levels; yields each level that is done."""
-        for index in sorted(self._rows):
-            self._flush(index)
+    def write_levels(self, done: Collection[int] = ()) -> Iterator[int]:
+        """Write the coarser levels that are not `done`; yields each level when it is there, 0 at once."""
         yield 0
         for level in range(1, len(self.sizes)):
-            target = self._create(self.labels, level, self.sizes[level])
-            _halve(_array(self.labels, level - 1), target, nearest=True)
-            if self.probabilities:
-                target = self._create(self.root, level, self.sizes[level], len(self.classes))
-                _halve(_array(self.root, level - 1), target, nearest=False)
+            if level not in done:
+                with cannot_write(self.store):
+                    target = self._array(self.labels, level, self.sizes[level])
+                    _halve(_level(self.labels, level - 1), target, nearest=True)
+                    if self.probabilities:
+                        target = self._array(self.root, level, self.sizes[level], len(self.classes))
+                        _halve(_level(self.root, level - 1), target, nearest=False)
             yield level
 
     def write_picture(self, picture: UInt8Array, mpp: Mpp) -> None:
@@ -163,68 +130,48 @@ class MapWriter:
         """
         size = Size(picture.shape[1], picture.shape[0])
         mpps = []
-        for level in range(len(self.sizes)):
-            array = self._create(self.root, level, size, 3)
-            if level:
-                _halve(_array(self.root, level - 1), array, nearest=False)
-            else:
-                array[:] = picture.transpose(2, 0, 1)
-            mpps.append(mpp.times(2**level))
-            size = Size(-(-size.width // 2), -(-size.height // 2))
-        channels = [("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF")]
-        self.root.attrs["ome"] = image_attributes(self.path.stem, mpps, channels)
+        with cannot_write(self.store):
+            for level in range(len(self.sizes)):
+                array = self._array(self.root, level, size, 3)
+                if level:
+                    _halve(_level(self.root, level - 1), array, nearest=False)
+                else:
+                    array[:] = picture.transpose(2, 0, 1)
+                mpps.append(mpp.times(2**level))
+                size = Size(-(-size.width // 2), -(-size.height // 2))
+            channels = [("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF")]
+            self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels)
 
-    def commit(self, provenance: dict[str, Any], overwrite: bool = False) -> None:
-        """Write the metadata and give the store its name.
-
-        Args:
-            provenance: the tool's own metadata, plain JSON values.
-            overwrite: replace a tissue map of that name.
-        """
+    def write_metadata(self, provenance: dict[str, Any]) -> None:
+        """Write what the map says of itself; `provenance` is the tool's own, plain JSON values."""
         mpps = [self.grid.mpp.times(2**level) for level in range(len(self.sizes))]
-        if self.probabilities:
-            channels = [(c.name, c.hex_color) for c in self.classes]
-            self.root.attrs["ome"] = image_attributes(self.path.stem, mpps, channels)
-        self.labels.attrs["ome"] = label_attributes(self.classes, mpps)
-        listed = _group(self.root, "labels")
-        listed.attrs.update({"ome": {"version": "0.5", "labels": [LABELS]}, "labels": [LABELS]})
-        self.root.attrs["wsiseg"] = {
-            "format": MAP_FORMAT,
-            "classes": self.classes.to_json(),
-            "grid": grid_to_json(self.grid),
-            "probabilities": self.probabilities,
-            **provenance,
-        }
-        check_map(self.path, overwrite)  # somebody else may have made it meanwhile
-        put_folder(self.folder, self.path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)  # renamed by then if all went well
-        if isinstance(error, OSError) and not isinstance(error, WsisegError):
-            raise _cannot_write(self.path, error) from error
+        with cannot_write(self.store):
+            if self.probabilities:
+                channels = [(c.name, c.hex_color) for c in self.classes]
+                self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels)
+            self.labels.attrs["ome"] = label_attributes(self.classes, mpps)
+            listed = _group(self.root, "labels")
+            listed.attrs.update({"ome": {"version": "0.5", "labels": [LABELS]}, "labels": [LABELS]})
+            self.root.attrs["wsiseg"] = {
+                "format": MAP_FORMAT,
+                "classes": self.classes.to_json(),
+                "grid": grid_to_json(self.grid),
+                "probabilities": self.probabilities,
+                **provenance,
+            }
 
 
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write {path}: {error.strerror or error}; make room, or choose another folder")
-
-
-class _ShardRow:
-    """One row of shards in memory. Zeroed memory is taken only where it is written, so empty glass costs nothing."""
-
-    def __init__(self, box: Box, classes: UInt8Array, probabilities: UInt8Array | None) -> None:
-        self.box = box
-        self.classes = classes
-        self.probabilities = probabilities
-
-    @classmethod
-    def empty(cls, box: Box, channels: int) -> _ShardRow:
-        shape = box.size.shape
-        return cls(box, np.zeros(shape, np.uint8), np.zeros((channels, *shape), np.uint8) if channels else None)
+@contextmanager
+def cannot_write(path: Path) -> Iterator[None]:
+    """Turn the system's errors of writing into one of ours."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, WsisegError):
+            raise
+        raise OutputError(
+            f"cannot write {path.name}: {error.strerror or error}; make room, or choose another folder"
+        ) from error
 
 
 def _group(parent: zarr.Group, name: str) -> zarr.Group:
@@ -233,7 +180,7 @@ def _group(parent: zarr.Group, name: str) -> zarr.Group:
     return group
 
 
-def _array(group: zarr.Group, level: int) -> ZarrArray:
+def _level(group: zarr.Group, level: int) -> ZarrArray:
     array = group[str(level)]
     assert isinstance(array, zarr.Array)
     return array
@@ -250,17 +197,28 @@ def _halve(fine: ZarrArray, coarse: ZarrArray, *, nearest: bool) -> None:
             box = Box(x, y, width, height).intersect(Box(0, 0, coarse.shape[-1], coarse.shape[-2]))
             source = (slice(2 * box.y, 2 * box.bottom), slice(2 * box.x, 2 * box.right))
             if fine.ndim == 2:
-                coarse[box.slices()] = _halved(np.asarray(fine[source]), nearest)
+                pixels = np.asarray(fine[source])
+                if pixels.any():
+                    coarse[box.slices()] = _halved(pixels, nearest)
             else:
                 # All channels lie in one shard, which must be written at once.
                 parts = [_halved(np.asarray(fine[(c, *source)]), nearest) for c in range(fine.shape[0])]
-                coarse[(slice(None), *box.slices())] = np.stack(parts)
+                if any(part.any() for part in parts):
+                    coarse[(slice(None), *box.slices())] = np.stack(parts)
+
+
+STRIP_PX = 1024
+"""Rows that are halved at once: the intermediate sums take four times as much as the pixels."""
 
 
 def _halved(pixels: UInt8Array, nearest: bool) -> UInt8Array:
     """(ceil(h / 2), ceil(w / 2)) of (h, w) uint8."""
     if nearest or not pixels.any():
         return np.ascontiguousarray(pixels[::2, ::2])
+    return np.concatenate([_means(pixels[y : y + STRIP_PX]) for y in range(0, len(pixels), STRIP_PX)])
+
+
+def _means(pixels: UInt8Array) -> UInt8Array:
     odd_height, odd_width = pixels.shape[0] % 2, pixels.shape[1] % 2
     even = np.pad(pixels, ((0, odd_height), (0, odd_width)), mode="edge") if odd_height or odd_width else pixels
     rows = even[::2].astype(np.uint16) + even[1::2]

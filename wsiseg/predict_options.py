@@ -40,6 +40,9 @@ class PredictOptions:
         batch_size: patches at once; None fits them to the device.
         workers: threads that read ahead; None takes the machine's cores, at most 8.
         precision: "float32"; or "bfloat16", faster where the processor has it, and not quite equal.
+        max_memory: bytes that a run may take; None takes half of what the machine or its control group allows, at most
+            4 GiB.
+        read_timeout_s: seconds after which a read that does not come back ends the run.
         reader: "openslide", "tiffslide" or "image"; None takes the first that fits.
     """
 
@@ -56,6 +59,8 @@ class PredictOptions:
     precision: str = "float32"
     batch_size: int | None = None
     workers: int | None = None
+    max_memory: int | None = None
+    read_timeout_s: float = 300.0
     reader: str | None = None
 
     def __post_init__(self) -> None:
@@ -73,6 +78,8 @@ class PredictOptions:
             )
         if self.precision not in PRECISIONS:
             raise OptionError(f"expected a precision among {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if not self.read_timeout_s > 0:
+            raise OptionError(f"the time limit of a read is a number of seconds above 0, got {self.read_timeout_s}")
         for name, value in (("batch size", self.batch_size), ("number of workers", self.workers)):
             if value is not None and value < 1:
                 raise OptionError(f"the {name} must be at least 1, got {value}")

@@ -1,36 +1,32 @@
-"""From a slide to a tissue map: the streaming loop, from top to bottom."""
+"""From a slide to a tissue map: what is done in which order, and what is kept for a run that dies."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from wsiseg.blending import Blender, Block
+from wsiseg.background import WriteBehind
+from wsiseg.clock import Clock
 from wsiseg.export import VectorOptions, export_geojson
-from wsiseg.geojson import SUFFIXES
 from wsiseg.geometry import Grid, Mpp, coarser_grid
+from wsiseg.journal import Fingerprint
 from wsiseg.map_writer import MapWriter
-from wsiseg.memory import give_back_memory
+from wsiseg.memory import MemoryPlan, give_back_memory
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import load_model
-from wsiseg.models.context import in_context
-from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
-from wsiseg.models.spec import GateRule
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.outputs import check_file, check_map
+from wsiseg.outputs import check_map, put_folder
 from wsiseg.picture import read_picture
+from wsiseg.piece_writer import PieceWriter, sum_up
+from wsiseg.pieces import Piece, owned_by, patches_of, pieces_of
 from wsiseg.planning import Plan, plan
 from wsiseg.predict_options import PredictOptions
-from wsiseg.reading import Patch, batches, read_patches
 from wsiseg.report import (
     Areas,
     Counts,
@@ -43,13 +39,17 @@ from wsiseg.report import (
 )
 from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
-from wsiseg.tiling import Tile, TileGrid
+from wsiseg.streaming.gate_field import GateField
+from wsiseg.streaming.networks import batch_tensor, gate_thresholds, predict_patches
+from wsiseg.streaming.run import Stream
+from wsiseg.tiling import TileGrid
 from wsiseg.tissue_map import open_map
+from wsiseg.unfinished import UnfinishedRun, check_outputs, unfinished_run
 
 __all__ = ["PredictOptions", "batch_tensor", "pick_device", "predict", "predict_patches"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with a phase ("tissue", "tiles", "pyramid", "vectors"), the steps of it that are done, and all of them."""
+"""Called with a phase ("tissue", "gate", "tiles", "pyramid", "vectors"), the steps of it that are done, and all."""
 
 
 def predict(
@@ -61,11 +61,13 @@ def predict(
     geojson: str | Path | None = None,
     vectors: VectorOptions | None = None,
     overwrite: bool = False,
+    restart: bool = False,
     progress: Progress | None = None,
 ) -> Prediction:
     """Segment a slide and write its tissue map.
 
-    Memory does not depend on the slide's height, and on its width only through one row of patches and of shards.
+    Memory depends on neither side of the slide. A run that died, or was interrupted, is continued by the same call:
+    what it finished is not computed again, and the result has the same bytes.
 
     Args:
         slide: a file, or an address that fsspec reaches.
@@ -75,127 +77,189 @@ def predict(
         geojson: polygons for QuPath to write as well, `.geojson` or `.geojson.gz`.
         vectors: how polygons are made.
         overwrite: replace what is there.
+        restart: forget an unfinished run of that output instead of going on with it.
         progress: called as the work goes on.
 
     Returns:
         What was found and written.
 
     Raises:
-        WsisegError: on bad input; nothing is left half-written then.
+        WsisegError: on bad input, and where slide, model or disk fail on the way. What is named `out` is whole or not
+            there; finished pieces are kept beside it for the next call.
     """
     options = options or PredictOptions()
     report: Progress = progress or (lambda phase, done, total: None)
     out = Path(out)
-    check_map(out, overwrite)
-    if geojson is not None:
-        check_file(Path(geojson), SUFFIXES, overwrite)
+    check_outputs(out, geojson, overwrite=overwrite, restart=restart)
     clock = Clock()
     with open_slide(slide, mpp=options.mpp, reader=options.reader) as reader:
         _ = reader.mpp  # refused before a model is loaded for nothing
         loaded = model if isinstance(model, TissueModel) else load_model(model, pick_device(options.device))
         options = options.resolved(loaded)
+        job = _Job(reader, loaded, options, report, clock)
         clock.lap("start")
-        report("tissue", 0, 1)
-        todo = plan(reader, loaded.spec.mpp, loaded.spec.patch_size_px, options.overlap or 0.0, options.tissue)
-        report("tissue", 1, 1)
-        clock.lap("tissue")
-        areas = Areas.empty(len(loaded.classes))
-        counts = Counts(len(todo.tiles), int(todo.selected.sum()), shut=[0] * len(loaded.classes))
-        with MapWriter(out, loaded.classes, todo.grid, probabilities=options.probabilities) as writer:
-            for block in _blocks(reader, todo, loaded, options, counts, report):
-                tissue = todo.mask.rows(todo.grid, block.box)
-                areas.add(block, tissue, writer.write(block, tissue))
-            clock.lap("tiles")
-            for level in writer.finish_levels():
-                report("pyramid", level + 1, len(writer.sizes))
-            if not options.probabilities:
-                writer.write_picture(*_picture(reader, todo.grid, writer.picture_factor))
-            clock.lap("pyramid")
-            damage = Damage(reader.damaged_tiles, reader.damaged_area_um2 / 1e6)
-            found = results(areas, loaded.classes, todo.grid, counts, damage)
-            writer.commit(
-                {
-                    "slide": slide_provenance(reader),
-                    "model": {"name": loaded.spec.name, "hash": loaded.hash, "mpp": loaded.spec.mpp},
-                    "parameters": {
-                        **asdict(options),
-                        **tissue_provenance(options.tissue),
-                        "gate_thresholds": _listed(_thresholds(loaded, options)),
-                    },
-                    "software": software(),
-                    "times": clock.times(),
-                    **found,
-                },
-                overwrite,
+        with unfinished_run(out, job.fingerprint(), restart=restart) as run:
+            found = job.make_map(run, overwrite)
+            if geojson is not None:
+                clock.lap("pyramid")
+                drawn = job.draw(run, Path(geojson), vectors, overwrite)
+                found = replace(found, geojson_path=Path(geojson), vectors=drawn, seconds=clock.seconds)
+    return found
+
+
+@dataclass
+class _Job:
+    """One slide, one model, and how to predict."""
+
+    slide: SlideReader
+    model: TissueModel
+    options: PredictOptions
+    report: Progress
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        channels = 1 + len(self.model.classes)
+        self.memory = MemoryPlan.of(self.options.max_memory, channels)
+        self.classes = self.model.classes
+
+    def fingerprint(self) -> Fingerprint:
+        """Everything that the bytes of the map depend on."""
+        options = asdict(self.options)
+        for name in ("workers", "max_memory", "read_timeout_s"):
+            del options[name]
+        return {
+            "slide": self.slide.quick_hash(),
+            "model": self.model.hash,
+            **options,
+            "device": self.model.device.type,
+            **tissue_provenance(self.options.tissue),
+            "mpp": asdict(self.slide.mpp),
+            "piece_px": self.memory.piece_px,
+            **{f"version of {name}": value for name, value in software().items() if name in ("wsiseg", "torch")},
+        }
+
+    def make_map(self, run: UnfinishedRun, overwrite: bool) -> Prediction:
+        """Compute what is missing of the map and give it its name."""
+        self.report("tissue", 0, 1)
+        spec = self.model.spec
+        todo = plan(self.slide, spec.mpp, spec.patch_size_px, self.options.overlap or 0.0, self.options.tissue)
+        self.report("tissue", 1, 1)
+        self.clock.lap("tissue")
+        counts = Counts(len(todo.tiles), int(todo.selected.sum()), shut=[0] * len(self.classes))
+        areas = Areas.empty(len(self.classes))
+        writer, resumed, waited = None, 1.0, 0.0
+        if not run.committed:
+            options = self.options
+            writer = MapWriter(
+                run.store, self.classes, todo.grid, self.memory.piece_px, probabilities=options.probabilities
             )
-    drawn: dict[str, Any] = {}
-    if geojson is not None:
-        report("vectors", 0, 1)
+            resumed, waited = self._pieces(run, todo, writer)
+            self._levels(run, todo, writer)
+        sum_up(run.journal, areas, counts, self.slide.damage)
+        damage = Damage(self.slide.damaged_tiles, self.slide.damaged_area_um2 / 1e6)
+        found = results(areas, self.classes, todo.grid, counts, damage)
+        if writer is not None:
+            writer.write_metadata(self._provenance(found))
+            check_map(run.out, overwrite)  # somebody else may have made it meanwhile
+            run.journal.add({"step": "commit"})
+            put_folder(run.store, run.out)
+        return Prediction(
+            map_path=run.out,
+            geojson_path=None,
+            areas=areas.of_classes(self.classes, todo.grid.mpp.pixel_area_um2),
+            tissue_mm2=found["tissue_mm2"],
+            unread_mm2=found["unread_mm2"],
+            counts=counts,
+            damage=damage,
+            seconds=self.clock.seconds,
+            enlarged=max(1.0, 1 / todo.grid.zoom_x, 1 / todo.grid.zoom_y),
+            resumed=resumed,
+            waited_s=waited,
+        )
+
+    def _pieces(self, run: UnfinishedRun, todo: Plan, writer: MapWriter) -> tuple[float, float]:
+        """Compute and write the pieces that are missing; returns the share that was there, and seconds waited."""
+        pieces = pieces_of(todo.tiles, todo.selected, self.memory.piece_px)
+        behind = PieceWriter(writer, todo, run.journal, self.slide.damage)
+        missing = behind.missing(pieces)
+        stream = Stream(self.slide, todo, self.model, self.options, self.memory)
+        field = self._gate_field(run, todo, stream, pieces)
+        total = sum(patches_of(piece, todo.selected) for piece in pieces)
+        done = total - sum(patches_of(piece, todo.selected) for piece in missing)
+        with WriteBehind(behind.write) as queue:
+            for piece in stream.run(missing, field, _Advance(self.report, "tiles", done, total)):
+                queue.put(piece)
+        self.clock.lap("tiles")
+        return done / max(1, total), stream.waited_s
+
+    def _gate_field(self, run: UnfinishedRun, todo: Plan, stream: Stream, pieces: list[Piece]) -> GateField | None:
+        """What the gate goes by where it looks beyond a patch, computed by a pass of its own."""
+        if not (self.options.gate and self.options.gate_context):
+            return None
+        sigma = context_tiles(self.options.gate_context, todo.tiles)
+        field = GateField(run.scratch / "gate.f32", todo.tiles, todo.selected, len(self.classes), sigma)
+        booked = {step["index"] for step in run.journal.of("gate")} if field.resumed else set()
+        missing = [piece for piece in pieces if piece.index not in booked]
+        total = int(todo.selected.sum())
+        done = total - sum(owned_by(piece, todo.tiles, todo.selected) for piece in missing)
+        for piece in stream.classify(missing, field, _Advance(self.report, "gate", done, total)):
+            field.save()
+            run.journal.add({"step": "gate", "index": piece.index})
+        self.clock.lap("gate")
+        return field
+
+    def _levels(self, run: UnfinishedRun, todo: Plan, writer: MapWriter) -> None:
+        done = {step["level"] for step in run.journal.of("level")}
+        for level in writer.write_levels(done):
+            if level not in done:
+                run.journal.add({"step": "level", "level": level})
+            self.report("pyramid", level + 1, len(writer.sizes))
+        if not self.options.probabilities:
+            writer.write_picture(*_picture(self.slide, todo.grid, writer.picture_factor))
+        self.clock.lap("pyramid")
+
+    def _provenance(self, found: dict[str, Any]) -> dict[str, Any]:
+        thresholds = gate_thresholds(self.model, self.options)
+        return {
+            "slide": slide_provenance(self.slide),
+            "model": {"name": self.model.spec.name, "hash": self.model.hash, "mpp": self.model.spec.mpp},
+            "parameters": {
+                **asdict(self.options),
+                **tissue_provenance(self.options.tissue),
+                "gate_thresholds": None if thresholds is None else [float(value) for value in thresholds],
+            },
+            "software": software(),
+            "times": self.clock.times(),
+            **found,
+        }
+
+    def draw(self, run: UnfinishedRun, geojson: Path, vectors: VectorOptions | None, overwrite: bool) -> dict[str, Any]:
+        """Write the polygons; those that a run had finished when it died are taken as they are."""
+        ours = bool(run.journal.of("vectors"))
+        if ours and geojson.exists() and not overwrite:
+            return {}
+        run.journal.add({"step": "vectors"})
+        self.report("vectors", 0, 1)
         give_back_memory()
-        drawn = export_geojson(open_map(out), geojson, vectors, overwrite=overwrite)
-        report("vectors", 1, 1)
-        clock.lap("vectors")
-    return Prediction(
-        map_path=out,
-        geojson_path=None if geojson is None else Path(geojson),
-        areas=areas.of_classes(loaded.classes, todo.grid.mpp.pixel_area_um2),
-        tissue_mm2=found["tissue_mm2"],
-        unread_mm2=found["unread_mm2"],
-        counts=counts,
-        damage=damage,
-        seconds=clock.seconds,
-        enlarged=max(1.0, 1 / todo.grid.zoom_x, 1 / todo.grid.zoom_y),
-        vectors=drawn,
-    )
+        drawn = export_geojson(open_map(run.out), geojson, vectors, overwrite=overwrite)
+        self.report("vectors", 1, 1)
+        self.clock.lap("vectors")
+        return drawn
 
 
-def _blocks(
-    slide: SlideReader, todo: Plan, model: TissueModel, options: PredictOptions, counts: Counts, report: Progress
-) -> Iterator[Block]:
-    """Read, gate, segment and blend; finished blocks of the map come out from top to bottom."""
-    assert options.workers is not None
-    assert options.batch_size is not None
-    rule = options.gate_rule or model.spec.gate_rule
-    blender = Blender(todo.tiles, len(model.classes))
-    thresholds = _thresholds(model, options)
-    report("tiles", 0, counts.read)
-    done = 0
-    half = options.precision == "bfloat16"
-    patches = read_patches(slide, todo.grid, todo.tiles.tiles(todo.selected), options.workers)
-    for batch, seen in _gated(patches, todo, model, options):
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
-            probabilities, allowed = predict_patches(model, batch_tensor(batch), thresholds, rule, seen)
-        values = probabilities.cpu().numpy()  # (N, K, H, W)
-        _count(counts, allowed.cpu().numpy(), rule)
-        for patch, value in zip(batch, values, strict=True):
-            yield from blender.add(patch.tile, value, patch.readable)
-        done += len(batch)
-        report("tiles", done, counts.read)
-    yield from blender.finish()
+class _Advance:
+    """Reports patches as they are done."""
 
+    def __init__(self, report: Progress, phase: str, done: int, total: int) -> None:
+        self._report = report
+        self._phase = phase
+        self._done = done
+        self._total = total
+        report(phase, done, total)
 
-def _gated(
-    patches: Iterator[Patch], todo: Plan, model: TissueModel, options: PredictOptions
-) -> Iterator[tuple[list[Patch], Tensor | None]]:
-    """Batches, and what the gate goes by where it looks beyond a patch: the probabilities in context, (N, K)."""
-    assert options.batch_size is not None
-    if not (options.gate and options.gate_context):
-        yield from ((batch, None) for batch in batches(patches, options.batch_size))
-        return
-    sigma = context_tiles(options.gate_context, todo.tiles)
-    seen = classified(patches, model, options.batch_size, options.precision)
-    for pairs in batches(in_context(seen, sigma), options.batch_size):
-        yield [patch for patch, _ in pairs], torch.from_numpy(np.stack([values for _, values in pairs]))
-
-
-def classified(
-    patches: Iterator[Patch], model: TissueModel, batch_size: int, precision: str
-) -> Iterator[tuple[Patch, Tile, npt.NDArray[np.float32]]]:
-    """Patches, their tiles, and the classifier's probabilities (K,) of each by itself."""
-    for batch in batches(patches, batch_size):
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            values = model.classify(batch_tensor(batch)).cpu().numpy()
-        yield from ((patch, patch.tile, value) for patch, value in zip(batch, values, strict=True))
+    def __call__(self, patches: int) -> None:
+        self._done += patches
+        self._report(self._phase, self._done, self._total)
 
 
 def context_tiles(gate_context: float, tiles: TileGrid) -> float:
@@ -203,70 +267,9 @@ def context_tiles(gate_context: float, tiles: TileGrid) -> float:
     return gate_context * tiles.patch_px / tiles.stride_px
 
 
-def batch_tensor(batch: list[Patch]) -> Tensor:
-    """Patches as one tensor (N, 3, H, W) uint8, channels last in memory, as they come from the slide."""
-    return torch.from_numpy(np.stack([patch.pixels for patch in batch])).permute(0, 3, 1, 2)
-
-
-@torch.inference_mode()
-def predict_patches(
-    model: TissueModel,
-    patches: Tensor,
-    thresholds: Tensor | None,
-    rule: GateRule = "exclude",
-    seen: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Probabilities of patches, gated.
-
-    Where the gate leaves a single class its probability is 1 whatever the segmenter says, so it is not asked; by the
-    published rule it always is.
-
-    Args:
-        model: both networks.
-        patches: (N, 3, H, W) uint8.
-        thresholds: of the gate, (K,); None leaves every class open.
-        rule: see `PredictOptions.gate_rule`.
-        seen: probabilities (N, K) that the gate goes by; None asks the classifier, about each patch by itself.
-
-    Returns:
-        Probabilities (N, K, H, W) float32, and which classes the gate allowed, (N, K) bool.
-    """
-    count, height, width = patches.shape[0], patches.shape[2], patches.shape[3]
-    if thresholds is not None:
-        seen = model.classify(patches) if seen is None else seen.to(model.device)  # (N, K)
-        if rule == "multiply_logits":
-            return torch.softmax(gate_published(model.segment(patches), seen, thresholds), dim=1), seen > thresholds
-        allowed = allowed_classes(seen, thresholds)
-    else:
-        allowed = torch.ones(count, len(model.classes), dtype=torch.bool, device=model.device)
-    probabilities = allowed[:, :, None, None].float().repeat(1, 1, height, width)
-    several = allowed.sum(dim=1) > 1
-    if several.any():
-        logits = model.segment(patches[several.to(patches.device)])  # (n, K, H, W)
-        probabilities[several] = torch.softmax(gate_logits(logits, allowed[several]), dim=1)
-    return probabilities, allowed
-
-
 def _picture(slide: SlideReader, grid: Grid, factor: int) -> tuple[npt.NDArray[np.uint8], Mpp]:
     coarse = coarser_grid(grid, factor, slide.levels)
     return read_picture(slide, coarse), coarse.mpp
-
-
-def _thresholds(model: TissueModel, options: PredictOptions) -> Tensor | None:
-    if not options.gate:
-        return None
-    return model.gate if options.gate_threshold is None else torch.full_like(model.gate, options.gate_threshold)
-
-
-def _listed(thresholds: Tensor | None) -> list[float] | None:
-    return None if thresholds is None else [float(value) for value in thresholds]
-
-
-def _count(counts: Counts, allowed: npt.NDArray[np.bool_], rule: GateRule) -> None:
-    counts.gated += int((~allowed).any(axis=1).sum())
-    if rule == "exclude" and allowed.shape[1] > 1:  # by the published rule the segmenter decides everywhere
-        counts.decided += int((allowed.sum(axis=1) == 1).sum())
-    counts.shut = [before + int(n) for before, n in zip(counts.shut, (~allowed).sum(axis=0), strict=True)]
 
 
 def pick_device(name: str) -> str:
@@ -274,27 +277,3 @@ def pick_device(name: str) -> str:
     if name != "auto":
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-class Clock:
-    """Seconds of the phases of a run."""
-
-    def __init__(self) -> None:
-        self.started = datetime.now(UTC)
-        self._start = self._last = time.perf_counter()
-        self.seconds: dict[str, float] = {}
-
-    def lap(self, phase: str) -> None:
-        """Book the time since the last call to a phase."""
-        now = time.perf_counter()
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
-        self.seconds["total"] = now - self._start
-        self._last = now
-
-    def times(self) -> dict[str, Any]:
-        """Start, end and the seconds of each phase, plain JSON."""
-        return {
-            "started": self.started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": {phase: round(value, 3) for phase, value in self.seconds.items()},
-        }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -73,7 +73,7 @@ def read_patches(
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="reader") as pool:
         try:
             for run in runs:
-                waiting.append(pool.submit(_read_run, slide, grid, run))
+                waiting.append(pool.submit(read_block, slide, grid, run))
                 if len(waiting) >= limit:
                     yield from waiting.popleft().result()
             while waiting:
@@ -83,21 +83,27 @@ def read_patches(
                 future.cancel()
 
 
-def batches(patches: Iterable[Item], batch_size: int) -> Iterator[list[Item]]:
-    """Patches, or what goes with them, in lists of `batch_size`, the last one possibly shorter."""
-    iterator = iter(patches)
-    while batch := list(islice(iterator, batch_size)):
-        yield batch
+def read_block(slide: SlideReader, grid: Grid, tiles: Sequence[Tile]) -> list[Patch]:
+    """The patches of neighbouring tiles, in their order, out of one read of the box around them.
 
-
-def _read_run(slide: SlideReader, grid: Grid, run: list[Tile]) -> list[Patch]:
-    first, last = run[0].box, run[-1].box
-    box = Box(first.x, first.y, last.right - first.x, first.height)
+    Raises:
+        SlideError: the slide as a whole can no longer be read. Damage is marked in the patches instead.
+    """
+    x, y = min(tile.box.x for tile in tiles), min(tile.box.y for tile in tiles)
+    right, bottom = max(tile.box.right for tile in tiles), max(tile.box.bottom for tile in tiles)
+    box = Box(x, y, right - x, bottom - y)
     region = slide.read(grid, box)
     patches = []
-    for tile in run:
+    for tile in tiles:
         place = tile.box.slices(box)
         damaged = None if region.damaged is None else region.damaged[place]
         readable = None if damaged is None or not damaged.any() else ~damaged
         patches.append(Patch(tile, region.pixels[place], readable))
     return patches
+
+
+def batches(patches: Iterable[Item], batch_size: int) -> Iterator[list[Item]]:
+    """Patches, or what goes with them, in lists of `batch_size`, the last one possibly shorter."""
+    iterator = iter(patches)
+    while batch := list(islice(iterator, batch_size)):
+        yield batch

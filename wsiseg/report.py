@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.blending import Block
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Grid
 from wsiseg.slides.base import SlideReader
@@ -42,38 +41,60 @@ class ClassArea:
 
 @dataclass(slots=True)
 class Areas:
-    """Sums over a map as it is written.
+    """Sums over a map as it is written: whole numbers, so that their order does not matter.
 
     Attributes:
         pixels: map pixels of each class, (K + 1,) int64; 0 is none.
-        probability: summed probability of the winning class, (K + 1,) float64.
+        probability: summed probability of the winning class in 255ths, (K + 1,) int64.
         tissue: map pixels of tissue.
         unread: map pixels of tissue where the slide is damaged.
     """
 
     pixels: npt.NDArray[np.int64]
-    probability: npt.NDArray[np.float64]
+    probability: npt.NDArray[np.int64]
     tissue: int = 0
     unread: int = 0
 
     @classmethod
     def empty(cls, classes: int) -> Areas:
         """Nothing yet, for K classes."""
-        return cls(np.zeros(classes + 1, np.int64), np.zeros(classes + 1))
+        return cls(np.zeros(classes + 1, np.int64), np.zeros(classes + 1, np.int64))
 
-    def add(self, block: Block, tissue: npt.NDArray[np.bool_], classes: npt.NDArray[np.uint8]) -> None:
-        """Count a block.
+    @classmethod
+    def of(cls, classes: npt.NDArray[np.uint8], values: npt.NDArray[np.uint8], tissue: npt.NDArray[np.bool_]) -> Areas:
+        """Count a piece of the map.
 
         Args:
-            block: probabilities and coverage.
+            classes: (height, width) uint8, 0 outside the tissue and where nothing was read.
+            values: (K, height, width) uint8 probabilities.
             tissue: (height, width) bool.
-            classes: (height, width) uint8, as written.
         """
-        highest = block.probabilities.max(axis=0)
-        self.pixels += np.bincount(classes.ravel(), minlength=len(self.pixels))
-        self.probability += np.bincount(classes.ravel(), weights=highest.ravel(), minlength=len(self.pixels))
-        self.tissue += int(np.count_nonzero(tissue))
-        self.unread += int(np.count_nonzero(tissue & ~block.covered))
+        found = cls.empty(len(values))
+        found.pixels += np.bincount(classes.ravel(), minlength=len(values) + 1)
+        for index, channel in enumerate(values, start=1):
+            found.probability[index] = channel.sum(where=classes == index, dtype=np.int64)
+        found.tissue = int(np.count_nonzero(tissue))
+        found.unread = found.tissue - int(found.pixels[1:].sum())
+        return found
+
+    def add(self, other: Areas) -> None:
+        """Add another piece's sums."""
+        self.pixels += other.pixels
+        self.probability += other.probability
+        self.tissue += other.tissue
+        self.unread += other.unread
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "pixels": self.pixels.tolist(), "probability": self.probability.tolist()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Areas:
+        """The inverse of `to_json`."""
+        return cls(
+            np.array(value["pixels"], np.int64), np.array(value["probability"], np.int64),
+            int(value["tissue"]), int(value["unread"]),
+        )  # fmt: skip
 
     def of_classes(self, classes: ClassTable, pixel_area_um2: float) -> list[ClassArea]:
         """The areas, class by class."""
@@ -83,7 +104,7 @@ class Areas:
                 c.name,
                 float(self.pixels[c.index] * pixel_area_um2 / 1e6),
                 float(self.pixels[c.index] / total),
-                float(self.probability[c.index] / max(1, self.pixels[c.index])),
+                float(self.probability[c.index] / 255 / max(1, self.pixels[c.index])),
             )
             for c in classes
         ]
@@ -91,7 +112,7 @@ class Areas:
 
 @dataclass(slots=True)
 class Counts:
-    """What was done with the patches.
+    """What was done with the patches, each counted once.
 
     Attributes:
         tiles: patches of the whole grid.
@@ -111,6 +132,17 @@ class Counts:
     def skipped(self) -> int:
         """Patches without tissue."""
         return self.tiles - self.read
+
+    def add(self, allowed: npt.NDArray[np.bool_], *, segmented: bool = False) -> None:
+        """Count patches by the classes that the gate left each, (N, K) bool; `segmented` where all of them were."""
+        self.gated += int((~allowed).any(axis=1).sum())
+        if not segmented and allowed.shape[1] > 1:
+            self.decided += int((allowed.sum(axis=1) == 1).sum())
+        self.add_shut((~allowed).sum(axis=0).tolist())
+
+    def add_shut(self, shut: list[int]) -> None:
+        """Add to the patches where each class was shut."""
+        self.shut = [before + int(n) for before, n in zip(self.shut, shut, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +173,8 @@ class Prediction:
         seconds: of each phase and in total.
         enlarged: how many times the slide was enlarged to reach the model's mpp; 1 where it was fine enough.
         vectors: what `export_geojson` returned; empty without polygons.
+        resumed: share of the patches that an earlier run of the same command had done.
+        waited_s: seconds in which the networks waited for the slide's pixels.
     """
 
     map_path: Path
@@ -153,6 +187,8 @@ class Prediction:
     seconds: Mapping[str, float]
     enlarged: float = 1.0
     vectors: Mapping[str, Any] = field(default_factory=dict)
+    resumed: float = 0.0
+    waited_s: float = 0.0
 
     @property
     def notes(self) -> list[str]:
@@ -163,6 +199,8 @@ class Prediction:
                 f"the slide is coarser than what the model learned from and was enlarged {self.enlarged:.3g} times; "
                 "trust the map the less, the more that is"
             )
+        if self.resumed:
+            found.append(f"went on with an earlier run, which had done {self.resumed:.0%} of the patches")
         if self.tissue_mm2 == 0:
             found.append("no tissue was found; if there is some, give --tissue none or a mask of your own")
         if self.vectors.get("absorbed") or ("absorbed" in self.vectors and self.vectors["dropped"]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -24,6 +25,12 @@ COMMANDS = {
 """Commands and their help, here so that `wsiseg --help` needs to load none of them."""
 
 BAD_INPUT, INTERRUPTED = 2, 130
+
+KEPT = {
+    "train": "what was trained is kept, go on with --resume",
+    "predict": "finished parts of the map are kept, the same command goes on from there",
+}
+"""What an interrupt leaves of a command."""
 
 
 class LazyGroup(click.Group):
@@ -64,12 +71,15 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         sys.exit(_fail(_with_hint(error)))
     except WsisegError as error:
-        sys.exit(_fail(str(error)))
+        code = _fail(str(error))
+        if isinstance(error, TimeoutError):  # a thread hangs in a library and may abort an orderly end
+            sys.stderr.flush()
+            os._exit(code)
+        sys.exit(code)
     except (click.Abort, KeyboardInterrupt):
         warnings.simplefilter("ignore")  # of what was cut short: nothing that a user could do about it
-        training = "train" in (arguments or sys.argv[1:])[:1]
-        kept = "what was trained is kept, go on with --resume" if training else "no output was left half-written"
-        click.echo(f"wsiseg: interrupted; {kept}", err=True)
+        command = ((arguments or sys.argv[1:]) or [""])[0]
+        click.echo(f"wsiseg: interrupted; {KEPT.get(command, 'no output was left half-written')}", err=True)
         sys.exit(INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -91,8 +91,21 @@ if TYPE_CHECKING:
 )
 @click.option("--batch-size", type=int, metavar="N", help="Patches at once [default: fits the device].")
 @click.option("--workers", type=int, metavar="N", help="Threads that read [default: the cores, at most 8].")
+@click.option(
+    "--max-memory", metavar="SIZE", help="Memory to take, as 2G [default: half of the machine's or group's, 1 to 4G]."
+)
+@click.option(
+    "--read-timeout",
+    "read_timeout_s",
+    type=float,
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="End where a read of the slide takes longer.",
+)
 @reader_option
 @overwrite_option
+@click.option("--restart", is_flag=True, help="Forget an unfinished run of this output instead of going on with it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress and no table.")
 def predict(
@@ -104,6 +117,8 @@ def predict(
     min_area: float | None,
     tolerance: float | None,
     overwrite: bool,
+    restart: bool,
+    max_memory: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -113,7 +128,11 @@ def predict(
         raise click.UsageError("--geojson and --no-geojson exclude each other")
     if geojson is None and not no_geojson:
         geojson = out.with_suffix(".geojson")
-    _refuse_early(slide, options["mpp"], options["reader"], out, geojson, overwrite)
+    if max_memory is not None:
+        from wsiseg.memory import parse_bytes
+
+        options["max_memory"] = parse_bytes(max_memory)
+    _refuse_early(slide, options["mpp"], options["reader"], out, geojson, overwrite, restart)
     with _progress(quiet or as_json) as report:
         report("start", 0, 1)
         from wsiseg import predict as run
@@ -128,6 +147,7 @@ def predict(
             geojson=geojson,
             vectors=VectorOptions(tolerance_um=tolerance, min_area_um2=min_area),
             overwrite=overwrite,
+            restart=restart,
             progress=report,
         )
     if as_json:
@@ -139,16 +159,13 @@ def predict(
 
 
 def _refuse_early(
-    slide: str, mpp: float | None, reader: str | None, out: Path, geojson: Path | None, overwrite: bool
+    slide: str, mpp: float | None, reader: str | None, out: Path, geojson: Path | None, overwrite: bool, restart: bool
 ) -> None:
     """Bad slides and outputs are told at once, not after the seconds that loading torch takes."""
-    from wsiseg.geojson import SUFFIXES
-    from wsiseg.outputs import check_file, check_map
     from wsiseg.slides import open_slide
+    from wsiseg.unfinished import check_outputs
 
-    check_map(out, overwrite)
-    if geojson is not None:
-        check_file(geojson, SUFFIXES, overwrite)
+    check_outputs(out, geojson, overwrite=overwrite, restart=restart)
     with open_slide(slide, mpp=mpp, reader=reader) as opened:
         _ = opened.mpp
 

@@ -81,3 +81,23 @@ def _finished(
     for item, column, _ in rows[row]:
         yield item, (sums[:-1, column - first] / sums[-1, column - first]).astype(np.float32)
     rows[row] = [(None, column, values) for _, column, values in rows[row]]  # type: ignore[misc]
+
+
+def mean_in_context(values: FloatArray, present: npt.NDArray[np.bool_], sigma: float) -> FloatArray:
+    """The same means of a whole grid of tiles at once.
+
+    Args:
+        values: probabilities (rows, columns, K); those of tiles that are not `present` do not count.
+        present: (rows, columns) bool.
+        sigma: standard deviation in tiles; above 0.
+
+    Returns:
+        (rows, columns, K) float32, 0 where no tile is present.
+    """
+    weights = gaussian(sigma)
+    sums = np.concatenate([np.where(present[..., None], values, 0.0), present[..., None]], axis=2, dtype=np.float64)
+    for axis in (0, 1):
+        sums = correlate1d(sums, weights, axis=axis, mode="constant")
+    total = sums[..., -1:]
+    means = np.divide(sums[..., :-1], total, out=np.zeros_like(sums[..., :-1]), where=total > 0)
+    return np.where(present[..., None], means, 0.0).astype(np.float32)

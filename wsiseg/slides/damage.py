@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +72,16 @@ class DamageMap:
         for cell in cells:
             mask[self.cell_box(level, cell).intersect(box).slices(box)] = True
         return mask
+
+    def to_json(self) -> list[list[int]]:
+        """All damaged tiles as [level, column, row], in a fixed order."""
+        with self._lock:
+            return [[level, *cell] for level, cells in enumerate(self._damaged) for cell in sorted(cells)]
+
+    def restore(self, tiles: Iterable[Sequence[int]]) -> None:
+        """Mark the tiles of another run's `to_json`."""
+        for level, column, row in tiles:
+            self.mark(level, (column, row))
 
     @property
     def count(self) -> int:

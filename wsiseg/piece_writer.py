@@ -1,0 +1,99 @@
+"""Finished pieces onto the disk and into the journal, and out of the journal again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+
+from wsiseg.journal import Journal, Step
+from wsiseg.map_writer import MapWriter, UInt8Array
+from wsiseg.pieces import Piece
+from wsiseg.planning import Plan
+from wsiseg.report import Areas, Counts
+from wsiseg.slides.damage import DamageMap
+
+
+class _Pixels(Protocol):
+    @property
+    def classes(self) -> UInt8Array: ...
+    @property
+    def values(self) -> UInt8Array: ...
+
+
+class _Finished(Protocol):
+    @property
+    def piece(self) -> Piece: ...
+    @property
+    def pixels(self) -> _Pixels: ...
+    @property
+    def counts(self) -> Counts: ...
+
+
+class PieceWriter:
+    """Writes pieces within the tissue, and books them.
+
+    Args:
+        writer: of the map.
+        todo: grid and tissue.
+        journal: of the run.
+        damage: of the slide: what an earlier run found damaged is remembered at once.
+    """
+
+    def __init__(self, writer: MapWriter, todo: Plan, journal: Journal, damage: DamageMap) -> None:
+        self._writer = writer
+        self._todo = todo
+        self._journal = journal
+        self._damage = damage
+        for step in journal.of("piece"):
+            damage.restore(step["damage"])
+        self._booked = {tuple(cell) for cell in damage.to_json()}
+
+    def missing(self, pieces: Iterable[Piece]) -> list[Piece]:
+        """The pieces that are not booked, or whose shards are not what was booked."""
+        booked = _by_index(self._journal)
+        return [
+            piece
+            for piece in pieces
+            if piece.index not in booked or booked[piece.index]["bytes"] != self._writer.sizes_on_disk(piece.box)
+        ]
+
+    def write(self, finished: _Finished) -> None:
+        """Write a piece: class and probabilities are 0 outside the tissue."""
+        piece, classes, values = finished.piece, finished.pixels.classes, finished.pixels.values
+        tissue = self._todo.mask.rows(self._todo.grid, piece.box)
+        if not tissue.all():
+            np.multiply(classes, tissue, out=classes)
+            np.multiply(values, tissue, out=values)
+        areas = Areas.of(classes, values, tissue)
+        self._writer.write(piece.box, classes, values)
+        damage = [cell for cell in self._damage.to_json() if tuple(cell) not in self._booked]
+        self._booked.update(tuple(cell) for cell in damage)
+        counts = finished.counts
+        self._journal.add(
+            {
+                "step": "piece",
+                "index": piece.index,
+                "bytes": self._writer.sizes_on_disk(piece.box),
+                "areas": areas.to_json(),
+                "counts": {"gated": counts.gated, "decided": counts.decided, "shut": counts.shut},
+                "damage": damage,
+            }
+        )
+
+
+def sum_up(journal: Journal, areas: Areas, counts: Counts, damage: DamageMap) -> None:
+    """Add what all booked pieces hold to `areas` and `counts`, and mark what they found damaged."""
+    for step in _by_index(journal).values():
+        areas.add(Areas.from_json(step["areas"]))
+        counts.gated += step["counts"]["gated"]
+        counts.decided += step["counts"]["decided"]
+        counts.add_shut(step["counts"]["shut"])
+    for step in journal.of("piece"):
+        damage.restore(step["damage"])
+
+
+def _by_index(journal: Journal) -> dict[int, Step]:
+    """The last step of each piece."""
+    return {step["index"]: step for step in journal.of("piece")}

@@ -1,0 +1,59 @@
+"""What the gate sees of all patches, where it looks beyond a patch: a first pass with the classifier alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from wsiseg.models.context import gaussian, mean_in_context
+from wsiseg.pieces import Piece
+from wsiseg.tiling import Tile, TileGrid
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class GateField:
+    """The classifier's probabilities of all patches, in a file of the unfinished run, and their means in context.
+
+    Args:
+        path: of the file; what an earlier run left there is kept.
+        tiles: the grid of patches.
+        selected: (rows, columns) bool, the patches that are classified.
+        classes: K.
+        sigma: standard deviation of the Gaussian, in patches of the grid.
+
+    Attributes:
+        resumed: whether the file was there.
+    """
+
+    def __init__(
+        self, path: Path, tiles: TileGrid, selected: npt.NDArray[np.bool_], classes: int, sigma: float
+    ) -> None:
+        shape = (tiles.rows, tiles.columns, classes)
+        self.resumed = path.exists() and path.stat().st_size == 4 * np.prod(shape)
+        self._values = np.memmap(path, np.float32, "r+" if self.resumed else "w+", shape=shape)
+        self._selected = selected
+        self._sigma = sigma
+        self._reach = len(gaussian(sigma)) // 2
+
+    def put(self, patches: list[Tile], values: FloatArray) -> None:
+        """Keep the probabilities (N, K) of patches."""
+        rows, columns = [tile.row for tile in patches], [tile.column for tile in patches]
+        self._values[rows, columns] = values
+
+    def save(self) -> None:
+        """See what was put onto the disk."""
+        self._values.flush()
+
+    def of(self, piece: Piece) -> FloatArray:
+        """The means in context of a piece's patches, (rows, columns, K)."""
+        top, left = max(0, piece.rows.start - self._reach), max(0, piece.columns.start - self._reach)
+        rows, columns = slice(top, piece.rows.stop + self._reach), slice(left, piece.columns.stop + self._reach)
+        means = mean_in_context(np.asarray(self._values[rows, columns]), self._selected[rows, columns], self._sigma)
+        inner = (
+            slice(piece.rows.start - top, piece.rows.stop - top),
+            slice(piece.columns.start - left, piece.columns.stop - left),
+        )
+        return means[inner]

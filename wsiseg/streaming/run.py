@@ -1,0 +1,195 @@
+"""From a slide's pixels to finished pieces of its map: the loop itself, from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from wsiseg.background import read_ahead
+from wsiseg.blending import window
+from wsiseg.memory import MemoryPlan
+from wsiseg.models.tissue_model import TissueModel
+from wsiseg.pieces import Piece, block_patches, blocks_of
+from wsiseg.planning import Plan
+from wsiseg.predict_options import PredictOptions
+from wsiseg.reading import Patch, batches, read_block
+from wsiseg.report import Counts
+from wsiseg.slides.base import SlideReader
+from wsiseg.streaming.gate_field import GateField
+from wsiseg.streaming.networks import batch_tensor, gate_thresholds, predict_patches
+from wsiseg.streaming.sums import PiecePixels, PieceSums
+from wsiseg.tiling import Tile
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class PatchBlock:
+    """Patches that are read at once.
+
+    Attributes:
+        piece: the piece they are computed for.
+        top: first map row that they, or any later patch of the piece, touch.
+        tiles: their places, row by row.
+    """
+
+    piece: Piece
+    top: int
+    tiles: list[Tile]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedPiece:
+    """A piece and what was done for it.
+
+    Attributes:
+        piece: its place.
+        pixels: its classes and probabilities.
+        counts: of the patches that the piece owns.
+    """
+
+    piece: Piece
+    pixels: PiecePixels
+    counts: Counts
+
+
+class Stream:
+    """Reads, gates, segments and sums the pieces of one slide's map.
+
+    Args:
+        slide: open for reading; several threads read from it.
+        todo: grid, tissue and patches.
+        model: both networks.
+        options: resolved.
+        memory: what may be taken.
+
+    Attributes:
+        waited_s: seconds in which the networks waited for pixels.
+    """
+
+    def __init__(
+        self,
+        slide: SlideReader,
+        todo: Plan,
+        model: TissueModel,
+        options: PredictOptions,
+        memory: MemoryPlan,
+    ) -> None:
+        assert options.workers is not None
+        assert options.batch_size is not None
+        self.slide = slide
+        self.todo = todo
+        self.model = model
+        self.options = options
+        self.waited_s = 0.0
+        self._workers, self._batch_size = options.workers, options.batch_size
+        self._side = block_patches(todo.tiles, max(todo.grid.zoom_x, todo.grid.zoom_y))
+        self._ahead = self._reads_ahead(memory.ahead_bytes)
+        self._thresholds = gate_thresholds(model, options)
+        self._rule = options.gate_rule or model.spec.gate_rule
+
+    def _reads_ahead(self, limit: int) -> int:
+        """Blocks that are read before they are asked for: two a thread, or as many as the memory allows."""
+        grid = self.todo.grid
+        pixels = self._block_px**2 * (1 + max(1.0, grid.zoom_x) * max(1.0, grid.zoom_y))
+        return max(1, min(2 * self._workers, int(limit / (3 * pixels))))
+
+    @property
+    def _block_px(self) -> int:
+        """Map pixels along a side of a block of patches."""
+        return (self._side - 1) * self.todo.tiles.stride_px + self.todo.tiles.patch_px
+
+    @cached_property
+    def _weights(self) -> Tensor:
+        tiles = self.todo.tiles
+        return torch.from_numpy(window(tiles.patch_px, tiles.overlap_px)).to(self.model.device)
+
+    def classify(self, pieces: Iterable[Piece], field: GateField, advance: Callable[[int], None]) -> Iterator[Piece]:
+        """Put the classifier's probabilities of the patches that pieces own into `field`; yields each piece then.
+
+        `advance` is told of patches as they are done.
+        """
+        for piece, blocks in groupby(self._read(pieces, owned=True), key=lambda found: found[0].piece):
+            for batch in batches((patch for _, patches in blocks for patch in patches), self._batch_size):
+                seen = self.model.classify(batch_tensor(batch, self.model.device))
+                field.put([patch.tile for patch in batch], seen.cpu().numpy())
+                advance(len(batch))
+            yield piece
+
+    def run(
+        self, pieces: Iterable[Piece], field: GateField | None, advance: Callable[[int], None]
+    ) -> Iterator[FinishedPiece]:
+        """Compute pieces, one after the other.
+
+        Args:
+            pieces: which.
+            field: what the gate goes by where it looks beyond a patch, else None.
+            advance: told of patches as they are done.
+        """
+        for piece, blocks in groupby(self._read(pieces), key=lambda found: found[0].piece):
+            yield self._compute(piece, blocks, None if field is None else field.of(piece), advance)
+
+    def _read(self, pieces: Iterable[Piece], *, owned: bool = False) -> Iterator[tuple[PatchBlock, list[Patch]]]:
+        """The pieces' blocks with their pixels, read ahead over the borders of pieces."""
+        return read_ahead(
+            self._blocks(pieces, owned),
+            lambda block: read_block(self.slide, self.todo.grid, block.tiles),
+            workers=self._workers,
+            ahead=self._ahead,
+            timeout_s=self.options.read_timeout_s,
+            waited=self._waited,
+        )
+
+    def _waited(self, seconds: float) -> None:
+        self.waited_s += seconds
+
+    def _blocks(self, pieces: Iterable[Piece], owned: bool) -> Iterator[PatchBlock]:
+        tiles = self.todo.tiles
+        for piece in pieces:
+            for block in blocks_of(piece, tiles, self.todo.selected, self._side):
+                first = (block[0].row - piece.rows.start) // self._side * self._side + piece.rows.start
+                kept = [tile for tile in block if piece.owns(tile)] if owned else block
+                if kept:
+                    yield PatchBlock(piece, first * tiles.stride_px, kept)
+
+    @torch.inference_mode()
+    def _compute(
+        self,
+        piece: Piece,
+        blocks: Iterable[tuple[PatchBlock, list[Patch]]],
+        seen: FloatArray | None,
+        advance: Callable[[int], None],
+    ) -> FinishedPiece:
+        sums = PieceSums(piece.box, len(self.model.classes), self._weights, self._block_px)
+        counts = Counts(0, 0, shut=[0] * len(self.model.classes))
+        patches = ((block.top, patch) for block, found in blocks for patch in found)
+        for batch in batches(patches, self._batch_size):
+            places = [patch.tile for _, patch in batch]
+            pixels = batch_tensor([patch for _, patch in batch], self.model.device)
+            probabilities, allowed = predict_patches(
+                self.model, pixels, self._thresholds, self._rule, _of_patches(seen, piece, places)
+            )
+            for (top, patch), values in zip(batch, probabilities, strict=True):
+                sums.close_above(top)
+                sums.add(patch.tile, values, patch.readable)
+            mine = [piece.owns(tile) for tile in places]
+            counts.read += sum(mine)
+            counts.add(allowed.cpu().numpy()[mine], segmented=self._rule != "exclude")
+            advance(len(batch))
+        return FinishedPiece(piece, sums.finish(), counts)
+
+
+def _of_patches(seen: FloatArray | None, piece: Piece, tiles: list[Tile]) -> Tensor | None:
+    """The rows (N, K) of some patches, from what a gate field says of a piece."""
+    if seen is None:
+        return None
+    rows = [tile.row - piece.rows.start for tile in tiles]
+    columns = [tile.column - piece.columns.start for tile in tiles]
+    return torch.from_numpy(seen[rows, columns])
