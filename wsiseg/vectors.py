@@ -20,7 +20,8 @@ from wsiseg.components import Components, find_components
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Mpp
 from wsiseg.memory import give_back_memory
-from wsiseg.polygonize import Polygons, polygonize, require_known
+from wsiseg.outlines import require_known
+from wsiseg.polygonize import Polygons, polygonize
 from wsiseg.sieve import Absorption, SievedMap, absorb
 
 __all__ = [
