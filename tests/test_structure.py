@@ -31,6 +31,7 @@ LAYERS = [
             "export",
             "stain",
             "planning",
+            "map_checks",
             "memory",
             "outputs",
             "background",

@@ -52,6 +52,8 @@ def read_geojson(path: str | Path, max_bytes: int = MAX_BYTES) -> list[tuple[Any
 
 def _tree(path: Path, max_bytes: int) -> Any:
     """The file as Python objects."""
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise OptionError(f"{path} is no file; expected a GeoJSON file")
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from wsiseg.errors import OptionError
 
 MAX_CLASSES = 254
 """The class map is uint8, 0 is "not tissue or not read", and 255 stays free."""
+
+MAX_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,9 @@ class TissueClass:
             raise OptionError(f"a class index must be 1 to {MAX_CLASSES}, got {self.index}")
         if not self.name.strip():
             raise OptionError(f"class {self.index} needs a name")
+        # They go into tables, pictures and messages, and into files in UTF-8, which has no halves of letters.
+        if len(self.name) > MAX_NAME or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in self.name):
+            raise OptionError(f"a class name must be plain text of up to {MAX_NAME} letters, got {self.name!r:.60}")
         if len(self.color) != 3 or any(not isinstance(v, int) or not 0 <= v <= 255 for v in self.color):
             raise OptionError(f"the colour of {self.name!r} must be three whole numbers 0 to 255, got {self.color}")
 
@@ -99,7 +105,7 @@ class ClassTable:
             return cls(tuple(TissueClass(index, name, (r, g, b)) for index, name, (r, g, b) in parts))
         except OptionError:
             raise
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise OptionError(f"a class needs index, name and color, got {rows!r:.200}") from error
 
 

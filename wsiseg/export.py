@@ -12,6 +12,7 @@ import numpy.typing as npt
 from wsiseg.errors import OptionError
 from wsiseg.geojson import SUFFIXES, Identity, write_geojson
 from wsiseg.geometry import Box, coarser_grid
+from wsiseg.map_checks import require_areas
 from wsiseg.outputs import check_file, whole_file
 from wsiseg.picture import legend, overlay, read_picture
 from wsiseg.report import write_areas_csv
@@ -125,6 +126,7 @@ def export_csv(tissue_map: TissueMap, path: str | Path, *, overwrite: bool = Fal
     """Write a map's areas as a table of one row a class."""
     path = Path(path)
     check_file(path, (".csv",), overwrite)
+    require_areas(tissue_map.path, tissue_map.metadata)
     with whole_file(path) as temporary:
         write_areas_csv(temporary, tissue_map.metadata)
 

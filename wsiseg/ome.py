@@ -111,5 +111,5 @@ def grid_from_json(value: dict[str, Any]) -> Grid:
             zoom_x=float(value["zoom_x"]),
             zoom_y=float(value["zoom_y"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise OptionError(f"a map's grid must have size, mpp, steps, level and zooms, got {value!r:.200}") from error

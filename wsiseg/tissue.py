@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,7 @@ _SPECK_SHARE = 0.02
 _SHORT_SIDE = 64
 _OWN_MPP = 2.0
 _OWN_PIXELS = 64_000_000
+_OVERVIEW_PIXELS = 2**28
 _BAND_PIXELS = 4_000_000
 _CHUNK = 4096
 _LABELS_MAX = 16
@@ -213,6 +215,11 @@ def read_overview(slide: SlideReader, mpp: float = OVERVIEW_MPP) -> tuple[Grid, 
     """
     side_um = min(slide.size.width * slide.mpp.x, slide.size.height * slide.mpp.y)
     grid = slide.grid(max(min(mpp, side_um / _SHORT_SIDE), min(slide.mpp.x, slide.mpp.y)))
+    if grid.size.area > _OVERVIEW_PIXELS:
+        raise OptionError(
+            f"{slide.name} is {slide.size} px of {slide.mpp} um: an overview of {grid.size} px is more than memory is "
+            "meant for; is the resolution right? State it with --mpp, or give the tissue with --tissue"
+        )
     overview = np.empty((*grid.size.shape, 3), np.uint8)
     side = max(1, int(math.sqrt(_BAND_PIXELS / max(1.0, grid.zoom_x * grid.zoom_y))))
 
@@ -297,20 +304,31 @@ def _grey_png(path: Path) -> npt.NDArray[np.int32]:
     """The values of a PNG of one channel, or of three that are equal, (h, w)."""
     from PIL import Image  # noqa: PLC0415
 
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise OptionError(f"{path} is no file; expected a PNG of the tissue")
     try:
         with Image.open(path, formats=["PNG"]) as image:
+            _require_smaller(path, image.width, image.height)
             transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
             rgba = image.convert("RGBA") if transparent or image.mode == "P" else None
             black = None if rgba is None else Image.new("RGBA", rgba.size, (0, 0, 0, 255))
             # What is transparent is no tissue.
             converted = image if rgba is None or black is None else Image.alpha_composite(black, rgba).convert("RGB")
             pixels = np.asarray(converted)
+    except OptionError:
+        raise
     except FileNotFoundError as error:
         raise OptionError(f"{path} does not exist; expected a PNG of the tissue") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, MemoryError, struct.error, Image.DecompressionBombError) as error:
         raise OptionError(f"{path.name} cannot be read as a PNG ({error})") from error
     if pixels.ndim == 3:
         if (pixels != pixels[..., :1]).any():
             raise OptionError(f"{path.name} has colours; expected a mask of one channel, bright where tissue is")
         pixels = pixels[..., 0]
     return pixels.astype(np.int32)
+
+
+def _require_smaller(path: Path, width: int, height: int) -> None:
+    """A few bytes can claim any size."""
+    if width * height > _OWN_PIXELS:
+        raise OptionError(f"{path.name} is {width} x {height} px, more than {_OWN_PIXELS} in all; make it coarser")

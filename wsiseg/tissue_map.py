@@ -12,8 +12,9 @@ import numpy.typing as npt
 import zarr
 
 from wsiseg.classes import ClassTable
-from wsiseg.errors import OptionError, SlideError
+from wsiseg.errors import OptionError, SlideError, WsisegError
 from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.map_checks import check_files, check_grid, check_levels, check_metadata
 from wsiseg.ome import LABELS, MAP_FORMAT, grid_from_json
 
 _NEEDED = ("classes", "grid", "slide", "model")
@@ -38,13 +39,19 @@ class TissueMap:
         self.metadata: Mapping[str, Any] = _own_metadata(path, root)
         self.classes = ClassTable.from_json(self.metadata["classes"])
         self.grid: Grid = grid_from_json(self.metadata["grid"])
+        check_grid(path, self.grid)
+        check_metadata(path, self.metadata)
         labels = root.get(f"labels/{LABELS}")
         if not isinstance(labels, zarr.Group):
             raise SlideError(f"{path} holds no class map; it is damaged, write it anew")
         self._class_maps = _levels(labels)
         self._images = _levels(root) if self.metadata.get("probabilities") else []
-        if not self._class_maps or self._class_maps[0].shape != self.grid.size.shape:
-            raise SlideError(f"{path}: the class map is not of the size {self.grid.size} that it states; write it anew")
+        if not self._class_maps or (self.metadata.get("probabilities") and not self._images):
+            raise SlideError(f"{path} lacks its class map or probabilities; it is damaged, write it anew")
+        check_levels(path / "labels" / LABELS, [level.shape for level in self._class_maps], self.grid.size, ())
+        check_levels(path, [level.shape for level in self._images], self.grid.size, (len(self.classes),))
+        if self._images and len(self._images) != len(self._class_maps):
+            raise SlideError(f"{path} has other levels of classes than of probabilities; it is damaged, write it anew")
 
     @property
     def size(self) -> Size:
@@ -91,8 +98,11 @@ class TissueMap:
         """The classes of a box inside the map, (height, width) uint8."""
         try:
             return np.asarray(self._class_maps[level][box.slices()], dtype=np.uint8)
-        except (OSError, ValueError, RuntimeError) as error:  # Zarr's codecs raise of all three kinds
-            raise SlideError(f"{self.path} is damaged at {box} of level {level} ({error}); write it anew") from error
+        except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
+            reason = " ".join(str(error).split())
+            raise SlideError(
+                f"{self.path} is damaged at {box} of level {level} ({reason:.200}); write it anew"
+            ) from error
 
     def __repr__(self) -> str:
         return f"TissueMap({self.path.name}: {self.size} px at {self.mpp} um/px, {', '.join(self.classes.names)})"
@@ -102,16 +112,22 @@ def open_map(path: str | Path) -> TissueMap:
     """Open a tissue map.
 
     Raises:
-        SlideError: there is none, or it is not one of this program's.
+        SlideError: there is none, it is not one of this program's, or it is damaged.
+        OptionError: its class table or grid is none.
     """
     folder = Path(path)
     if not folder.exists():
         raise SlideError(f"{path} does not exist; expected a tissue map (a .zarr folder)")
+    if not (folder / "zarr.json").is_file():
+        raise SlideError(f"{path} is not a tissue map: it holds no Zarr group")
     try:
-        root = zarr.open_group(folder, mode="r")
-    except (OSError, ValueError, KeyError) as error:
-        raise SlideError(f"{path} is not a tissue map: it holds no readable Zarr group") from error
-    return TissueMap(folder, root)
+        check_files(folder)
+        return TissueMap(folder, zarr.open_group(folder, mode="r"))
+    except WsisegError:
+        raise
+    except Exception as error:  # Zarr raises whatever it likes on damaged metadata
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SlideError(f"{path} is not a tissue map, or it is damaged ({reason:.200})") from error
 
 
 def _own_metadata(path: Path, root: zarr.Group) -> dict[str, Any]:

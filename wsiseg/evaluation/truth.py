@@ -207,7 +207,10 @@ def _three(row: Sequence[str], path: Path) -> bool:
 def _read_cells(root: Path, split: str, channels: Mapping[str, int]) -> Iterator[DottedFile]:
     """`file,x,y,class[,group,split]`: x and y in pixels from the image's corner; without `split` all is test."""
     path = root / CELLS_FILE
-    rows = list(csv.DictReader(_text(path).splitlines(), skipinitialspace=True))
+    try:
+        rows = list(csv.DictReader(_text(path).splitlines(), skipinitialspace=True))
+    except csv.Error as error:
+        raise DatasetError(f"{path} cannot be read as CSV ({error!s:.80})") from error
     if not rows or not {"file", "x", "y", "class"} <= rows[0].keys():
         raise DatasetError(f"{path} must begin with file,x,y,class (and optionally group and split) and have rows")
     files: dict[str, tuple[str, list[tuple[float, float, float]]]] = {}

@@ -115,6 +115,8 @@ class LiteSegmenter(Segmenter):
         super().__init__()
         if not 1 <= decoder_channels <= 1024:
             raise ValueError(f"decoder_channels must be 1 to 1024, got {decoder_channels}")
+        if len(atrous_rates) != 3 or not all(isinstance(rate, int) and 1 <= rate <= 64 for rate in atrous_rates):
+            raise ValueError(f"atrous_rates must be three whole numbers from 1 to 64, got {atrous_rates!r:.60}")
         self.network = DeepLabV3Plus(
             f"tu-{_known(encoder)}",
             encoder_weights=None,

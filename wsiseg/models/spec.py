@@ -265,7 +265,10 @@ def find_bundle(name_or_path: str | Path) -> Path:
 def file_inside(folder: Path, name: str, max_bytes: int) -> Path:
     """The regular file `name` of at most `max_bytes` in `folder`; a link that leads out of it is refused."""
     path = folder / name
-    resolved = path.resolve()
+    try:
+        resolved = path.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise BundleError(f"{path} cannot be followed, it is a link to itself; copy the bundle again") from error
     if resolved.parent != folder.resolve():
         raise BundleError(f"{path} lies outside its bundle, a bundle's files must be in its own folder")
     if not resolved.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from wsiseg.errors import OptionError, SlideError
@@ -91,15 +92,17 @@ def _stated(mpp: float | None) -> Mpp | None:
 
 
 def _require_file(path: Path) -> None:
-    if not path.exists():
-        raise SlideError(f"{path} does not exist; give the path of a slide")
-    if path.is_dir():
-        raise SlideError(f"{path} is a folder; give the path of a slide in it")
     try:
-        empty = path.stat().st_size == 0
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise SlideError(f"{path} cannot be read ({error.strerror})") from error
-    if empty:
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+            path.open("rb").close()
+    except FileNotFoundError as error:
+        raise SlideError(f"{path} does not exist; give the path of a slide") from error
+    except (OSError, ValueError) as error:  # no right, a loop of links, a name too long, a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise SlideError(f"{str(path)!r:.300} cannot be read ({reason})") from error
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+        raise SlideError(f"{path} is {kind}; give the path of a slide")
+    if found.st_size == 0:
         raise SlideError(f"{path.name} is empty (0 bytes); copy it again")

@@ -14,11 +14,12 @@ import numpy.typing as npt
 import openslide
 import tifffile
 
-from wsiseg.errors import SlideError
+from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.base import WHITE
 from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader, hash_samples
+from wsiseg.slides.limits import check_picture, check_sizes, check_tiles, tile_size
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
 from wsiseg.slides.tiles import TileSource, TileTable
 
@@ -26,7 +27,6 @@ _PLAIN_TIFF = {"aperio", "generic-tiff"}
 """Formats whose levels are tiles of a TIFF and nothing else: no overlaps, no offsets, no several areas."""
 
 _BLOCK = 1024
-_CELL = 256
 
 
 class OpenSlideReader(FileReader):
@@ -47,16 +47,27 @@ class OpenSlideReader(FileReader):
         self.stated_mpp = stated_mpp
         self._lock = threading.Lock()
         self._slide = _open(path)
+        try:
+            self._read_head()
+        except (openslide.OpenSlideError, WsisegError, KeyError, ValueError, OverflowError) as error:
+            self._slide.close()
+            if isinstance(error, SlideError):
+                raise
+            raise SlideError(f"{path.name} cannot be read, it may be cut off or damaged ({error})") from error
+
+    def _read_head(self) -> None:
+        """What the file says of itself; raises whatever damaged values lead to."""
         properties: Mapping[str, str] = dict(self._slide.properties)
         self.properties = properties
         self.vendor = properties.get("openslide.vendor", "unknown")
+        check_sizes(self.name, [Size(*size) for size in self._slide.level_dimensions])
         self.bounds = _bounds(properties, Size(*self._slide.level_dimensions[0]))
         self._downsamples = tuple(float(value) for value in self._slide.level_downsamples)
         sizes = self._level_sizes()
         self.levels = tuple(Level.from_sizes(size, sizes[0]) for size in sizes)
         recorded, source = _recorded_mpp(properties)
         self.recorded_mpp = recorded
-        self.mpp_source = "stated" if stated_mpp else source
+        self.mpp_source = "stated" if self.stated_mpp else source
         self.objective = number(properties.get("openslide.objective-power"))
         self.associated = {
             name: Size(int(width), int(properties[f"openslide.associated.{name}.height"]))
@@ -64,8 +75,10 @@ class OpenSlideReader(FileReader):
             if key.startswith("openslide.associated.") and key.endswith(".width")
             for name in [key.removeprefix("openslide.associated.").removesuffix(".width")]
         }
+        cells = self._cells()
+        check_tiles(self.name, cells)
+        self.damage = DamageMap(self.levels, cells, self._origins())
         self._tiles = self._tile_source()
-        self.damage = DamageMap(self.levels, self._cells(), self._origins())
 
     def _level_sizes(self) -> list[Size]:
         if self.bounds is None:
@@ -75,12 +88,9 @@ class OpenSlideReader(FileReader):
 
     def _cells(self) -> list[Size]:
         """Size of a source tile of each level."""
-        cells = []
-        for index in range(len(self.levels)):
-            width = number(self.properties.get(f"openslide.level[{index}].tile-width")) or _CELL
-            height = number(self.properties.get(f"openslide.level[{index}].tile-height")) or _CELL
-            cells.append(Size(int(width), int(height)))
-        return cells
+        stated = [f"openslide.level[{index}].tile-" for index in range(len(self.levels))]
+        get = self.properties.get
+        return [tile_size(number(get(f"{key}width")), number(get(f"{key}height"))) for key in stated]
 
     def _origins(self) -> list[tuple[int, int]]:
         x, y = (self.bounds.x, self.bounds.y) if self.bounds else (0, 0)
@@ -164,8 +174,9 @@ class OpenSlideReader(FileReader):
         if name not in self.associated:
             raise KeyError(name)
         try:
+            check_picture(self.name, self.associated[name])
             return associated_rgb(self._slide.associated_images[name])
-        except openslide.OpenSlideError as error:
+        except (openslide.OpenSlideError, KeyError, ValueError) as error:
             raise SlideError(f"{self.name}: the picture {name!r} cannot be read ({error})") from error
 
     def quick_hash(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from wsiseg.errors import SlideError
 from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader, hash_samples
+from wsiseg.slides.limits import check_picture, check_sizes, check_tiles, tile_size
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
 from wsiseg.slides.tiles import TileSource, TileTable
 
-_CELL = 256
+_PICTURES = {"YX": (1, 0), "YXS": (1, 0), "CYX": (2, 1)}
+"""Of the axes that a label, macro or thumbnail may have, those of its width and height."""
 
 
 class TiffSlideReader(FileReader):
@@ -43,13 +46,25 @@ class TiffSlideReader(FileReader):
         # What tifffile logs on a damaged file is said in one line by the error, unless somebody listens.
         logging.getLogger("tifffile").addHandler(logging.NullHandler())
         try:
-            self._slide: Any = tiffslide.TiffSlide(self.path)
-            properties = {key: value for key, value in self._slide.properties.items() if value is not None}
-            sizes = [Size(*size) for size in self._slide.level_dimensions]
-            self._downsamples = tuple(float(value) for value in self._slide.level_downsamples)
-            series = self._slide.ts_tifffile.series[int(properties.get("tiffslide.series-index", 0))]
+            # An OME-TIFF can name other files that hold some of its planes: those are not what was asked for.
+            self._slide: Any = tiffslide.TiffSlide(self.path, tifffile_options={"_multifile": False})
         except Exception as error:  # tifffile, fsspec and its back ends raise whatever they like
             raise _explained(self.name, error) from error
+        try:
+            self._read_head()
+        except Exception as error:  # tifffile looks at many values only when they are asked for
+            self._slide.close()
+            if isinstance(error, SlideError):
+                raise
+            raise _explained(self.name, error) from error
+
+    def _read_head(self) -> None:
+        """What the file says of itself; raises whatever damaged values lead to."""
+        properties = {key: value for key, value in self._slide.properties.items() if value is not None}
+        sizes = [Size(*size) for size in self._slide.level_dimensions]
+        check_sizes(self.name, sizes)
+        self._downsamples = tuple(float(value) for value in self._slide.level_downsamples)
+        series = self._slide.ts_tifffile.series[int(properties.get("tiffslide.series-index", 0))]
         self.properties = {key: str(value) for key, value in properties.items()}
         if (
             series.dtype != np.uint8
@@ -63,12 +78,14 @@ class TiffSlideReader(FileReader):
         self.vendor = self.properties.get("tiffslide.vendor", "ome" if series.kind == "ome" else "generic-tiff")
         self.levels = tuple(Level.from_sizes(size, sizes[0]) for size in sizes)
         self.recorded_mpp, source = self._recorded()
-        self.mpp_source = "stated" if stated_mpp else source
+        self.mpp_source = "stated" if self.stated_mpp else source
         self.objective = number(properties.get("tiffslide.objective-power"))
         self.bounds = None
-        self.associated = {name: Size(*image.size) for name, image in self._slide.associated_images.items()}
+        self.associated = _pictures(self._slide.associated_images.series_map)
+        cells = self._cells(series)
+        check_tiles(self.name, cells)
+        self.damage = DamageMap(self.levels, cells)
         self._tiles = self._tile_source(series)
-        self.damage = DamageMap(self.levels, self._cells())
 
     def _recorded(self) -> tuple[Mpp | None, str]:
         x, y = number(self.properties.get("tiffslide.mpp-x")), number(self.properties.get("tiffslide.mpp-y"))
@@ -78,12 +95,13 @@ class TiffSlideReader(FileReader):
         found = tiff_mpp(get("tiff.XResolution"), get("tiff.YResolution"), get("tiff.ResolutionUnit"))
         return (found, "tiff.XResolution") if found else (None, "")
 
-    def _cells(self) -> list[Size]:
+    def _cells(self, series: Any) -> list[Size]:
+        """What is decoded at once of each level: a tile, or a strip."""
         cells = []
-        for index in range(len(self.levels)):
-            width = number(self.properties.get(f"tiffslide.level[{index}].tile-width")) or _CELL
-            height = number(self.properties.get(f"tiffslide.level[{index}].tile-height")) or _CELL
-            cells.append(Size(int(width), int(height)))
+        for level in series.levels[: len(self.levels)]:
+            page = level.keyframe
+            height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+            cells.append(tile_size(width, min(height, page.imagelength)))
         return cells
 
     def _tile_source(self, series: Any) -> TileSource | None:
@@ -110,7 +128,12 @@ class TiffSlideReader(FileReader):
         self.require_open(self._open)
         if name not in self.associated:
             raise KeyError(name)
-        return associated_rgb(self._slide.associated_images[name])
+        check_picture(self.name, self.associated[name])
+        try:
+            return associated_rgb(self._slide.associated_images[name])
+        except Exception as error:  # codecs raise whatever they like on damaged data
+            reason = " ".join(str(error).split())
+            raise SlideError(f"{self.name}: the picture {name!r:.60} cannot be read ({reason:.100})") from error
 
     def quick_hash(self) -> str:
         """See `SlideReader.quick_hash`."""
@@ -127,6 +150,15 @@ class TiffSlideReader(FileReader):
                 self._slide.close()
                 if self._tiles is not None:
                     self._tiles.close()
+
+
+def _pictures(series: Mapping[str, Any]) -> dict[str, Size]:
+    """Names and sizes of the pictures beside the slide, none of which is decoded."""
+    return {
+        name: Size(*(int(one.shape[axis]) for axis in _PICTURES[one.axes]))
+        for name, one in series.items()
+        if one.axes in _PICTURES
+    }
 
 
 def _explained(name: str, error: Exception) -> SlideError:

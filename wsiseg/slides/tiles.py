@@ -19,6 +19,7 @@ import numpy.typing as npt
 from wsiseg.geometry import Box, Size
 from wsiseg.slides.damage import Cell, UnreadableError
 from wsiseg.slides.integrity import join_tables, jpeg_fault
+from wsiseg.slides.limits import MIN_TILE
 
 CACHE_BYTES = 64 * 2**20
 """Decoded tiles that are kept: boxes that overlap need the same ones again."""
@@ -62,9 +63,16 @@ class TileTable:
     @classmethod
     def of(cls, page: Any) -> TileTable | None:
         """The table of a tifffile page, None where its tiles are not plain 8-bit RGB."""
-        page = page.keyframe
+        try:
+            return cls._of_plain(page.keyframe)
+        except (TypeError, ValueError, ArithmeticError, LookupError):
+            return None  # tifffile computes with whatever stands in the tags, when it is asked for it
+
+    @classmethod
+    def _of_plain(cls, page: Any) -> TileTable | None:
         plain = (
             page.is_tiled
+            and min(page.tilewidth, page.tilelength) >= MIN_TILE
             and int(page.photometric) in (_RGB, _YCBCR)
             and page.samplesperpixel == 3
             and int(page.planarconfig) == 1
@@ -74,6 +82,9 @@ class TileTable:
             and page.tilewidth * page.tilelength * 3 <= _MAX_TILE_BYTES
         )
         if not plain:
+            return None
+        count = -(-page.imagewidth // page.tilewidth) * -(-page.imagelength // page.tilelength)
+        if not len(page.dataoffsets) == len(page.databytecounts) == count:
             return None
         return cls(
             Size(page.imagewidth, page.imagelength),

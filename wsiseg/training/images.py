@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,15 @@ from wsiseg.classes import ClassTable
 from wsiseg.errors import DatasetError
 
 ALWAYS_EXCLUDED = 255
-_BAD_FILE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+MAX_PX = 2**26
+"""Pixels of an image or mask: 8192 a side, 200 MB in memory. A few bytes can claim any size."""
+
+_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP", "PPM")
+"""What is opened, whatever a file is called. Pillow knows more, and would start other programs for some."""
+
+_BAD_FILE = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, MemoryError, EOFError,
+             struct.error, NotImplementedError, Image.DecompressionBombError)  # fmt: skip
+"""What Pillow's decoders raise on damaged files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,7 @@ class MaskCoding:
             DatasetError: it cannot be read, or holds values or colours that are none of these.
         """
         try:
-            with Image.open(path) as image:
+            with _open(path) as image:
                 if image.mode in ("RGB", "RGBA"):
                     return self._from_colors(np.array(image.convert("RGB")), path)
                 mode, stored = image.mode, np.array(image)
@@ -95,23 +105,56 @@ def _codes(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
 
 
+def _open(path: Path) -> Image.Image:
+    """An image that is not decoded yet.
+
+    Raises:
+        DatasetError: it is too large, or no file.
+    """
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise DatasetError(f"{path} is no file, replace or remove it")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(path, formats=_FORMATS)
+    if image.width * image.height > MAX_PX:
+        image.close()
+        raise DatasetError(
+            f"{path} is {image.width} x {image.height} px, more than {MAX_PX} in all; cut it into patches"
+        )
+    return image
+
+
+def _require_8_bits(path: Path, mode: str) -> None:
+    if mode.startswith(("I", "F")):  # Pillow would cut it off at white
+        raise DatasetError(f"{path} has more than 8 bits a channel (mode {mode}), convert it to 8 bits first")
+
+
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """An image as RGB uint8 (H, W, 3)."""
+    """An image as RGB uint8 (H, W, 3).
+
+    Raises:
+        DatasetError: it cannot be read, is too large, or has more than 8 bits a channel.
+    """
     try:
-        with Image.open(path) as image:
-            mode, pixels = image.mode, np.array(image.convert("RGB"))
+        with _open(path) as image:
+            _require_8_bits(path, image.mode)
+            return np.array(image.convert("RGB"))
+    except DatasetError:
+        raise
     except _BAD_FILE as error:
         reason = " ".join(str(error).split())
         raise DatasetError(f"{path} cannot be read as an image ({reason:.100}), replace or remove it") from error
-    if mode.startswith(("I", "F")):  # Pillow would cut it off at white
-        raise DatasetError(f"{path} has more than 8 bits a channel (mode {mode}), convert it to 8 bits first")
-    return pixels
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) in px, from the head of the file."""
-    with Image.open(path) as image:
-        return image.size
+    """(width, height) in px, from the head of the file. Raises `DatasetError` where it cannot be read."""
+    try:
+        with _open(path) as image:
+            return image.size
+    except DatasetError:
+        raise
+    except _BAD_FILE as error:
+        raise DatasetError(f"{path} cannot be read as an image, replace or remove it") from error
 
 
 def read_mask(path: Path, num_classes: int) -> npt.NDArray[np.uint8]:

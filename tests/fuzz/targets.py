@@ -1,0 +1,218 @@
+"""What is fuzzed: for each target its seeds, how a case is made from one, and what the program does with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from tests.fuzz import mutate, seeds
+from wsiseg.errors import WsisegError
+
+MOST_PIXELS = 2**26
+"""Larger slides and maps are opened and read in pieces, but not from end to end: that would only take long."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One way in.
+
+    Attributes:
+        seeds: writes sound files into a folder, one entry of it a seed.
+        run: reads a case; raises `WsisegError` where the program refuses it, anything else being a defect.
+        prepare: loads what a first case would pay for.
+    """
+
+    seeds: Callable[[Path], None]
+    run: Callable[[Path], None]
+    prepare: Callable[[], None] = lambda: None
+
+    def make(self, seed_folder: Path, case: Path, rng: Random) -> None:
+        """Write a case: a damaged copy of one seed, into an empty folder."""
+        source = rng.choice(sorted(seed_folder.iterdir()))
+        target = case / source.name
+        if source.is_dir():
+            shutil.copytree(source, target)
+            mutate.folder(target, rng, Path("/etc/hostname"))
+            if (target / "model.json").is_file():
+                _sign(target, rng)
+        else:
+            shutil.copy(source, target)
+            mutate.content(target, rng)
+
+
+def _sign(bundle: Path, rng: Random) -> None:
+    """Damage the header of a weight file, and give it the hash that the bundle then states."""
+    kind = rng.choice(["classifier", "segmenter"])
+    path = bundle / f"{kind}.safetensors"
+    try:
+        spec = json.loads((bundle / "model.json").read_bytes())
+        network = spec["networks"][kind]
+        data = path.read_bytes()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return
+    if rng.random() < 0.5 or not isinstance(network, dict):
+        return
+    length = struct.unpack_from("<Q", data)[0] if len(data) > 8 else 0
+    if length < len(data):
+        header = rng.choice([mutate.json_text, mutate.raw])(data[8 : 8 + length], rng)
+        size = len(header) if rng.random() < 0.8 else rng.choice([0, 2**63, 2**32, len(data), len(header) + 8])
+        path.write_bytes(struct.pack("<Q", size) + header + data[8 + length :])
+    network["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (bundle / "model.json").write_text(json.dumps(spec))
+
+
+def only(case: Path) -> Path:
+    """The one entry of a case's folder."""
+    return next(iter(case.iterdir()))
+
+
+def slide(case: Path) -> None:
+    """Open a slide by every reader that takes it, say what it is, read here and there, look for tissue."""
+    path = only(case)
+    refused = None
+    for reader in (None, "tiffslide"):
+        try:
+            _read_slide(path, reader)
+        except WsisegError as error:
+            refused = error
+    if refused is not None:
+        raise refused
+
+
+def _read_slide(path: Path, reader: str | None) -> None:
+    from wsiseg.cli.info import describe
+    from wsiseg.geometry import Box
+    from wsiseg.slides import open_slide
+    from wsiseg.tissue import tissue_mask
+
+    with open_slide(path, mpp=0.5, reader=reader) as opened:
+        json.dumps(describe(opened))
+        assert len(opened.quick_hash()) == 64
+        for index, level in enumerate(opened.levels):
+            width, height = level.size.width, level.size.height
+            for x, y in ((-10, -10), (width // 2, height // 2), (width - 100, height - 100)):
+                region = opened.read_level(index, Box(x, y, 150, 130))
+                assert region.pixels.shape == (130, 150, 3)
+                assert region.pixels.dtype == np.uint8
+        for name in opened.associated:
+            opened.read_associated(name)
+        assert opened.damaged_area_um2 >= 0
+        if opened.size.area <= MOST_PIXELS:
+            assert 0 <= tissue_mask(opened).share <= 1
+
+
+def bundle(case: Path) -> None:
+    """Load a model and ask it about two patches."""
+    import torch
+
+    from wsiseg.models.bundle import load_model
+
+    model = load_model(only(case))
+    side = min(96, model.spec.patch_size_px)
+    patches = torch.full((2, 3, side, side), 128, dtype=torch.uint8)
+    with torch.inference_mode():
+        assert model.classify(patches).shape == (2, len(model.classes))
+        assert model.segment(patches).shape == (2, len(model.classes), side, side)
+
+
+def _prepare_bundle() -> None:
+    from wsiseg.models.bundle import load_model
+
+    load_model("tissue-brca-lite")
+
+
+def area(case: Path) -> None:
+    """A tissue mask from a file."""
+    from wsiseg.geometry import Mpp
+    from wsiseg.slides.array import ArrayReader
+    from wsiseg.tissue import tissue_mask
+
+    opened = ArrayReader(np.full((60, 80, 3), 200, np.uint8), stated_mpp=Mpp(0.5, 0.5))
+    mask = tissue_mask(opened, only(case))
+    assert mask.area_px > 0
+
+
+def tissue_map(case: Path) -> None:
+    """Open a map, read it lazily and in boxes, and make everything from it that there is."""
+    from wsiseg.export import export_csv, export_geojson, export_png
+    from wsiseg.geometry import Box
+    from wsiseg.tissue_map import open_map
+
+    path = only(case)
+    opened = open_map(path)
+    repr(opened)
+    for level in range(opened.levels):
+        opened.scale_um(level)
+        opened.class_map(level)
+        opened.read(Box(0, 0, 50, 40).intersect(Box.of(opened.grid.coarsen(2**level))), level)
+        if opened.has_probabilities:
+            opened.probabilities(level)
+    errors: list[WsisegError] = []
+    makers = [(export_geojson, "a.geojson"), (export_png, "a.png"), (export_csv, "a.csv")]
+    for make, name in makers if opened.size.area <= MOST_PIXELS else makers[2:]:
+        try:
+            make(opened, case / name)
+        except WsisegError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def dataset(case: Path) -> None:
+    """Read a data set as training, as its check, and as an evaluation does."""
+    from wsiseg.classes import ClassTable
+    from wsiseg.evaluation.truth import open_source
+    from wsiseg.training.dataset_check import check_dataset
+    from wsiseg.training.patches import read_dataset
+
+    path = only(case)
+    errors: list[WsisegError] = []
+    model = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"])
+
+    def train() -> None:
+        read = read_dataset(path)
+        read.check_for_training()
+        assert len(read.fingerprint) == 64
+        root = path.resolve()
+        for patch in (*read.train, *read.val, *read.test):
+            assert patch.path.resolve().is_relative_to(root)
+            assert patch.mask is None or patch.mask.resolve().is_relative_to(root)
+
+    def evaluate() -> None:
+        for found in open_source(
+            path, "test", model, mpp=0.5, cell_classes={"B": "Stroma"} if "cells" in path.name else None
+        ).cases():
+            assert found.pixels.ndim == 3
+
+    for use in (train, evaluate, lambda: json.dumps(check_dataset(path).to_json())):
+        try:
+            use()
+        except WsisegError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def settings(case: Path) -> None:
+    """Read settings of a training."""
+    from wsiseg.training.settings import effective_config, format_settings
+
+    format_settings(effective_config(only(case)))
+
+
+TARGETS = {
+    "slide": Target(seeds.slides, slide),
+    "bundle": Target(seeds.bundles, bundle, _prepare_bundle),
+    "area": Target(seeds.areas, area),
+    "map": Target(seeds.maps, tissue_map),
+    "dataset": Target(seeds.datasets, dataset),
+    "settings": Target(seeds.settings, settings),
+}
