@@ -11,7 +11,8 @@ from rasterio.features import rasterize
 
 from tests.color_model import COLORS, color_model
 from tests.slides.test_damage import damaged_copy, no_jpeg
-from wsiseg.errors import OptionError, OutputError
+from wsiseg import memory
+from wsiseg.errors import BundleError, OptionError, OutputError
 from wsiseg.export import VectorOptions, export_geojson
 from wsiseg.geometry import Box
 from wsiseg.prediction import PredictOptions, predict
@@ -297,3 +298,39 @@ def test_the_gate_in_context_outvotes_a_patch_and_spares_its_neighbours(tmp_path
         predict(tmp_path / "p.png", tmp_path / "s.zarr", model, options, overwrite=True)
         fingerprints.append(open_map(tmp_path / "s.zarr").class_map().compute().tobytes())
     assert len(set(fingerprints)) == 1
+
+
+def test_large_tiles_draw_the_same_map_whatever_the_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy networks look at single pixels, so windows of a tile see what patches do."""
+    classes = painted(tmp_path / "p.png", (700, 900))
+    classes[-3:, -5:] = 1  # a speck that no gate lets pass
+    maps = []
+    for side in (512, 4096):
+        monkeypatch.setattr(memory, "PIECE_PX", side)
+        options = PredictOptions(mpp=1, tissue="none", gate_mode="windows")
+        result = predict(tmp_path / "p.png", tmp_path / f"{side}.zarr", color_model(), options)
+        tissue_map = open_map(tmp_path / f"{side}.zarr")
+        assert np.array_equal(tissue_map.class_map().compute(), classes)
+        assert tissue_map.metadata["parameters"]["patch_px"] == 112  # a patch and a stride of 48
+        maps.append((tissue_map.probabilities().compute().astype(int), result.areas, result.counts))
+    assert np.abs(maps[0][0] - maps[1][0]).max() <= 1
+    assert maps[0][2] == maps[1][2]
+    assert maps[0][2].gated > 0
+    with pytest.raises(BundleError, match="gate_context"):
+        PredictOptions(gate_mode="windows", gate_context=1).resolved(color_model())
+
+
+def test_the_map_does_not_depend_on_its_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    painted(tmp_path / "p.png", (700, 1100))
+    for context in (0.0, 1.0):
+        maps, counts = [], []
+        for side in (512, 1024, 4096):
+            monkeypatch.setattr(memory, "PIECE_PX", side)
+            options = PredictOptions(mpp=1, tissue="none", gate_context=context, overlap=0.5)
+            result = predict(tmp_path / "p.png", tmp_path / "m.zarr", color_model(), options, overwrite=True)
+            maps.append(open_map(tmp_path / "m.zarr").probabilities().compute().astype(int))
+            counts.append(result.counts)
+        assert np.abs(maps[0] - maps[1]).max() <= 1
+        assert np.abs(maps[0] - maps[2]).max() <= 1
+        assert counts[0] == counts[1] == counts[2]
+        assert counts[0].read == counts[0].tiles

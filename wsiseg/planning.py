@@ -11,7 +11,7 @@ import numpy.typing as npt
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Grid
 from wsiseg.slides.base import SlideReader
-from wsiseg.tiling import TileGrid
+from wsiseg.tiling import TileGrid, Tiling
 from wsiseg.tissue import TissueMask, tissue_mask
 
 LONGEST_PX = 2**20
@@ -35,14 +35,13 @@ class Plan:
     selected: npt.NDArray[np.bool_]
 
 
-def plan(slide: SlideReader, mpp: float, patch_px: int, overlap: float, tissue: str | Path = "otsu") -> Plan:
+def plan(slide: SlideReader, mpp: float, tiling: Tiling, tissue: str | Path = "otsu") -> Plan:
     """Find the tissue of a slide and the patches that hold some of it.
 
     Args:
         slide: open for reading.
         mpp: microns per map pixel that the model wants.
-        patch_px: side of its patches.
-        overlap: share of that side that neighbours share.
+        tiling: size and overlap of its patches.
         tissue: "otsu", "none", or the path of a GeoJSON or PNG; see `tissue_mask`.
 
     Raises:
@@ -53,5 +52,5 @@ def plan(slide: SlideReader, mpp: float, patch_px: int, overlap: float, tissue: 
     if max(grid.size.width, grid.size.height) > LONGEST_PX:
         raise OptionError(f"a map of {grid.size} pixels is beyond {LONGEST_PX} a side; is the slide's mpp right?")
     mask = tissue_mask(slide, tissue)
-    tiles = TileGrid.of(grid.size, patch_px, overlap)
+    tiles = tiling.grid(grid.size)
     return Plan(grid, mask, tiles, mask.select(grid, tiles))

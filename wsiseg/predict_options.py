@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wsiseg.errors import OptionError
 from wsiseg.models.spec import GATE_RULES, GateRule
+from wsiseg.models.tile_shape import GATE_MODES, GateMode, check_gate_mode
 
 if TYPE_CHECKING:
     from wsiseg.models.tissue_model import TissueModel
@@ -31,6 +32,8 @@ class PredictOptions:
         gate_rule: "exclude" takes a class that may not occur out of the patch; "multiply_logits" is the published
             program's rule, which multiplies its logits by 0, so that it wins where all others are negative. None takes
             the model's.
+        gate_mode: "patches" gates and segments each patch by itself; "windows" and "shared" do so on larger tiles at
+            once, see `wsiseg.models.wide`. None takes the model's, or "patches" where another option needs them.
         gate_context: standard deviation, in sides of a patch, of the Gaussian by which the classifier's probabilities
             are averaged over the patches around each; 0 lets each patch decide alone. None takes the model's.
         faithful: predict as the published program does: the rule "multiply_logits", and no overlap unless `overlap`
@@ -52,6 +55,7 @@ class PredictOptions:
     gate: bool = True
     gate_threshold: float | None = None
     gate_rule: GateRule | None = None
+    gate_mode: GateMode | None = None
     gate_context: float | None = None
     faithful: bool = False
     probabilities: bool = True
@@ -70,6 +74,8 @@ class PredictOptions:
             raise OptionError(f"the gate's threshold is a probability, 0 to 1, got {self.gate_threshold}")
         if self.gate_rule is not None and self.gate_rule not in GATE_RULES:
             raise OptionError(f"expected a gate rule among {', '.join(GATE_RULES)}, got {self.gate_rule!r}")
+        if self.gate_mode is not None and self.gate_mode not in GATE_MODES:
+            raise OptionError(f"expected a gate mode among {', '.join(GATE_MODES)}, got {self.gate_mode!r}")
         if self.gate_context is not None and not 0 <= self.gate_context <= 20:
             raise OptionError(f"the gate's context is 0 to 20 sides of a patch, got {self.gate_context}")
         if self.faithful and (not self.gate or self.gate_rule == "exclude"):
@@ -86,16 +92,22 @@ class PredictOptions:
 
     def resolved(self, model: TissueModel) -> PredictOptions:
         """The same with every None that the model and the machine decide filled in."""
-        patch = model.spec.patch_size_px**2
+        spec = model.spec
         pixels = CPU_BATCH_PIXELS if model.device.type == "cpu" else GPU_BATCH_PIXELS
-        overlap = 0.0 if self.faithful else model.spec.overlap
-        context = 0.0 if self.faithful else model.spec.gate_context
-        rule: GateRule = "multiply_logits" if self.faithful else model.spec.gate_rule
+        overlap = 0.0 if self.faithful else spec.overlap
+        overlap = overlap if self.overlap is None else self.overlap
+        rule: GateRule = self.gate_rule or ("multiply_logits" if self.faithful else spec.gate_rule)
+        context = 0.0 if self.faithful else spec.gate_context
+        context = context if self.gate_context is None else self.gate_context
+        mode = self.gate_mode or ("patches" if context or rule != "exclude" else spec.gate_mode)
+        check_gate_mode(mode, context, rule)
+        patch = spec.tiling(mode, overlap).side_px ** 2
         return replace(
             self,
-            overlap=overlap if self.overlap is None else self.overlap,
-            gate_rule=self.gate_rule or rule,
-            gate_context=self.gate_context if self.gate_context is not None else context,
+            overlap=overlap,
+            gate_rule=rule,
+            gate_mode=mode,
+            gate_context=context,
             device=str(model.device),
             batch_size=self.batch_size or max(1, pixels // patch),
             workers=self.workers or min(8, os.cpu_count() or 1),

@@ -142,7 +142,8 @@ class _Job:
         """Compute what is missing of the map and give it its name."""
         self.report("tissue", 0, 1)
         spec = self.model.spec
-        todo = plan(self.slide, spec.mpp, spec.patch_size_px, self.options.overlap or 0.0, self.options.tissue)
+        tiling = spec.tiling(self.options.gate_mode, self.options.overlap)
+        todo = plan(self.slide, spec.mpp, tiling, self.options.tissue)
         self.report("tissue", 1, 1)
         self.clock.lap("tissue")
         counts = Counts(len(todo.tiles), int(todo.selected.sum()), shut=[0] * len(self.classes))
@@ -220,12 +221,15 @@ class _Job:
 
     def _provenance(self, found: dict[str, Any]) -> dict[str, Any]:
         thresholds = gate_thresholds(self.model, self.options)
+        tiling = self.model.spec.tiling(self.options.gate_mode, self.options.overlap)
         return {
             "slide": slide_provenance(self.slide),
             "model": {"name": self.model.spec.name, "hash": self.model.hash, "mpp": self.model.spec.mpp},
             "parameters": {
                 **asdict(self.options),
                 **tissue_provenance(self.options.tissue),
+                "patch_px": tiling.side_px,
+                "patch_overlap_px": tiling.overlap_px,
                 "gate_thresholds": None if thresholds is None else [float(value) for value in thresholds],
             },
             "software": software(),

@@ -30,6 +30,23 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
+class Tiling:
+    """How a map of any size is cut.
+
+    Attributes:
+        side_px: side of a patch in map pixels.
+        overlap_px: pixels that neighbouring patches share.
+    """
+
+    side_px: int
+    overlap_px: int
+
+    def grid(self, map_size: Size) -> TileGrid:
+        """The grid over a map."""
+        return TileGrid(map_size, self.side_px, self.overlap_px)
+
+
+@dataclass(frozen=True, slots=True)
 class TileGrid:
     """A regular grid of square patches that covers a map.
 

@@ -78,7 +78,7 @@ def tissue_and_plan(slide: SlideReader, model: str | None) -> dict[str, Any]:
     if model is None and DEFAULT_MODEL not in list_bundles():
         return _tissue(slide, tissue_mask(slide))
     spec = read_spec(model or DEFAULT_MODEL)
-    todo = plan(slide, spec.mpp, spec.patch_size_px, spec.overlap)
+    todo = plan(slide, spec.mpp, spec.tiling())
     grid, read = todo.grid, int(todo.selected.sum())
     found = _tissue(slide, todo.mask)
     found["predict"] = {
@@ -88,7 +88,7 @@ def tissue_and_plan(slide: SlideReader, model: str | None) -> dict[str, Any]:
         "zoom": [grid.zoom_x, grid.zoom_y],
         "map_size": [grid.size.width, grid.size.height],
         "map_mpp": [grid.mpp.x, grid.mpp.y],
-        "patch_size_px": spec.patch_size_px,
+        "patch_size_px": todo.tiles.patch_px,
         "patches_read": read,
         "patches_skipped": len(todo.tiles) - read,
     }

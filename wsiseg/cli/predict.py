@@ -62,6 +62,12 @@ if TYPE_CHECKING:
     help="Whether a class that may not occur is taken out, or its logits times 0 (published) [default: the model's].",
 )
 @click.option(
+    "--gate-mode",
+    type=click.Choice(["patches", "windows", "shared"]),
+    help="Patch by patch; or on larger tiles, by windows of the classifier's map, or by the segmenter's own head "
+    "[default: the model's].",
+)
+@click.option(
     "--gate-context",
     type=float,
     metavar="SIDES",

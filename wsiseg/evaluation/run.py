@@ -242,7 +242,7 @@ def _tiles(model: TissueModel, source: Source) -> Iterator[tuple[CaseMaps, Patch
     spec = model.spec
     for case in source.cases():
         with ArrayReader(case.pixels, path=case.name, stated_mpp=Mpp(source.mpp, source.mpp)) as reader:
-            todo = plan(reader, spec.mpp, spec.patch_size_px, spec.overlap, "none")
+            todo = plan(reader, spec.mpp, spec.tiling("patches"), "none")
             maps = CaseMaps(case, todo.grid, todo.tiles, len(model.classes))
             for patch in read_patches(reader, todo.grid, todo.tiles.tiles(), workers=1):
                 yield maps, patch

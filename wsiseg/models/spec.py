@@ -27,7 +27,16 @@ from pydantic import (
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, OptionError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
-from wsiseg.models.tile_shape import MAX_TILE_PX, GateMode, check_gate_mode, check_margin, check_tile, overlap_px
+from wsiseg.models.tile_shape import (
+    MAX_TILE_PX,
+    GateMode,
+    check_gate_mode,
+    check_margin,
+    check_tile,
+    default_tile,
+    overlap_px,
+)
+from wsiseg.tiling import Tiling
 
 FORMAT_VERSION = 1
 """The newest format of `model.json` that this program reads, and the one it writes."""
@@ -209,6 +218,22 @@ class BundleSpec(_Part):
     def stride_px(self) -> int:
         """Pixels from patch to patch, as `wsiseg.tiling.TileGrid.of` has them."""
         return self.patch_size_px - overlap_px(self.patch_size_px, self.overlap)
+
+    def tiling(self, mode: GateMode | None = None, overlap: float | None = None) -> Tiling:
+        """What is read and segmented at once: patches, or in other gate modes tiles.
+
+        Args:
+            mode: of the gate; None takes the model's.
+            overlap: share of a patch's side; None takes the model's. Tiles that do not fit it give way to others.
+        """
+        share = self.overlap if overlap is None else overlap
+        shared_px = overlap_px(self.patch_size_px, share)
+        if (mode or self.gate_mode) == "patches":
+            return Tiling(self.patch_size_px, shared_px)
+        side, margin = self.tile_px, self.tile_margin_px
+        if side is None or (side - self.patch_size_px) % (self.patch_size_px - shared_px):
+            side, margin = default_tile(self.patch_size_px, share)
+        return Tiling(side, 2 * margin)
 
     def to_json(self) -> str:
         """The text of `model.json`."""

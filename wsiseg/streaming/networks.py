@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wsiseg.models import wide
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
 from wsiseg.models.spec import GateRule
 from wsiseg.models.tissue_model import TissueModel
@@ -74,4 +75,7 @@ def gate_thresholds(model: TissueModel, options: PredictOptions) -> Tensor | Non
     """What the gate asks of each class, (K,); None where there is no gate."""
     if not options.gate:
         return None
-    return model.gate if options.gate_threshold is None else torch.full_like(model.gate, options.gate_threshold)
+    if options.gate_threshold is not None:
+        return torch.full_like(model.gate, options.gate_threshold)
+    values = wide.gate_thresholds(model.spec, options.gate_mode or model.spec.gate_mode)
+    return torch.tensor(values, dtype=torch.float32, device=model.device)

@@ -1,0 +1,38 @@
+"""How memory is divided, and how an amount is written."""
+
+import pytest
+
+from wsiseg.errors import OptionError
+from wsiseg.memory import LEAST_BYTES, MOST_BYTES, MemoryPlan, available_bytes, default_max_memory, parse_bytes
+
+
+def test_pieces_shrink_with_memory_and_classes() -> None:
+    for most in (2**30, 2**31, 2**32, 2**36):
+        for channels in (2, 4, 7, 33):
+            plan = MemoryPlan.of(most, channels)
+            assert plan.piece_px % 512 == 0
+            assert plan.piece_px == 512 or 5 * plan.piece_px**2 * channels <= most / 4
+            assert plan.piece_px <= 4096
+    assert MemoryPlan.of(2**32, 4).piece_px == 4096
+    assert MemoryPlan.of(2**30, 4).piece_px == 3584
+    with pytest.raises(OptionError, match="at least 1G"):
+        MemoryPlan.of(2**29, 4)
+
+
+def test_the_default_is_half_of_the_machine_between_one_and_four_gigabytes() -> None:
+    assert LEAST_BYTES <= default_max_memory() <= MOST_BYTES
+    assert default_max_memory() == max(LEAST_BYTES, min(MOST_BYTES, available_bytes() // 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("2G", 2**31), ("1.5 GB", 3 * 2**29), ("800M", 800 * 2**20), ("1024", 1024), ("3gib", 3 * 2**30)],
+)
+def test_amounts(text: str, expected: int) -> None:
+    assert parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "much", "-2G", "2X", "1e9"])
+def test_what_is_no_amount(text: str) -> None:
+    with pytest.raises(OptionError, match="amount of memory"):
+        parse_bytes(text)
