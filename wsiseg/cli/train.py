@@ -55,6 +55,13 @@ from wsiseg.cli.options import device_option, echo, is_terminal, overwrite_optio
 )
 @click.option("--init", hidden=True, help="Of both stages, an earlier name.")
 @click.option("--init2", hidden=True, help="An earlier name of --init-stage2.")
+@click.option(
+    "--gate",
+    "gate_mode",
+    type=click.Choice(["patches", "windows", "shared"]),
+    help="How the model is gated: patch by patch, in windows of large tiles, or by the segmenter's own encoder "
+    "[default: the file's, else patches].",
+)
 @click.option("--val-share", type=float, help="Share set aside for validation where the data set has no split.")
 @click.option(
     "--precision", type=click.Choice(["auto", "32-true", "bf16-mixed", "16-mixed"]), help="Arithmetic [default: auto]."
@@ -92,6 +99,7 @@ def train(
     init_stage2: str | None,
     init: str | None,
     init2: str | None,
+    gate_mode: str | None,
     val_share: float | None,
     precision: str | None,
     seed: int | None,
@@ -125,7 +133,7 @@ def train(
     background: Any = (published_background or ("none" if classes == "bcss-wsss" else "bright")) if faithful else None
     if faithful and preset is None and config is None and encoder is None:
         preset = "published"
-    settings = effective_config(config, preset, encoder, background)
+    settings = effective_config(config, preset, encoder, background, cast(Any, gate_mode))
     stages: dict[str, dict[str, Any]] = {"stage1": {}, "stage2": {}}
     for name, own in (("stage1", epochs1), ("stage2", epochs2)):
         if (count := own if own is not None else epochs) is not None:

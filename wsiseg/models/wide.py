@@ -22,6 +22,9 @@ from wsiseg.models.spec import BundleSpec
 from wsiseg.models.tile_shape import GateMode, check_tile
 from wsiseg.models.tissue_model import TissueModel
 
+_RANGE = 80.0
+"""Smallest logit that counts, below a pixel's greatest: its exponential is still a normal float32."""
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -180,11 +183,12 @@ def window_probabilities(scores: Tensor, cell_px: float, windows: Windows) -> Te
 def gate_windows(logits: Tensor, allowed: Tensor, windows: Windows) -> Tensor:
     """Probabilities (N, K, T, T), as if every window were a patch: its softmax over its classes, and all blended.
 
-    A window's softmax depends on it through its classes alone. So there is one softmax for each set of classes that
-    occurs, weighted with what the windows of that set weigh at a pixel.
+    With e = exp(logit), w the weight of a window at a pixel and S its classes, class k gets
+    sum over the windows with k in S of w * e_k / sum(e over S), divided by the sum of all w. A window counts through
+    its classes alone, so windows of equal classes are taken together, and e is computed once.
 
     Args:
-        logits: (N, K, T, T) float32.
+        logits: (N, K, T, T) float32; what is more than `_RANGE` below a pixel's greatest counts as that.
         allowed: (N, P, K) bool, at least one class in each window.
         windows: of the tiles.
     """
@@ -192,17 +196,19 @@ def gate_windows(logits: Tensor, allowed: Tensor, windows: Windows) -> Tensor:
     if len(sets) == 1:
         return torch.softmax(gate_logits(logits, sets.expand(len(logits), -1)), dim=1)
     ramps = windows.ramps.to(logits.device)
-    total = logits.new_zeros(len(logits), windows.tile_px, windows.tile_px)
-    probabilities = torch.zeros_like(logits)
-    for number, classes in enumerate(sets):
-        has = (index == number).view(-1, windows.side, windows.side)
-        rows = has.flatten(1).any(dim=1).nonzero().flatten()
-        with torch.autocast(logits.device.type, enabled=False):
-            weights = ramps.T @ has[rows].float() @ ramps  # (n, T, T)
-        total[rows] += weights
-        if classes.sum() == 1:
-            probabilities[rows, classes.nonzero().item()] += weights
-        else:
-            inside = torch.softmax(gate_logits(logits[rows], classes.expand(len(rows), -1)), dim=1)
-            probabilities[rows] += inside.mul_(weights[:, None])
-    return probabilities.div_(total[:, None])
+    with torch.autocast(logits.device.type, enabled=False):
+        has = index.view(1, -1, windows.side, windows.side) == torch.arange(len(sets), device=index.device).view(
+            -1, 1, 1, 1
+        )
+        weights = ramps.T @ has.float() @ ramps  # (S, N, T, T)
+    exponentials = (logits - logits.amax(dim=1, keepdim=True)).clamp_(min=-_RANGE).exp_()
+    factors, certain = torch.zeros_like(logits), torch.zeros_like(logits)
+    for classes, weight in zip(sets.tolist(), weights, strict=True):
+        open_classes = [k for k, is_open in enumerate(classes) if is_open]
+        if len(open_classes) == 1:
+            certain[:, open_classes[0]] += weight  # whatever the logit: exactly 1 where no other window says otherwise
+            continue
+        share = weight / exponentials[:, open_classes].sum(dim=1)  # (N, T, T)
+        for k in open_classes:
+            factors[:, k] += share
+    return certain.addcmul_(factors, exponentials).div_(weights.sum(dim=0)[:, None])

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from wsiseg.errors import OptionError
+from wsiseg.models.tile_shape import GateMode, check_gate_mode
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -171,12 +172,27 @@ class GateConfig(_Part):
             lets each patch decide alone.
         rule: of the bundle; "exclude" takes a suppressed class out, "multiply_logits" is the published program's, which
             multiplies its logits by 0.
+        mode: of the bundle. "patches" asks the classifier about each patch by itself; "windows" shows it large tiles
+            and averages its activation maps over each patch inside; "shared" puts the gate on the segmenter's encoder,
+            so that the classifier is not needed to predict. The last two are faster (docs/wide-tiles.md) and need
+            context 0 and rule "exclude".
+        shared_passes: over the training patches, each augmented otherwise, to teach the shared gate; 0 for one pass
+            over them as they are.
+        shared_decay: what half the squared weights of the shared gate cost, on standardised features.
     """
 
     threshold: Share = 0.1
     recall: Share | None = None
     context: float = Field(default=0.0, ge=0, le=20)
     rule: Literal["exclude", "multiply_logits"] = "exclude"
+    mode: GateMode = "patches"
+    shared_passes: int = Field(default=4, ge=0, le=100)
+    shared_decay: float = Field(default=0.03, gt=0, le=100)
+
+    @model_validator(mode="after")
+    def _check_mode(self) -> Self:
+        check_gate_mode(self.mode, self.context, self.rule)
+        return self
 
 
 class TrainingConfig(_Part):

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from lightning.pytorch.callbacks import Callback
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
-from wsiseg.models.architectures import build_network
 from wsiseg.models.bundle import save_bundle
 from wsiseg.models.classifier import Classifier
+from wsiseg.models.segmenter import Segmenter
 from wsiseg.models.tissue_model import checked_device
-from wsiseg.outputs import whole_file
 from wsiseg.training.config import TrainingConfig, lite_config
-from wsiseg.training.initial import initialise, share_encoder
+from wsiseg.training.initial import share_encoder
 from wsiseg.training.loading import PatchImages, patch_weights, plain_loader, positive_weights, train_loader
 from wsiseg.training.make_masks import classify_patches, gate_thresholds, write_masks
 from wsiseg.training.mask_files import is_made_of, made_of
 from wsiseg.training.patches import read_dataset
 from wsiseg.training.processes import LoggerName, is_first, launched, process_group, wait_for_all
 from wsiseg.training.run_folder import Run, RunFolder, Say, StageName, begin, check_outputs, write_text
+from wsiseg.training.shared_gate import check_carries_gate, tile_fields, train_shared_gate
 from wsiseg.training.sheets import SheetCallback, choose_patches
 from wsiseg.training.stage1 import ClassifierStage
 from wsiseg.training.stage2 import SegmenterStage
 from wsiseg.training.summary import write_summary
 from wsiseg.training.trainer import check_logger, fit, seed_everything
+from wsiseg.training.weights import initial_network, plain_network, save_weights, trained_classifier
 
 
 def train(
@@ -102,8 +103,10 @@ def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool)
     """The steps one after the other; of several processes the first alone writes, and all wait for it."""
     config, data, folder = run.config, run.data, run.folder
     # Built before anything is written, since initial weights may be missing.
-    classifier = _initial_network(run, "classifier", config.seed) if stage in ("1", "all") else None
-    segmenter = _initial_network(run, "segmenter", config.seed + 1) if stage in ("2", "all") else None
+    classifier = initial_network(run, "classifier", config.seed) if stage in ("1", "all") else None
+    segmenter = initial_network(run, "segmenter", config.seed + 1) if stage in ("2", "all") else None
+    if config.gate.mode == "shared" and segmenter is not None:
+        check_carries_gate(segmenter, config.segmenter.architecture)
     wait_for_all()
     if is_first():
         begin(run, stage, resume)
@@ -128,6 +131,8 @@ def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool)
     _train_segmenter(run, segmenter, resume)
     wait_for_all()
     if is_first():
+        if config.gate.mode == "shared":
+            _train_shared_gate(run, resume)
         _write_bundle(run, out, overwrite)
         page = write_summary(run, out)
         run.say(f"Summary: {page}")
@@ -168,13 +173,13 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
         figure="val_map" if labelled else None,
         callbacks=_sheets(run, target.parent),
     )
-    _save(stage.result, target)
+    save_weights(stage.result, target)
     run.say(f"Stage 1 is finished: {target}")
 
 
 def _make_masks(run: Run, resume: bool) -> None:
     folder, config, data = run.folder, run.config, run.data
-    classifier = _trained_classifier(run)
+    classifier = trained_classifier(run)
     if resume and folder.masks_done.is_file() and is_made_of(folder.masks, made_of(classifier, data, config)):
         run.say(f"Pseudo masks are finished: {folder.masks}")
         return
@@ -198,7 +203,7 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
         run.say(f"Stage 2 is finished: {target}")
         return
     done = json.loads(folder.masks_done.read_text(encoding="utf-8"))
-    classifier = _trained_classifier(run)
+    classifier = trained_classifier(run)
     if config.start_from_classifier:
         share_encoder(classifier, network)
     count = len(data.classes)
@@ -230,8 +235,23 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
         figure="val_miou" if data.val and data.val[0].mask is not None else None,
         callbacks=_sheets(run, target.parent, classifier, torch.tensor(done["gate"])),
     )
-    _save(stage.result, target)
+    save_weights(stage.result, target)
     run.say(f"Stage 2 is finished: {target}")
+
+
+def _train_shared_gate(run: Run, resume: bool) -> None:
+    folder = run.folder
+    if resume and folder.shared_gate_done.is_file():
+        run.say(f"The shared gate is finished: {folder.shared_gate}")
+        return
+    folder.shared_gate_done.unlink(missing_ok=True)
+    segmenter = cast(Segmenter, plain_network(run, "segmenter"))
+    segmenter.load_state_dict(load_file(folder.segmenter))
+    trained = train_shared_gate(segmenter.to(run.device), run.data, run.config, run.device, run.progress)
+    save_weights(trained.gate, folder.shared_gate)
+    write_text(folder.shared_gate_done, json.dumps({"gate": trained.thresholds, "val_map": trained.precision}))
+    known = "" if trained.precision is None else f" (mean average precision {trained.precision:.3f} on validation)"
+    run.say(f"The shared gate is finished: {folder.shared_gate}{known}")
 
 
 def _sheets(
@@ -246,8 +266,14 @@ def _sheets(
 
 def _write_bundle(run: Run, out: Path, overwrite: bool) -> None:
     config, data = run.config, run.data
-    segmenter = _network(run, "segmenter")
+    segmenter = plain_network(run, "segmenter")
     segmenter.load_state_dict(load_file(run.folder.segmenter))
+    tiles = tile_fields(config, data.patch_size_px)
+    arguments = {"classifier": config.classifier.arguments, "segmenter": config.segmenter.arguments}
+    if config.gate.mode == "shared":
+        cast(Segmenter, segmenter).add_shared_gate(len(data.classes)).load_state_dict(load_file(run.folder.shared_gate))
+        arguments["segmenter"] = {**arguments["segmenter"], "shared_gate": True}
+        tiles["shared_gate"] = json.loads(run.folder.shared_gate_done.read_text(encoding="utf-8"))["gate"]
     fields: dict[str, Any] = {
         "classes": data.classes,
         "mpp": data.mpp,
@@ -256,8 +282,9 @@ def _write_bundle(run: Run, out: Path, overwrite: bool) -> None:
         "gate": json.loads(run.folder.masks_done.read_text(encoding="utf-8"))["gate"],
         "gate_rule": config.gate.rule,
         "gate_context": config.gate.context,
+        **tiles,
         "networks": {
-            kind: {"architecture": part.architecture, "arguments": part.arguments, "mean": part.mean, "std": part.std}
+            kind: {"architecture": part.architecture, "arguments": arguments[kind], "mean": part.mean, "std": part.std}
             for kind, part in (("classifier", config.classifier), ("segmenter", config.segmenter))
         },
         "licence": data.about.get("licence", "not stated"),
@@ -271,39 +298,6 @@ def _write_bundle(run: Run, out: Path, overwrite: bool) -> None:
         },
     }
     save_bundle(
-        out, fields, _trained_classifier(run), segmenter, overwrite=overwrite or out.exists(), half=config.half_weights
+        out, fields, trained_classifier(run), segmenter, overwrite=overwrite or out.exists(), half=config.half_weights
     )
     run.say(f"Model: {out} (steps of its training: {run.folder.root})")
-
-
-def _initial_network(run: Run, kind: Literal["classifier", "segmenter"], seed: int) -> nn.Module:
-    """A network with its initial weights; what is random in them comes from `seed`."""
-    torch.manual_seed(seed)
-    network = _network(run, kind)
-    initialise(network, getattr(run.config, kind))
-    return network
-
-
-def _network(run: Run, kind: Literal["classifier", "segmenter"]) -> nn.Module:
-    part = getattr(run.config, kind)
-    network = build_network(kind, part.architecture, len(run.data.classes), part.arguments)
-    return network.to(memory_format=torch.channels_last)
-
-
-def _trained_classifier(run: Run) -> Classifier:
-    network = cast(Classifier, _network(run, "classifier"))
-    network.load_state_dict(load_file(run.folder.classifier))
-    return network.to(run.device).eval()
-
-
-def _save(network: nn.Module, path: Path) -> None:
-    """Write weights, in the first process: a file that is there is whole."""
-    if not is_first():
-        return
-    state: dict[str, Tensor] = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in network.state_dict().items()
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as temporary:
-        save_file(state, temporary)

@@ -63,6 +63,16 @@ class RunFolder:
         """Weights of the finished stage 2."""
         return self.root / "stage2" / "segmenter.safetensors"
 
+    @property
+    def shared_gate(self) -> Path:
+        """Weights of the gate on the finished segmenter's encoder."""
+        return self.root / "shared_gate" / "gate.safetensors"
+
+    @property
+    def shared_gate_done(self) -> Path:
+        """Its thresholds; there when the weights are."""
+        return self.root / "shared_gate" / "gate.json"
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

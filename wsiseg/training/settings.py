@@ -12,6 +12,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from wsiseg.errors import OptionError
+from wsiseg.models.tile_shape import GateMode
 from wsiseg.training.config import PRESETS, PseudoMaskConfig, SupervisionConfig, TrainingConfig, lite_config
 from wsiseg.training.faithful import faithful
 from wsiseg.training.losses import SupervisionOptions
@@ -34,6 +35,7 @@ def effective_config(
     preset: str | None = None,
     encoder: str | None = None,
     published_background: Background | None = None,
+    gate_mode: GateMode | None = None,
 ) -> TrainingConfig:
     """The settings of a preset, changed by those of a file.
 
@@ -43,11 +45,17 @@ def effective_config(
         encoder: of the lite networks, with its normalisation; wins over the file's.
         published_background: makes the preset behave as the published program, with this background; see
             `wsiseg.training.faithful`. The file wins over it. None leaves the preset as it is.
+        gate_mode: wins over the file's `gate.mode`. A mode that a gate's context does not go with switches the preset's
+            off, but is refused beside one that the file asks for.
 
     Raises:
         OptionError: a file that cannot be read, an unknown key, a value out of its range.
     """
     values = read_settings(path) if path else {}
+    if gate_mode is not None:
+        values["gate"] = {**values.get("gate", {}), "mode": gate_mode}
+    if values.get("gate", {}).get("mode", "patches") != "patches":
+        values["gate"].setdefault("context", 0.0)
     named = values.pop("preset", "lite")
     preset = preset or named
     if preset not in PRESETS:
