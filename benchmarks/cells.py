@@ -128,7 +128,7 @@ def activations(model: TissueModel) -> ClassAt:
 def _activation_maps(model: TissueModel, patch: Tensor) -> Tensor:
     """Class activation maps (K, P, P) of one patch (1, 3, P, P), uint8."""
     classifier = model.classifier
-    images = model._normalise("classifier", patch)
+    images = model.normalised("classifier", patch)
     maps = classifier.fc8(classifier.features(images)[classifier.depths[-1]])
     return F.interpolate(maps, patch.shape[2:], mode="bilinear", align_corners=False)[0]
 

@@ -35,3 +35,7 @@ class OptionError(WsisegError, ValueError):
 
 class DeviceError(WsisegError, RuntimeError):
     """A device that this machine does not have."""
+
+
+class NetworkError(WsisegError, ArithmeticError):
+    """A network whose values are no finite numbers."""

@@ -96,6 +96,8 @@ def predict(
         _ = reader.mpp  # refused before a model is loaded for nothing
         loaded = model if isinstance(model, TissueModel) else load_model(model, pick_device(options.device))
         options = options.resolved(loaded)
+        if loaded is not model or options.precision != loaded.runtime.precision:
+            loaded.prepare("torch", options.precision)
         job = _Job(reader, loaded, options, report, clock)
         clock.lap("start")
         with unfinished_run(out, job.fingerprint(), restart=restart) as run:

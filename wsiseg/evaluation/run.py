@@ -121,6 +121,8 @@ def evaluate(
     """
     options = options or EvaluateOptions()
     loaded = model if isinstance(model, TissueModel) else load_model(model, pick_device(options.device))
+    if loaded is not model or options.precision != loaded.runtime.precision:
+        loaded.prepare("torch", options.precision)
     source = open_source(
         Path(dataset), options.split, loaded.classes, mpp=options.mpp, classes=options.classes,
         excluded=options.excluded, cell_classes=options.cell_classes,
@@ -172,12 +174,11 @@ def _collect(
     size = resolved.batch_size or 1
     done = 0
     progress(0, len(source.entries))
-    seen_tiles = _seen(model, source, size, options.precision, resolved.gate_context or 0.0)
+    seen_tiles = _seen(model, source, size, resolved.gate_context or 0.0)
     with torch.inference_mode():
         for batch in batches(seen_tiles, size):
             known = [tile.maps.true_classes(tile.patch.tile.box) for tile in batch]
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
-                values = _columns(model, batch, known, thresholds) if source.kind != "labels" else {}
+            values = _columns(model, batch, known, thresholds) if source.kind != "labels" else {}
             for index, (tile, truth) in enumerate(zip(batch, known, strict=True)):
                 maps = tile.maps
                 if truth is not None:
@@ -202,15 +203,14 @@ class _SeenTile:
     seen: dict[bool, npt.NDArray[np.float32]]
 
 
-def _seen(model: TissueModel, source: Source, batch_size: int, precision: str, context: float) -> Iterator[_SeenTile]:
+def _seen(model: TissueModel, source: Source, batch_size: int, context: float) -> Iterator[_SeenTile]:
     """The tiles of all images, classified; where the gate looks beyond a patch, within the tile's own image."""
     turned = (False, True) if source.kind != "labels" else (False,)
 
     def alone() -> Iterator[_SeenTile]:
         for batch in batches(_tiles(model, source), batch_size):
             pixels = batch_tensor([patch for _, patch in batch])
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                seen = {flips: classified(model, pixels, flips).float().cpu().numpy() for flips in turned}
+            seen = {flips: classified(model, pixels, flips).float().cpu().numpy() for flips in turned}
             for index, (maps, patch) in enumerate(batch):
                 yield _SeenTile(maps, patch, {flips: values[index] for flips, values in seen.items()})
 

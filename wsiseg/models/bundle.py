@@ -41,13 +41,30 @@ __all__ = ["find_bundle", "list_bundles", "load_model", "read_spec", "save_bundl
 _STORED_TYPES = {"F32", "F16", "BF16", "I64"}
 
 
-def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> TissueModel:
+def load_model(
+    name_or_path: str | Path,
+    device: str | torch.device = "cpu",
+    runtime: str = "auto",
+    precision: str = "float32",
+    *,
+    exact: bool | None = None,
+    batch_size: int | None = None,
+) -> TissueModel:
     """The model of a shipped name, or in a bundle's folder, ready to predict on `device`.
+
+    Args:
+        name_or_path: a shipped model's name, or a bundle's folder.
+        device: "cpu", "cuda", "cuda:1", …
+        runtime: what computes the networks, "auto", "torch", "compiled" or "openvino".
+        precision: "float32", "bfloat16" or "auto".
+        exact: see `TissueModel.prepare`.
+        batch_size: likewise.
 
     Raises:
         BundleError: where the bundle is missing, incomplete, altered, newer than this program, or where its
             weights do not fit its networks.
-        DeviceError: where the device does not exist.
+        DeviceError: where the device does not exist, or the runtime does not.
+        OptionError: for an unknown runtime or precision.
     """
     target = checked_device(device)
     folder = find_bundle(name_or_path)
@@ -56,7 +73,8 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
         _load_network(folder, kind, getattr(spec.networks, kind), len(spec.classes))
         for kind in ("classifier", "segmenter")
     ]
-    return TissueModel(spec, bundle_hash(folder), cast(Classifier, networks[0]), networks[1]).to(target)
+    model = TissueModel(spec, bundle_hash(folder), cast(Classifier, networks[0]), networks[1]).to(target)
+    return model.prepare(runtime, precision, exact=exact, batch_size=batch_size)
 
 
 def _load_network(folder: Path, kind: str, network: NetworkSpec, num_classes: int) -> nn.Module:

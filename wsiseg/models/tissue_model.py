@@ -1,4 +1,4 @@
-"""A model as prediction uses it: a classifier that gates, a segmenter, and where they compute."""
+"""A model as prediction uses it: a classifier that gates, a segmenter, and where and how they compute."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
-from wsiseg.errors import DeviceError
+from wsiseg.errors import DeviceError, NetworkError
+from wsiseg.models.batch_networks import BatchNetwork
 from wsiseg.models.classifier import Classifier
+from wsiseg.models.patch_network import PatchNetwork, channels, normalise
+from wsiseg.models.runtimes import Runtime, choose_runtime
 from wsiseg.models.spec import BundleSpec
+
+__all__ = ["TissueModel", "checked_device", "normalise"]
 
 
 class TissueModel:
     """A classifier that gates and a segmenter, with everything that prediction needs to know of them.
+
+    As it is made, torch computes in float32 and exactly what the networks say; see `prepare`.
 
     Attributes:
         spec: what the bundle says about itself.
@@ -22,20 +29,18 @@ class TissueModel:
         classifier: stage 1, in evaluation mode.
         segmenter: stage 2, in evaluation mode.
         device: where both are.
+        runtime: what computes them, with which precision.
     """
 
     def __init__(self, spec: BundleSpec, digest: str, classifier: Classifier, segmenter: nn.Module) -> None:
         self.spec = spec
         self.hash = digest
-        # Channels last, as patches come from the slide: 1.2 times as fast on a CPU (benchmarks/precision.py).
+        # Channels last, as patches come from the slide: 1.2 times as fast on a CPU.
         channels_last = torch.channels_last
         self.classifier = classifier.eval().requires_grad_(False).to(memory_format=channels_last)
         self.segmenter = segmenter.eval().requires_grad_(False).to(memory_format=channels_last)
         self.device = torch.device("cpu")
-        self._norms = {
-            name: (_channels(network.mean), _channels(network.std))
-            for name, network in (("classifier", spec.networks.classifier), ("segmenter", spec.networks.segmenter))
-        }
+        self._use(Runtime())
 
     @property
     def classes(self) -> ClassTable:
@@ -47,40 +52,95 @@ class TissueModel:
         """The gate's thresholds (K,) on the model's device."""
         return torch.tensor(self.spec.gate, dtype=torch.float32, device=self.device)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of the computing so far: another runtime took over, batches became smaller."""
+        return [note for network in (self._classify, self._segment) for note in network.notes]
+
     def to(self, device: str | torch.device) -> Self:
-        """The same model, moved to `device`; raises `DeviceError` where there is none such."""
+        """The same model, moved to `device`; raises `DeviceError` where there is none such.
+
+        The networks are then computed as those of a new model are, until `prepare` is called.
+        """
         self.device = checked_device(device)
         self.classifier.to(self.device)
         self.segmenter.to(self.device)
-        self._norms = {name: (m.to(self.device), s.to(self.device)) for name, (m, s) in self._norms.items()}
+        self._use(Runtime())
+        return self
+
+    def prepare(
+        self,
+        runtime: str = "auto",
+        precision: str = "float32",
+        *,
+        exact: bool | None = None,
+        batch_size: int | None = None,
+    ) -> Self:
+        """The same model, computed in another way; its networks are made ready by the first patches.
+
+        Args:
+            runtime: "auto", "torch", "compiled" or "openvino"; see `wsiseg.models.runtimes.choose_runtime`.
+            precision: "float32", "bfloat16" or "auto".
+            exact: whether "auto" must compute layer by layer what the networks say, by torch; None asks for that where
+                the model's gate has the published rule, by which the sign of a logit decides.
+            batch_size: patches at once that will be given, where it is known.
+
+        Raises:
+            OptionError: for an unknown runtime or precision.
+            DeviceError: where this machine or this device cannot do what was asked for.
+        """
+        exact = self.spec.gate_rule == "multiply_logits" if exact is None else exact
+        chosen = choose_runtime(runtime, precision, self.device, exact=exact, batch_size=batch_size)
+        if chosen != self.runtime:
+            self._use(chosen)
         return self
 
     @torch.inference_mode()
     def classify(self, patches: Tensor) -> Tensor:
-        """Probability (N, K), float32, that each class occurs in each patch (N, 3, H, W), uint8."""
-        return torch.sigmoid(self.classifier(self._normalise("classifier", patches))).float()
+        """Probability (N, K), float32, that each class occurs in each patch (N, 3, H, W), uint8.
+
+        Raises:
+            NetworkError: where one is no finite number.
+            DeviceError: where the device cannot compute the network.
+        """
+        return self._computed(self._classify, patches)
 
     @torch.inference_mode()
     def segment(self, patches: Tensor) -> Tensor:
-        """Logits (N, K, H, W), float32, of each pixel of patches (N, 3, H, W), uint8; not gated."""
-        logits: Tensor = self.segmenter(self._normalise("segmenter", patches))
-        return logits.float()
+        """Logits (N, K, H, W), float32, of each pixel of patches (N, 3, H, W), uint8; not gated.
 
-    def _normalise(self, network: str, patches: Tensor) -> Tensor:
-        """Patches as a network sees them; they travel to the device as uint8, a quarter of the bytes."""
+        Raises:
+            NetworkError: where one is no finite number.
+            DeviceError: where the device cannot compute the network.
+        """
+        return self._computed(self._segment, patches)
+
+    def normalised(self, kind: str, patches: Tensor) -> Tensor:
+        """Patches (N, 3, H, W), uint8, as the "classifier" or the "segmenter" sees them, float32, on the device."""
+        network = getattr(self.spec.networks, kind)
+        mean, std = (channels(values).to(self.device) for values in (network.mean, network.std))
+        return normalise(patches.to(self.device), mean, std)
+
+    def _use(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        networks = self.spec.networks
+        first = PatchNetwork(self.classifier, networks.classifier.mean, networks.classifier.std, probabilities=True)
+        second = PatchNetwork(self.segmenter, networks.segmenter.mean, networks.segmenter.std, probabilities=False)
+        self._classify = BatchNetwork("classifier", first.to(self.device), runtime)
+        self._segment = BatchNetwork("segmenter", second.to(self.device), runtime)
+
+    def _computed(self, network: BatchNetwork, patches: Tensor) -> Tensor:
         if patches.dtype != torch.uint8 or patches.ndim != 4 or patches.shape[1] != 3:
             raise ValueError(f"patches must be uint8 (N, 3, H, W), got {patches.dtype} {tuple(patches.shape)}")
-        mean, std = self._norms[network]
-        return normalise(patches.to(self.device, non_blocking=True), mean, std)
-
-
-def normalise(patches: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(patches / 255 - mean) / std, float32 (N, 3, H, W), from uint8 patches and mean and std of (3, 1, 1)."""
-    return patches.float().div_(255).sub_(mean).div_(std)
-
-
-def _channels(values: tuple[float, float, float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
+        values = network(patches)
+        # One sum instead of a test of each: a NaN or an infinity anywhere makes it one too.
+        if not torch.isfinite(values.sum()):
+            half = self.runtime.precision == "bfloat16"
+            advice = "use --precision float32" if half else "its weights are damaged, or were trained with other pixels"
+            raise NetworkError(
+                f"the {network.name} of {self.spec.name} gave values that are no finite numbers: {advice}"
+            )
+        return values
 
 
 def checked_device(device: str | torch.device) -> torch.device:
