@@ -26,6 +26,7 @@ LAYERS = [
             "polygonize",
             "vectors",
             "geojson",
+            "exact_geojson",
             "picture",
             "report",
             "export",

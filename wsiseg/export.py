@@ -10,15 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.errors import OptionError
+from wsiseg.exact_geojson import write_outlines
 from wsiseg.geojson import SUFFIXES, Identity, write_geojson
 from wsiseg.geometry import Box, coarser_grid
 from wsiseg.map_checks import require_areas
+from wsiseg.outlines import trace_outlines
 from wsiseg.outputs import check_file, whole_file
 from wsiseg.picture import legend, overlay, read_picture
 from wsiseg.report import write_areas_csv
 from wsiseg.slides.base import SlideReader
 from wsiseg.tissue_map import TissueMap
-from wsiseg.vectors import MIN_AREA_UM2, exact_polygons, simplified_polygons
+from wsiseg.vectors import MIN_AREA_UM2, simplified_polygons
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +61,17 @@ def export_geojson(
     options = options or VectorOptions()
     path = Path(path)
     check_file(path, SUFFIXES, overwrite)
+    classes, grid = tissue_map.classes, tissue_map.grid
+    identity = Identity(tissue_map.metadata["slide"]["quick_hash"], tissue_map.metadata["model"]["hash"])
     summary: dict[str, Any] = {}
     if options.exact:
-        regions: Any = exact_polygons(tissue_map, tissue_map.classes)
+        with trace_outlines(tissue_map, len(classes), folder=path.parent) as outlines:
+            written = write_outlines(path, outlines, classes, grid, identity=identity, overwrite=overwrite)
     else:
         area = MIN_AREA_UM2 if options.min_area_um2 is None else options.min_area_um2
-        regions, done = simplified_polygons(tissue_map, tissue_map.classes, tissue_map.mpp, options.tolerance_um, area)
+        regions, done = simplified_polygons(tissue_map, classes, tissue_map.mpp, options.tolerance_um, area)
         summary = asdict(done)
-    identity = Identity(tissue_map.metadata["slide"]["quick_hash"], tissue_map.metadata["model"]["hash"])
-    written = write_geojson(path, regions, tissue_map.classes, tissue_map.grid, identity=identity, overwrite=overwrite)
+        written = write_geojson(path, regions, classes, grid, identity=identity, overwrite=overwrite)
     return {
         **summary,
         "annotations": written.annotations,

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias
+from typing import Any, BinaryIO, TextIO, TypeAlias, cast
 
 import numpy as np
 import shapely
@@ -34,6 +34,9 @@ DECIMALS = 2
 
 PARTS_AT_ONCE = 1000
 """Parts of a MultiPolygon that are turned to text together."""
+
+START, END = '{"type":"FeatureCollection","features":[', "\n]}\n"
+"""What every file begins and ends with."""
 
 NAMESPACE = uuid.UUID("5f3fcf0c-0a0c-5a1e-9a43-6d1f3f0f6a2b")
 """Namespace of annotation ids; fixed for ever, or the same region would come back as another object."""
@@ -106,7 +109,7 @@ def write_geojson(
         raise OptionError(f"class {unknown[0]} is not in the class table of {len(classes)} classes")
     counts = _Counts()
     with _output(target, overwrite) as file:
-        file.write('{"type":"FeatureCollection","features":[')
+        file.write(START)
         separator = "\n"
         for tissue in classes:
             for region, key in _prepare(regions.get(tissue.index, ()), grid, counts):
@@ -114,7 +117,7 @@ def write_geojson(
                 _write_feature(file, region, tissue, grid, identity.uuid(region.geom_type, tissue.index, key))
                 counts.add(region, tissue.index, grid)
                 separator = ",\n"
-        file.write("\n]}\n")
+        file.write(END)
     return Written(counts.annotations, counts.vertices, counts.repaired, counts.dropped, dict(counts.area_um2))
 
 
@@ -164,17 +167,29 @@ def _repair(exact: Region, kind: str) -> list[Region]:
     return [region for region in whole if region.area > 0 and shapely.is_valid(region)]
 
 
-def _write_feature(file: TextIO, region: Region, tissue: TissueClass, grid: Grid, identifier: str) -> None:
-    """One feature, the parts of its geometry a thousand at a time."""
+def feature_head(kind: str, tissue: TissueClass, area: float, identifier: str) -> str:
+    """The text of a feature up to its coordinates.
+
+    Args:
+        kind: "Polygon" or "MultiPolygon".
+        tissue: its class.
+        area: in um2.
+        identifier: a UUID.
+    """
     properties = {
         "objectType": "annotation",
         "name": tissue.name,
         "classification": {"name": tissue.name, "color": list(tissue.color)},
         "isLocked": True,
-        "measurements": {"Area um^2": round(area_um2(region, grid), 3)},
+        "measurements": {"Area um^2": round(area, 3)},
     }
     head = json.dumps({"type": "Feature", "id": identifier, "properties": properties}, ensure_ascii=False)
-    file.write(f'{head[:-1]}, "geometry":{{"type":"{region.geom_type}","coordinates":')
+    return f'{head[:-1]}, "geometry":{{"type":"{kind}","coordinates":'
+
+
+def _write_feature(file: TextIO, region: Region, tissue: TissueClass, grid: Grid, identifier: str) -> None:
+    """One feature, the parts of its geometry a thousand at a time."""
+    file.write(feature_head(region.geom_type, tissue, area_um2(region, grid), identifier))
     parts = shapely.get_parts(region)
     if region.geom_type == "Polygon":
         file.write(_coordinates(parts)[0])
@@ -193,18 +208,33 @@ def _coordinates(polygons: Any) -> list[str]:
 
 
 @contextmanager
-def _output(path: Path, overwrite: bool) -> Iterator[TextIO]:
-    """A text file that is whole or not there."""
+def geojson_file(path: Path, overwrite: bool, packing: int = 6) -> Iterator[BinaryIO]:
+    """A file for GeoJSON, packed where its name says so; it is whole or not there.
+
+    Args:
+        path: ends in `.geojson` or `.geojson.gz`.
+        overwrite: replace an existing file.
+        packing: 1 (fast) to 9 (small).
+
+    Raises:
+        OptionError: the name has another ending.
+        OutputError: the file exists, or cannot be written.
+    """
     check_file(path, SUFFIXES, overwrite)
     with whole_file(path) as partial, partial.open("xb") as raw:
         if path.name.lower().endswith(".gz"):
             # Without name and time, so that the same map gives the same bytes.
-            with gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed, _text(packed) as file:
-                yield file
+            with gzip.GzipFile("", "wb", packing, raw, mtime=0) as packed:
+                yield cast("BinaryIO", packed)
         else:
-            with _text(raw) as file:
-                yield file
+            yield raw
 
 
-def _text(raw: Any) -> TextIOWrapper:
-    return TextIOWrapper(raw, encoding="utf-8", newline="\n", write_through=False)
+@contextmanager
+def _output(path: Path, overwrite: bool) -> Iterator[TextIO]:
+    """The same for text."""
+    with (
+        geojson_file(path, overwrite) as raw,
+        TextIOWrapper(raw, encoding="utf-8", newline="\n", write_through=False) as file,
+    ):
+        yield file
