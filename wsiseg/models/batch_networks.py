@@ -9,10 +9,10 @@ from torch import Tensor
 
 from wsiseg.errors import DeviceError
 from wsiseg.models.openvino_network import OpenVinoError, OpenVinoNetwork
-from wsiseg.models.patch_network import PatchNetwork
+from wsiseg.models.patch_network import PatchNetwork, Values
 from wsiseg.models.runtimes import Runtime
 
-Network = Callable[[Tensor], Tensor]
+Network = Callable[[Tensor], Values]
 """Values, float32, of patches (N, H, W, 3), uint8."""
 
 
@@ -44,7 +44,7 @@ class BatchNetwork:
             )
         return notes
 
-    def __call__(self, patches: Tensor) -> Tensor:
+    def __call__(self, patches: Tensor) -> Values:
         """Values of patches (N, 3, H, W), uint8, best channels last in memory; float32, on the network's device."""
         pixels = patches.permute(0, 2, 3, 1)
         if self._network is None:
@@ -82,7 +82,7 @@ class SmallerBatches:
     def __init__(self) -> None:
         self.most: int | None = None
 
-    def __call__(self, network: Network, patches: Tensor) -> Tensor:
+    def __call__(self, network: Network, patches: Tensor) -> Values:
         """The network's values of all patches, in order.
 
         Raises:
@@ -101,7 +101,7 @@ class SmallerBatches:
                     ) from error
                 self.most = most
             else:
-                return values[0] if len(values) == 1 else torch.cat(values)
+                return values[0] if len(values) == 1 else tuple(torch.cat(parts) for parts in zip(*values, strict=True))
             # Not in the except clause: the error holds on to the tensors of the batch that failed.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -120,20 +120,21 @@ def compiled(network: PatchNetwork, batch_size: int | None) -> Network:
     on_gpu = device.type == "cuda"
     run = torch.compile(network, dynamic=not on_gpu, mode="reduce-overhead" if on_gpu else "default")
 
-    def call(pixels: Tensor) -> Tensor:
+    def call(pixels: Tensor) -> Values:
         count = len(pixels)
         pixels = pixels.to(device, non_blocking=True)
         if on_gpu:
             size = graph_size(count, batch_size or count)
             pixels = torch.cat([pixels, pixels.new_zeros(size - count, *pixels.shape[1:])])
         try:
-            values: Tensor = run(pixels)[:count]
+            values: Values = tuple(value[:count] for value in run(pixels))
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # torch's compilers raise many children of it
             reason = " ".join(str(error).split())
             raise DeviceError(f"torch cannot compile for {device} here ({reason:.200}): use --runtime torch") from error
-        return values.clone() if on_gpu else values  # a CUDA graph writes its next values to the same place
+        # A CUDA graph writes its next values to the same place.
+        return tuple(value.clone() for value in values) if on_gpu else values
 
     return call
 

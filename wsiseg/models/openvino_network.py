@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsiseg.models.patch_network import PatchNetwork, close, probe_patches
+from wsiseg.models.patch_network import PatchNetwork, Values, close, probe_patches
 
 _TOLERANCES = {"float32": 1e-3, "bfloat16": 0.15}
 """How far OpenVINO may be from torch in float32 on a probe, as a share of the largest value (or of 1)."""
@@ -35,7 +35,7 @@ class OpenVinoNetwork:
         self._requests: dict[tuple[int, int], Any] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, patches: Tensor) -> Tensor:
+    def __call__(self, patches: Tensor) -> Values:
         """Values, float32, of patches (N, H, W, 3), uint8.
 
         Raises:
@@ -47,16 +47,19 @@ class OpenVinoNetwork:
                 self._requests[height, width] = self._request(height, width)
             return self._infer(self._requests[height, width], patches)
 
-    def _infer(self, request: Any, patches: Tensor) -> Tensor:
+    def _infer(self, request: Any, patches: Tensor) -> Values:
         from openvino import Tensor as Memory  # noqa: PLC0415 (an optional extra)
 
-        shape = request.model_outputs[0].partial_shape
-        values = torch.empty(len(patches), *(shape[axis].get_length() for axis in range(1, len(shape))))
+        shapes = [output.partial_shape for output in request.model_outputs]
+        values = tuple(
+            torch.empty(len(patches), *(shape[axis].get_length() for axis in range(1, len(shape)))) for shape in shapes
+        )
         # Memory of torch's own, so that the next batch does not write over these values. OpenVINO holds no reference
         # to it: both arrays must live until the network is through.
         pixels = patches.contiguous().numpy()
         request.set_input_tensor(Memory(pixels, shared_memory=True))
-        request.set_output_tensor(Memory(values.numpy(), shared_memory=True))
+        for index, value in enumerate(values):
+            request.set_output_tensor(index, Memory(value.numpy(), shared_memory=True))
         request.infer()
         return values
 
@@ -87,6 +90,6 @@ class OpenVinoNetwork:
             raise OpenVinoError(f"{type(error).__name__}: {' '.join(str(error).split()):.200}") from error
         wanted = self._network(probe)
         # Weights that give no numbers give none here either; that is told where patches are computed.
-        if wanted.isfinite().all() and not close(values, wanted, _TOLERANCES[self._precision]):
+        if all(value.isfinite().all() for value in wanted) and not close(values, wanted, _TOLERANCES[self._precision]):
             raise OpenVinoError("its values are not torch's")
         return request

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from wsiseg.models.classifier import Classifier
+from wsiseg.models.segmenter import Segmenter
+
+Task = Literal["classify", "activations", "segment", "segment_scored"]
+"""What is asked of a network: probabilities (N, K); the deepest feature map (N, C, h, w), which a classifier's head
+averages; logits (N, K, H, W); logits and the shared gate's maps of scores (N, K, h, w)."""
+
+Values = tuple[Tensor, ...]
 
 _TOLERANCE = 1e-4
 """Of a folded network's values, as a share of the largest one."""
@@ -23,25 +33,30 @@ class PatchNetwork(nn.Module):
         network: from normalised images (N, 3, H, W) to logits; it is shared, not copied.
         mean: of each channel of pixels in [0, 1].
         std: likewise.
-        probabilities: whether the sigmoid of the logits is wanted.
+        task: what is asked of it.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float], probabilities: bool) -> None:
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float], task: Task) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
         self.register_buffer("mean", channels(mean))
         self.register_buffer("std", channels(std))
-        self.probabilities = probabilities
+        self.task = task
         self.dtype = torch.float32
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """Probabilities (N, K) or logits (N, K, H, W)."""
-        images = normalise(patches.permute(0, 3, 1, 2), self.mean, self.std)
-        values: Tensor = self.network(images.to(self.dtype)).float()
-        return torch.sigmoid(values) if self.probabilities else values
+    def forward(self, patches: Tensor) -> Values:
+        """What the task asks for, one tensor or two."""
+        images = normalise(patches.permute(0, 3, 1, 2), self.mean, self.std).to(self.dtype)
+        if isinstance(self.network, Classifier) and self.task == "activations":
+            return (self.network.features(images)[self.network.depths[-1]].float(),)
+        if isinstance(self.network, Segmenter) and self.task == "segment_scored":
+            logits, scores = self.network.scored(images)
+            return logits.float(), scores.float()
+        values: Tensor = self.network(images).float()
+        return (torch.sigmoid(values),) if self.task == "classify" else (values,)
 
     def copied(self) -> PatchNetwork:
         """The same with weights of its own."""
@@ -126,6 +141,9 @@ def probe_patches(count: int, height: int, width: int, seed: int = 0) -> Tensor:
     return whole[:, :height, :width].contiguous()
 
 
-def close(values: Tensor, wanted: Tensor, tolerance: float) -> bool:
+def close(values: Values, wanted: Values, tolerance: float) -> bool:
     """Whether values differ by at most `tolerance` of the largest wanted one (or of 1)."""
-    return bool((values - wanted).abs().max() <= tolerance * wanted.abs().max().clamp_min(1))
+    return all(
+        bool((value - want).abs().max() <= tolerance * want.abs().max().clamp_min(1))
+        for value, want in zip(values, wanted, strict=True)
+    )

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
-from wsiseg.errors import DeviceError, NetworkError
+from wsiseg.errors import BundleError, DeviceError, NetworkError
 from wsiseg.models.batch_networks import BatchNetwork
 from wsiseg.models.classifier import Classifier
-from wsiseg.models.patch_network import PatchNetwork, channels, normalise
+from wsiseg.models.patch_network import PatchNetwork, Task, Values, channels, normalise
 from wsiseg.models.runtimes import Runtime, choose_runtime
+from wsiseg.models.segmenter import Segmenter
 from wsiseg.models.spec import BundleSpec
 
 __all__ = ["TissueModel", "checked_device", "normalise"]
@@ -55,7 +56,7 @@ class TissueModel:
     @property
     def notes(self) -> list[str]:
         """What a person should know of the computing so far: another runtime took over, batches became smaller."""
-        return [note for network in (self._classify, self._segment) for note in network.notes]
+        return [note for network in self._networks.values() for note in network.notes]
 
     def to(self, device: str | torch.device) -> Self:
         """The same model, moved to `device`; raises `DeviceError` where there is none such.
@@ -103,7 +104,7 @@ class TissueModel:
             NetworkError: where one is no finite number.
             DeviceError: where the device cannot compute the network.
         """
-        return self._computed(self._classify, patches)
+        return self._computed("classify", patches)[0]
 
     @torch.inference_mode()
     def segment(self, patches: Tensor) -> Tensor:
@@ -113,7 +114,35 @@ class TissueModel:
             NetworkError: where one is no finite number.
             DeviceError: where the device cannot compute the network.
         """
-        return self._computed(self._segment, patches)
+        return self._computed("segment", patches)[0]
+
+    @torch.inference_mode()
+    def activations(self, patches: Tensor) -> Tensor:
+        """The classifier's deepest feature map (N, C, h, w), float32, of patches (N, 3, H, W), uint8.
+
+        Raises:
+            NetworkError: where a value is no finite number.
+            DeviceError: where the device cannot compute the network.
+        """
+        return self._computed("activations", patches)[0]
+
+    @torch.inference_mode()
+    def segment_scored(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K, H, W) as of `segment`, and what the shared gate averages, scores (N, K, h, w), in one pass.
+
+        Raises:
+            BundleError: where the segmenter has no shared gate.
+            NetworkError: where a value is no finite number.
+            DeviceError: where the device cannot compute the network.
+        """
+        if not isinstance(self.segmenter, Segmenter):
+            raise BundleError(f"{self.spec.networks.segmenter.architecture} cannot carry a shared gate")
+        if self.segmenter.shared_gate is None:
+            raise BundleError(
+                f"{self.spec.name} has no shared gate: train with --gate shared, or use another gate mode"
+            )
+        logits, scores = self._computed("segment_scored", patches)
+        return logits, scores
 
     def normalised(self, kind: str, patches: Tensor) -> Tensor:
         """Patches (N, 3, H, W), uint8, as the "classifier" or the "segmenter" sees them, float32, on the device."""
@@ -123,20 +152,26 @@ class TissueModel:
 
     def _use(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        networks = self.spec.networks
-        first = PatchNetwork(self.classifier, networks.classifier.mean, networks.classifier.std, probabilities=True)
-        second = PatchNetwork(self.segmenter, networks.segmenter.mean, networks.segmenter.std, probabilities=False)
-        self._classify = BatchNetwork("classifier", first.to(self.device), runtime)
-        self._segment = BatchNetwork("segmenter", second.to(self.device), runtime)
+        self._networks: dict[Task, BatchNetwork] = {}
 
-    def _computed(self, network: BatchNetwork, patches: Tensor) -> Tensor:
+    def _network(self, task: Task) -> BatchNetwork:
+        """The network that a task is asked of; made when it is first asked."""
+        if task not in self._networks:
+            kind = "classifier" if task in ("classify", "activations") else "segmenter"
+            described = getattr(self.spec.networks, kind)
+            network = PatchNetwork(getattr(self, kind), described.mean, described.std, task).to(self.device)
+            self._networks[task] = BatchNetwork(kind, network, self.runtime)
+        return self._networks[task]
+
+    def _computed(self, task: Task, patches: Tensor) -> Values:
         if patches.dtype != torch.uint8 or patches.ndim != 4 or patches.shape[1] != 3:
             raise ValueError(f"patches must be uint8 (N, 3, H, W), got {patches.dtype} {tuple(patches.shape)}")
+        network = self._network(task)
         values = network(patches)
         # One sum instead of a test of each: a NaN or an infinity anywhere makes it one too.
-        if not torch.isfinite(values.sum()):
+        if not all(torch.isfinite(value.sum()) for value in values):
             half = self.runtime.precision == "bfloat16"
-            advice = "use --precision float32" if half else "its weights are damaged, or were trained with other pixels"
+            advice = "use --precision float32" if half else "its weights are damaged, use another model"
             raise NetworkError(
                 f"the {network.name} of {self.spec.name} gave values that are no finite numbers: {advice}"
             )

@@ -147,7 +147,7 @@ def _allowed(seen: Tensor, thresholds: Tensor) -> Tensor:
 def classify_windows(model: TissueModel, tiles: Tensor, windows: Windows) -> Tensor:
     """The classifier's probability (N, P, K), float32, of each class in each window of tiles (N, 3, T, T), uint8."""
     classifier = model.classifier
-    deepest = classifier.features(model.normalised("classifier", tiles))[classifier.depths[-1]]  # (N, C, h, w)
+    deepest = model.activations(tiles)  # (N, C, h, w)
     means = windows.means(deepest, windows.tile_px / deepest.shape[-1])  # (N, C, R, R)
     places = means.permute(0, 2, 3, 1).reshape(-1, means.shape[1], 1, 1)  # (N * P, C, 1, 1)
     return torch.sigmoid(classifier.head(places)).float().view(len(tiles), windows.side**2, -1)
@@ -168,11 +168,9 @@ def segment_scored(model: TissueModel, tiles: Tensor, windows: Windows) -> tuple
     Raises:
         BundleError: where the segmenter has no shared gate.
     """
-    segmenter = model.segmenter
-    if not isinstance(segmenter, Segmenter):
-        raise BundleError(f"{model.spec.networks.segmenter.architecture} cannot carry a shared gate")
-    logits, scores = segmenter.scored(model.normalised("segmenter", tiles))
-    return logits.float(), window_probabilities(scores, segmenter.cell_px, windows)
+    logits, scores = model.segment_scored(tiles)
+    assert isinstance(model.segmenter, Segmenter)
+    return logits, window_probabilities(scores, model.segmenter.cell_px, windows)
 
 
 def window_probabilities(scores: Tensor, cell_px: float, windows: Windows) -> Tensor:
