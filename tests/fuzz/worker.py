@@ -5,8 +5,8 @@
 
 Cases run in a process of their own, whose address space is bounded, so that a crash or a hang inside a C library is
 seen: the case is kept, and another process goes on behind it. A case is a defect where anything but a `WsisegError`
-is raised, where the error has no words or more than one line, where it takes longer than `SLOW_S` of CPU time, or
-where the process needs more than `MOST_BYTES` of memory for it.
+is raised, where the error has no words or more than one line, where it takes longer than `SLOW_S` of CPU time or waits
+for ever, or where the process needs more than `MOST_BYTES` of memory for it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ ADDRESS_SPACE = 4 * 2**30
 
 MOST_BYTES = 2**30
 SLOW_S = 10.0
-HANG_S = 30.0
+HANG_S = 20.0
+POLL_S = 5.0
 
 
 def main() -> None:
@@ -95,15 +96,18 @@ def _one_child(
     with (work / "stderr").open("wb") as errors:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=environment)
     assert child.stdout is not None
-    current, buffer, end = number, b"", "died"
+    current, buffer, end, still = number, b"", "died", _Stillness(child.pid)
     while True:
-        ready, _, _ = select.select([child.stdout], [], [], HANG_S)
+        ready, _, _ = select.select([child.stdout], [], [], POLL_S)
+        if not ready and not still.hangs():
+            continue
         piece = os.read(child.stdout.fileno(), 65536) if ready else b""
         if not piece:
             if not ready:
                 end = "hangs"
                 child.kill()
             break
+        still = _Stillness(child.pid)
         *lines, buffer = (buffer + piece).split(b"\n")
         for line in lines:
             said = json.loads(line)
@@ -129,6 +133,27 @@ def _one_child(
     if (work / "case").is_dir():
         _keep(options, work / "case", f"{kind} {where}", trace)
     return current + 1
+
+
+class _Stillness:
+    """Tells a process that hangs from one that only waits for a busy machine: since when nothing was heard of it."""
+
+    def __init__(self, pid: int) -> None:
+        self._stat = Path(f"/proc/{pid}/stat")
+        self._first = self._last = self._cpu_s()
+        self._idle = 0
+
+    def _cpu_s(self) -> float:
+        fields = self._stat.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def hangs(self) -> bool:
+        """Called every `POLL_S`: it computed for `HANG_S`, or did nothing for as long, waiting for what never comes."""
+        now = self._cpu_s()
+        waits = self._stat.read_text().rpartition(")")[2].split()[0] == "S"
+        self._idle = self._idle + 1 if waits and now - self._last < 0.02 else 0
+        self._last = now
+        return now - self._first > HANG_S or self._idle * POLL_S >= HANG_S
 
 
 def _keep(options: argparse.Namespace, case: Path, title: str, trace: str) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from wsiseg.classes import ClassTable
 from wsiseg.errors import DatasetError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
+from wsiseg.training.dataset_facts import text_below
 from wsiseg.training.images import read_image
 from wsiseg.training.patches import Patch, SplitName, read_dataset
 
@@ -190,10 +191,10 @@ def _plausible(mpp: float) -> float:
 def _read_brca(root: Path, split: str, channels: Mapping[str, int]) -> Iterator[DottedFile]:
     """Rows of the label files are y, x, class; whole numbers are pixels, so half a pixel is added for their centre."""
     listed = root / BRCA_LIST.format(split)
-    for name in _text(listed).split():
+    for name in text_below(root, listed).split():
         image = _below(root, f"images/{name}", listed)
         labels = _below(root, f"labels/{Path(name).stem}_gt_class_coords.txt", listed)
-        rows = [line.split() for line in _text(labels).splitlines() if line.strip()]
+        rows = [line.split() for line in text_below(root, labels).splitlines() if line.strip()]
         dots = [_dot(row[1], row[0], row[2], channels, labels, 0.5) for row in rows if _three(row, labels)]
         yield DottedFile(image, name[:BRCA_SLIDE_LETTERS], np.array(dots, np.float64).reshape(-1, 3))
 
@@ -208,7 +209,7 @@ def _read_cells(root: Path, split: str, channels: Mapping[str, int]) -> Iterator
     """`file,x,y,class[,group,split]`: x and y in pixels from the image's corner; without `split` all is test."""
     path = root / CELLS_FILE
     try:
-        rows = list(csv.DictReader(_text(path).splitlines(), skipinitialspace=True))
+        rows = list(csv.DictReader(text_below(root, path).splitlines(), skipinitialspace=True))
     except csv.Error as error:
         raise DatasetError(f"{path} cannot be read as CSV ({error!s:.80})") from error
     if not rows or not {"file", "x", "y", "class"} <= rows[0].keys():
@@ -241,16 +242,13 @@ def _dot(
     return *point, float(channels[value])
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read ({error!s:.80}); is the data set whole?") from error
-
-
 def _below(root: Path, name: str, where: Path) -> Path:
-    path = (root / name).resolve()
-    if not path.is_relative_to(root.resolve()) or not path.is_file():
+    try:
+        path: Path | None = (root / name).resolve()
+        there = path is not None and path.is_relative_to(root.resolve()) and path.is_file()
+    except (OSError, RuntimeError, ValueError):  # a null byte, a loop of links, a name too long
+        path, there = None, False
+    if path is None or not there:
         raise DatasetError(
             f"{where}: there is no file {name!r:.120} in the data set's folder; add it or remove its rows"
         )

@@ -12,6 +12,9 @@ from wsiseg.errors import DatasetError, OptionError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
 from wsiseg.training.patch_labels import Patch, mpp_of
 
+MAX_TEXT_BYTES = 256 * 2**20
+"""Of one table or description: a thousand bytes for each of 250,000 patches."""
+
 DATASET_FILE, CLASSES_FILE = "dataset.json", "classes.json"
 
 KNOWN_CLASSES: dict[str, ClassTable] = {
@@ -33,15 +36,36 @@ def read_classes(value: str) -> ClassTable:
     path = Path(value)
     if not path.is_file():
         raise DatasetError(f"{value!r} is neither a file nor one of {', '.join(KNOWN_CLASSES)}")
-    content = _read_json(path)
+    followed = path.resolve()  # what the user names may be a link
+    content = _parsed(path, text_below(followed.parent, followed))
     return _class_table(path, content.get("classes") if isinstance(content, dict) else content)
+
+
+def text_below(root: Path, path: Path) -> str:
+    """The text of a file of a data set; a byte order mark is left out.
+
+    Raises:
+        DatasetError: it is no file of the data set (a link leads out of it, a pipe), too large, or no UTF-8.
+    """
+    try:
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise DatasetError(f"{path} is a link that leads outside the data set's folder: copy the file into it")
+        if not path.is_file():
+            raise DatasetError(f"{path} is no file; is the data set whole?")
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            raise DatasetError(f"{path} has more than {MAX_TEXT_BYTES} bytes; is it the right file?")
+        return path.read_bytes().decode("utf-8-sig")
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{path} cannot be read ({error!s:.80}); is the data set whole?") from error
 
 
 def read_about(root: Path) -> dict[str, Any]:
     """The content of `dataset.json`, or of `classes.json`; empty where there is neither."""
     for name in (DATASET_FILE, CLASSES_FILE):
         if (root / name).is_file():
-            content = _read_json(root / name)
+            content = _parsed(root / name, text_below(root, root / name))
             if isinstance(content, list):
                 content = {"classes": content}
             if not isinstance(content, dict):
@@ -75,10 +99,10 @@ def resolution(root: Path, stated: Any, patches: Iterable[Patch]) -> tuple[float
     )
 
 
-def _read_json(path: Path) -> Any:
+def _parsed(path: Path, text: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is not JSON ({error!s:.80})") from error
 
 
@@ -90,5 +114,5 @@ def _class_table(path: Path, rows: Any) -> ClassTable:
             [row["color"] for row in rows] if all(isinstance(row, dict) and "color" in row for row in rows) else None
         )
         return ClassTable.of([str(name) for name in names], colors)
-    except (TypeError, KeyError, ValueError, IndexError, OptionError) as error:
+    except (TypeError, KeyError, ValueError, IndexError, OverflowError, OptionError) as error:
         raise DatasetError(f"{path}: classes must be a list of name and color ({error!s:.80})") from error

@@ -97,8 +97,11 @@ def _report_unlabelled(image: Path, name: str, wants_mask: bool, report: Report)
 
 def inside(root: Path, path: Path, report: Report) -> bool:
     """Whether a path, its links followed, stays inside the data set's folder."""
-    if path.resolve().is_relative_to(root.resolve()):
-        return True
+    try:
+        if path.resolve().is_relative_to(root.resolve()):
+            return True
+    except (OSError, RuntimeError):  # a loop of links: as good as outside
+        pass
     name = path.relative_to(root).as_posix()
     report("outside", name, f"{path} is a link that leads outside the data set's folder: copy the file into it")
     return False

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import DatasetError
+from wsiseg.training.dataset_facts import text_below
 from wsiseg.training.dataset_problems import Report
 from wsiseg.training.images import MaskCoding
 from wsiseg.training.patch_folders import IMAGE_SUFFIXES, LABELS_FILE, SPLIT_FOLDERS, Listing, images_in
@@ -48,21 +50,20 @@ def list_table(root: Path, classes: ClassTable | None, excluded: int | None, rep
         seen.add(patch.path)
         listing.splits[split].append(patch)
     masks = {patch.mask for patches in listing.splits.values() for patch in patches}
-    named = {(root / (row.get("file") or "")).resolve() for row in rows}
+    named = {_followed(root, row.get("file") or "") for row in rows}
     for image in _beside(root.resolve(), seen):
-        if image.resolve() not in seen | masks | named:
+        if _followed(root, image.as_posix()) not in seen | masks | named:
             name = image.relative_to(root.resolve()).as_posix()
             report("no label", name, f"{image} has no label: add a row to {path} or remove the image")
     return listing
 
 
 def _rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    text = text_below(path.parent, path)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
-            file.seek(0)
-            return rows, next(csv.reader(file, skipinitialspace=True), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True))
+        return rows, next(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True), [])
+    except csv.Error as error:
         raise DatasetError(f"{path} cannot be read as CSV ({error!s:.80})") from error
 
 
@@ -100,12 +101,25 @@ def _patch(
     return split, Patch(path, Path(file).as_posix(), label, group, mask, coding)
 
 
-def _below(root: Path, file: str, kind: str, where: str, report: Report) -> Path | None:
+def _followed(root: Path, file: str) -> Path | None:
+    """A path below `root`, its links followed; None for a null byte, a loop of links, a name too long."""
     try:
-        path = (root / file).resolve()
-        there = path.is_file()
-    except (OSError, ValueError, RuntimeError):  # a null byte, a loop of links, a name too long
-        path, there = root, False
+        return (root / file).resolve()
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _below(root: Path, file: str, kind: str, where: str, report: Report) -> Path | None:
+    path = _followed(root, file)
+    there = path is not None and _is_file(path)
+    path = path or root
     # The name becomes a path below other folders too, so that it must be a plain one here.
     if Path(file).is_absolute() or ".." in Path(file).parts or not path.is_relative_to(root.resolve()):
         report("outside", file, f"{where}: {file!r:.80} lies outside the data set's folder")
