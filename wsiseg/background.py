@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
@@ -86,7 +86,7 @@ def read_ahead(
     ahead: int,
     timeout_s: float | None = None,
     waited: Callable[[float], None] | None = None,
-) -> Iterator[tuple[Item, Result]]:
+) -> Generator[tuple[Item, Result], None, None]:
     """Items and what `read` makes of them, in order, a bounded number of them ahead.
 
     Args:
@@ -131,6 +131,13 @@ def read_ahead(
                 future.cancel()
 
 
+def within(function: Callable[[], Result], timeout_s: float) -> Result:
+    """What `function` returns; raises `ReadTimeoutError` where it takes longer."""
+    for _, result in read_ahead([None], lambda _: function(), workers=1, ahead=1, timeout_s=timeout_s):
+        return result
+    raise AssertionError
+
+
 class WriteBehind(Generic[Item]):
     """A thread that calls `write` with one item after the other, in order.
 
@@ -156,7 +163,8 @@ class WriteBehind(Generic[Item]):
 
     def _raise(self) -> None:
         if self._error is not None:
-            error, self._error, self._stopped = self._error, None, True
+            self._stopped = True  # first: the thread must see one of the two
+            error, self._error = self._error, None
             raise error
 
     def _work(self) -> None:

@@ -7,7 +7,6 @@ with its final name is always whole. No shard is written by two, so pieces may c
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,11 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from wsiseg.classes import ClassTable
-from wsiseg.errors import OutputError, WsisegError
 from wsiseg.geometry import Box, Grid, Mpp, Size
-from wsiseg.journal import sync_folder
+from wsiseg.journal import sync_path, sync_tree
 from wsiseg.memory import CHUNK_PX
 from wsiseg.ome import LABELS, MAP_FORMAT, grid_to_json, image_attributes, label_attributes, level_sizes
+from wsiseg.outputs import cannot_write
 
 UInt8Array = npt.NDArray[np.uint8]
 ZarrArray = zarr.Array[Any]
@@ -96,8 +95,8 @@ class MapWriter:
                 self._probability_map[(slice(None), *box.slices())] = values
             for path in self._shards(box):
                 if path.exists():
-                    sync_folder(path)  # a file as well: its contents, then the entry
-                    sync_folder(path.parent)
+                    sync_path(path)
+                    sync_path(path.parent)
 
     def sizes_on_disk(self, box: Box) -> list[int]:
         """Bytes of the piece's shards, 0 for one that is all zero and so has no file."""
@@ -121,7 +120,17 @@ class MapWriter:
                     if self.probabilities:
                         target = self._array(self.root, level, self.sizes[level], len(self.classes))
                         _halve(_level(self.root, level - 1), target, nearest=False)
+                    for folder in self._level_folders(level):
+                        sync_tree(folder)
             yield level
+
+    def _level_folders(self, level: int) -> list[Path]:
+        return [self.store / "labels" / LABELS / str(level), *([self.store / str(level)] if self.probabilities else [])]
+
+    def level_on_disk(self, level: int) -> list[int]:
+        """Files and bytes of a level, by which one is known that was altered or removed since."""
+        sizes = [p.stat().st_size for folder in self._level_folders(level) for p in folder.rglob("*") if p.is_file()]
+        return [len(sizes), sum(sizes)]
 
     def write_picture(self, picture: UInt8Array, mpp: Mpp) -> None:
         """A picture of the slide (height, width, 3) as the root image of a map without probabilities.
@@ -159,19 +168,6 @@ class MapWriter:
                 "probabilities": self.probabilities,
                 **provenance,
             }
-
-
-@contextmanager
-def cannot_write(path: Path) -> Iterator[None]:
-    """Turn the system's errors of writing into one of ours."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, WsisegError):
-            raise
-        raise OutputError(
-            f"cannot write {path.name}: {error.strerror or error}; make room, or choose another folder"
-        ) from error
 
 
 def _group(parent: zarr.Group, name: str) -> zarr.Group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import secrets
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from wsiseg.errors import OptionError, OutputError
+from wsiseg.errors import OptionError, OutputError, WsisegError
 
 MAP_SUFFIX = ".zarr"
 
@@ -93,12 +94,36 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_cut_file(path: Path) -> None:
+    """Remove what a kill left of `whole_file(path)`."""
+    for cut in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        cut.unlink(missing_ok=True)
+
+
+@contextmanager
+def cannot_write(path: Path) -> Iterator[None]:
+    """Turn the system's errors of writing into one of ours."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, WsisegError):
+            raise
+        raise OutputError(
+            f"cannot write {path.name}: {error.strerror or error}; make room, or choose another folder"
+        ) from error
+
+
+def retired_name(temporary: Path) -> Path:
+    """Where `put_folder` puts what has the name until the new folder stands in its place."""
+    return temporary.with_suffix(".old")
+
+
 def put_folder(temporary: Path, path: Path) -> None:
     """Give a finished folder its name. One that has it goes only once the new one stands in its place."""
     if not path.exists():
         temporary.rename(path)
         return
-    retired = temporary.with_suffix(".old")
+    retired = retired_name(temporary)
     path.rename(retired)
     try:
         temporary.rename(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import numpy as np
@@ -39,9 +39,14 @@ class PieceWriter:
         todo: grid and tissue.
         journal: of the run.
         damage: of the slide: what an earlier run found damaged is remembered at once.
+        check: called before a piece is booked; raises where the slide is no longer the one that was opened, so that
+            what was read of it does not count.
     """
 
-    def __init__(self, writer: MapWriter, todo: Plan, journal: Journal, damage: DamageMap) -> None:
+    def __init__(
+        self, writer: MapWriter, todo: Plan, journal: Journal, damage: DamageMap, check: Callable[[], None]
+    ) -> None:
+        self._check = check
         self._writer = writer
         self._todo = todo
         self._journal = journal
@@ -71,6 +76,7 @@ class PieceWriter:
         damage = [cell for cell in self._damage.to_json() if tuple(cell) not in self._booked]
         self._booked.update(tuple(cell) for cell in damage)
         counts = finished.counts
+        self._check()
         self._journal.add(
             {
                 "step": "piece",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wsiseg.background import WriteBehind
+from wsiseg.background import WriteBehind, within
 from wsiseg.clock import Clock
 from wsiseg.export import VectorOptions, export_geojson
 from wsiseg.geometry import Grid, Mpp, coarser_grid
-from wsiseg.journal import Fingerprint
+from wsiseg.journal import Fingerprint, sync_path, sync_tree
 from wsiseg.map_writer import MapWriter
 from wsiseg.memory import MemoryPlan, give_back_memory
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import load_model
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.outputs import check_map, put_folder
+from wsiseg.outputs import cannot_write, check_map, put_folder, remove_cut_file
 from wsiseg.picture import read_picture
 from wsiseg.piece_writer import PieceWriter, sum_up
 from wsiseg.pieces import Piece, owned_by, patches_of, pieces_of
@@ -39,17 +40,22 @@ from wsiseg.report import (
 )
 from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
+from wsiseg.slides.watch import SlideWatch
 from wsiseg.streaming.gate_field import GateField
 from wsiseg.streaming.networks import batch_tensor, gate_thresholds, predict_patches
 from wsiseg.streaming.run import Stream
 from wsiseg.tiling import TileGrid
 from wsiseg.tissue_map import open_map
-from wsiseg.unfinished import UnfinishedRun, check_outputs, unfinished_run
+from wsiseg.unfinished import UnfinishedRun, begun_drawing, check_outputs, unfinished_run
 
 __all__ = ["PredictOptions", "batch_tensor", "pick_device", "predict", "predict_patches"]
 
 Progress = Callable[[str, int, int], None]
 """Called with a phase ("tissue", "gate", "tiles", "pyramid", "vectors"), the steps of it that are done, and all."""
+
+
+PLAN_READS = 10
+"""Finding the tissue may take as long as so many reads may."""
 
 
 def predict(
@@ -123,6 +129,7 @@ class _Job:
         channels = 1 + len(self.model.classes)
         self.memory = MemoryPlan.of(self.options.max_memory, channels)
         self.classes = self.model.classes
+        self.watch = SlideWatch(self.slide)
 
     def fingerprint(self) -> Fingerprint:
         """Everything that the bytes of the map depend on."""
@@ -145,14 +152,15 @@ class _Job:
         self.report("tissue", 0, 1)
         spec = self.model.spec
         tiling = spec.tiling(self.options.gate_mode, self.options.overlap)
-        todo = plan(self.slide, spec.mpp, tiling, self.options.tissue)
+        limit_s = PLAN_READS * self.options.read_timeout_s
+        todo = within(lambda: plan(self.slide, spec.mpp, tiling, self.options.tissue), limit_s)
         self.report("tissue", 1, 1)
         self.clock.lap("tissue")
         counts = Counts(len(todo.tiles), int(todo.selected.sum()), shut=[0] * len(self.classes))
         areas = Areas.empty(len(self.classes))
         writer, resumed, waited = None, 1.0, 0.0
+        options = self.options
         if not run.committed:
-            options = self.options
             writer = MapWriter(
                 run.store, self.classes, todo.grid, self.memory.piece_px, probabilities=options.probabilities
             )
@@ -164,8 +172,12 @@ class _Job:
         if writer is not None:
             writer.write_metadata(self._provenance(found))
             check_map(run.out, overwrite)  # somebody else may have made it meanwhile
+            self.watch.check()
+            sync_tree(run.store)
             run.journal.add({"step": "commit"})
-            put_folder(run.store, run.out)
+            with cannot_write(run.out):
+                put_folder(run.store, run.out)
+            sync_path(run.out.parent)
         return Prediction(
             map_path=run.out,
             geojson_path=None,
@@ -183,14 +195,15 @@ class _Job:
     def _pieces(self, run: UnfinishedRun, todo: Plan, writer: MapWriter) -> tuple[float, float]:
         """Compute and write the pieces that are missing; returns the share that was there, and seconds waited."""
         pieces = pieces_of(todo.tiles, todo.selected, self.memory.piece_px)
-        behind = PieceWriter(writer, todo, run.journal, self.slide.damage)
+        behind = PieceWriter(writer, todo, run.journal, self.slide.damage, self.watch.check)
         missing = behind.missing(pieces)
         stream = Stream(self.slide, todo, self.model, self.options, self.memory)
         field = self._gate_field(run, todo, stream, pieces)
         total = sum(patches_of(piece, todo.selected) for piece in pieces)
         done = total - sum(patches_of(piece, todo.selected) for piece in missing)
-        with WriteBehind(behind.write) as queue:
-            for piece in stream.run(missing, field, _Advance(self.report, "tiles", done, total)):
+        computed = stream.run(missing, field, _Advance(self.report, "tiles", done, total))
+        with closing(computed), WriteBehind(behind.write) as queue:
+            for piece in computed:
                 queue.put(piece)
         self.clock.lap("tiles")
         return done / max(1, total), stream.waited_s
@@ -205,17 +218,20 @@ class _Job:
         missing = [piece for piece in pieces if piece.index not in booked]
         total = int(todo.selected.sum())
         done = total - sum(owned_by(piece, todo.tiles, todo.selected) for piece in missing)
-        for piece in stream.classify(missing, field, _Advance(self.report, "gate", done, total)):
-            field.save()
-            run.journal.add({"step": "gate", "index": piece.index})
+        with closing(stream.classify(missing, field, _Advance(self.report, "gate", done, total))) as classified:
+            for piece in classified:
+                field.save()
+                self.watch.check()
+                run.journal.add({"step": "gate", "index": piece.index})
         self.clock.lap("gate")
         return field
 
     def _levels(self, run: UnfinishedRun, todo: Plan, writer: MapWriter) -> None:
-        done = {step["level"] for step in run.journal.of("level")}
+        booked = {step["level"]: step["files"] for step in run.journal.of("level")}
+        done = {level for level, files in booked.items() if files == writer.level_on_disk(level)}
         for level in writer.write_levels(done):
-            if level not in done:
-                run.journal.add({"step": "level", "level": level})
+            if level and level not in done:
+                run.journal.add({"step": "level", "level": level, "files": writer.level_on_disk(level)})
             self.report("pyramid", level + 1, len(writer.sizes))
         if not self.options.probabilities:
             writer.write_picture(*_picture(self.slide, todo.grid, writer.picture_factor))
@@ -241,16 +257,21 @@ class _Job:
 
     def draw(self, run: UnfinishedRun, geojson: Path, vectors: VectorOptions | None, overwrite: bool) -> dict[str, Any]:
         """Write the polygons; those that a run had finished when it died are taken as they are."""
-        ours = bool(run.journal.of("vectors"))
-        if ours and geojson.exists() and not overwrite:
-            return {}
-        run.journal.add({"step": "vectors"})
+        step = {"file": str(geojson.absolute()), **asdict(vectors or VectorOptions())}
+        for drawn in run.journal.of("drawn"):
+            if drawn["of"] == step and geojson.exists():
+                return dict(drawn["result"])
+        ours = begun_drawing(run.out, geojson)
+        if ours:
+            remove_cut_file(geojson)
+        run.journal.add({"step": "vectors", **step})
         self.report("vectors", 0, 1)
         give_back_memory()
-        drawn = export_geojson(open_map(run.out), geojson, vectors, overwrite=overwrite)
+        result = export_geojson(open_map(run.out), geojson, vectors, overwrite=overwrite or ours)
         self.report("vectors", 1, 1)
         self.clock.lap("vectors")
-        return drawn
+        run.journal.add({"step": "drawn", "of": step, "result": result})
+        return result
 
 
 class _Advance:

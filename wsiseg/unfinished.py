@@ -6,6 +6,7 @@ and scratch.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 from wsiseg.errors import OutputError
 from wsiseg.geojson import SUFFIXES
 from wsiseg.journal import Fingerprint, Journal, read_journal
-from wsiseg.outputs import check_file, check_map
+from wsiseg.outputs import cannot_write, check_file, check_map, retired_name
 
 
 class UnfinishedRun:
@@ -37,9 +38,12 @@ class UnfinishedRun:
         self.folder = unfinished_folder(out)
         self.store = self.folder / out.name
         self.scratch = self.folder / "scratch"
-        self.scratch.mkdir(parents=True, exist_ok=True)
+        with cannot_write(self.folder):
+            self.scratch.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(self.folder / "journal.jsonl", fingerprint)
         self.resumed = bool(self.journal.steps)
+        for cut in self.folder.rglob("*.partial"):  # what a kill left of a file that was being written
+            cut.unlink(missing_ok=True)
 
     @property
     def committed(self) -> bool:
@@ -47,14 +51,27 @@ class UnfinishedRun:
         return bool(self.journal.of("commit")) and not self.store.exists() and self.out.is_dir()
 
     def remove(self) -> None:
-        """Forget the run: it is finished, or nothing of it is worth keeping."""
+        """Forget the run: it is finished, or nothing of it is worth keeping.
+
+        The journal goes last, so that a kill on the way leaves a run that can be gone on with.
+        """
         self.journal.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            for entry in list(self.folder.iterdir()):
+                if entry != self.journal.path:
+                    _remove(entry)
+            self.journal.path.unlink(missing_ok=True)
+            self.folder.rmdir()
 
 
 def unfinished_folder(out: Path) -> Path:
     """Where a run that writes `out` keeps what it has."""
     return out.parent / f".{out.name}.unfinished"
+
+
+def lock_path(out: Path) -> Path:
+    """The file that a run holds while it writes `out`."""
+    return out.parent / f".{out.name}.lock"
 
 
 def pending_commit(out: Path) -> bool:
@@ -65,10 +82,10 @@ def pending_commit(out: Path) -> bool:
     return named and out.is_dir() and not (folder / out.name).exists()
 
 
-def begun_drawing(out: Path) -> bool:
-    """Whether that run had begun to write polygons, so that those that are there are its own."""
+def begun_drawing(out: Path, geojson: Path) -> bool:
+    """Whether that run had begun to write these polygons, so that those that are there are its own."""
     _, steps, _ = read_journal(unfinished_folder(out) / "journal.jsonl")
-    return any(step.get("step") == "vectors" for step in steps)
+    return any(step.get("step") == "vectors" and step.get("file") == str(geojson.absolute()) for step in steps)
 
 
 @contextmanager
@@ -88,19 +105,16 @@ def unfinished_run(out: Path, fingerprint: Fingerprint, *, restart: bool = False
     """
     with _locked(out):
         folder = unfinished_folder(out)
-        if folder.is_symlink():
-            raise OutputError(f"{folder} is a link, expected the folder of an unfinished run; remove it")
-        if restart:
-            shutil.rmtree(folder, ignore_errors=True)
-        before = read_journal(folder / "journal.jsonl")[0]
-        if before is None:
-            shutil.rmtree(folder, ignore_errors=True)  # nothing that could be gone on with
+        refuse_links(folder)
+        before = None if restart else read_journal(folder / "journal.jsonl")[0]
+        if before is None:  # nothing that could be gone on with
+            _give_back_retired(out)
+            _remove(folder)
+            if folder.exists():
+                raise OutputError(f"cannot remove {folder}; remove it, or choose another name")
         else:
             _require_same(out, before, fingerprint)
-        try:
-            run = UnfinishedRun(out, fingerprint)
-        except OSError as error:
-            raise OutputError(f"cannot write into {out.parent}: {error.strerror}; choose another folder") from error
+        run = UnfinishedRun(out, fingerprint)
         try:
             yield run
         except BaseException:  # an interrupt as well
@@ -110,6 +124,30 @@ def unfinished_run(out: Path, fingerprint: Fingerprint, *, restart: bool = False
                 run.remove()
             raise
         run.remove()
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise `OutputError` where an unfinished run's folder is a link or holds one: it could lead out of there."""
+    found = [folder] if folder.is_symlink() else []
+    if not found and folder.is_dir():
+        found = [path for path in folder.rglob("*") if path.is_symlink()]
+    if found:
+        raise OutputError(f"{found[0]} is a link, which an unfinished run has none of; remove {folder} and begin anew")
+
+
+def _give_back_retired(out: Path) -> None:
+    """Return a map that was about to be replaced when its run was killed between two renames."""
+    retired = retired_name(unfinished_folder(out) / out.name)
+    if retired.is_dir() and not out.exists():
+        with cannot_write(out):
+            retired.rename(out)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _require_same(out: Path, before: Fingerprint, now: Fingerprint) -> None:
@@ -130,13 +168,15 @@ def _shown(value: Any) -> str:
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Hold the lock of an output; the system releases it when the process ends, however it does."""
-    path = out.parent / f".{out.name}.lock"
+    path = lock_path(out)
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
         except OSError as error:
+            if path.is_symlink():
+                raise OutputError(f"{path} is a link, expected a run's lock; remove it") from error
             raise OutputError(f"cannot write into {out.parent}: {error.strerror}; choose another folder") from error
-        if not _try_lock(descriptor):
+        if not _try_lock(descriptor, out):
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() if hasattr(os, "pread") else ""
             os.close(descriptor)
             raise OutputError(
@@ -147,8 +187,9 @@ def _locked(out: Path) -> Iterator[None]:
                 break
         os.close(descriptor)  # its holder removed the file between our two steps
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        with suppress(OSError):  # who holds it is a courtesy, for which a full disk may have no room
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
         with suppress(OSError):
@@ -156,7 +197,8 @@ def _locked(out: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, out: Path) -> bool:
+    """Whether the lock was free; raises `OutputError` where a file system has no locks."""
     try:
         if os.name == "nt":
             import msvcrt  # noqa: PLC0415
@@ -166,8 +208,13 @@ def _try_lock(descriptor: int) -> bool:
             import fcntl  # noqa: PLC0415
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            return False
+        os.close(descriptor)
+        raise OutputError(
+            f"cannot lock {out}, its file system says: {error.strerror}; choose a folder on another one"
+        ) from error
     return True
 
 
@@ -178,6 +225,16 @@ def check_outputs(out: Path, geojson: str | Path | None, *, overwrite: bool, res
         OptionError, OutputError: see `check_map` and `check_file`.
     """
     going_on = not restart and pending_commit(out)
+    if out.exists() and not going_on:
+        _tidy(out)
     check_map(out, overwrite or going_on)
     if geojson is not None:
-        check_file(Path(geojson), SUFFIXES, overwrite or (going_on and begun_drawing(out)))
+        check_file(Path(geojson), SUFFIXES, overwrite or (going_on and begun_drawing(out, Path(geojson))))
+
+
+def _tidy(out: Path) -> None:
+    """Take away what a run leaves that was killed in its very last steps: an empty folder and a lock."""
+    folder = unfinished_folder(out)
+    if folder.is_dir() or lock_path(out).exists():
+        with suppress(OutputError), _locked(out), suppress(OSError):
+            folder.rmdir()

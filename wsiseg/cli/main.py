@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -72,16 +73,22 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_fail(_with_hint(error)))
     except WsisegError as error:
         code = _fail(str(error))
-        if isinstance(error, TimeoutError):  # a thread hangs in a library and may abort an orderly end
-            sys.stderr.flush()
-            os._exit(code)
-        sys.exit(code)
+        _exit(code)
     except (click.Abort, KeyboardInterrupt):
         warnings.simplefilter("ignore")  # of what was cut short: nothing that a user could do about it
         command = ((arguments or sys.argv[1:]) or [""])[0]
         click.echo(f"wsiseg: interrupted; {KEPT.get(command, 'no output was left half-written')}", err=True)
-        sys.exit(INTERRUPTED)
+        _exit(INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _exit(code: int) -> NoReturn:
+    """End the program; at once where a thread hangs in a library, since that may abort an orderly end."""
+    if any(thread.daemon and thread.is_alive() for thread in threading.enumerate() if thread.name.startswith("reader")):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _interrupt_on_signals() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from wsiseg.slides.damage import DamageMap
 from wsiseg.slides.resample import axis_weights, resample
 
 WHITE = 255
+
+CLOSE_S = 20.0
+"""How long to wait for a slide to be closed after an error, where a thread may hang in a read of it."""
 
 ROUNDING = 1e-6
 """A weight this small is none: rounding gives it to a neighbour that an output pixel does not cover."""
@@ -168,7 +172,11 @@ class SlideReader(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if kind is not None and issubclass(kind, TimeoutError):
+            return  # a thread that hangs in a read holds the file
+        closing = threading.Thread(target=self.close, daemon=True)  # so it may after an interrupt
+        closing.start()
+        closing.join(None if kind is None else CLOSE_S)
 
 
 def _any_damaged(damaged: npt.NDArray[np.bool_], source: Box, box: Box, grid: Grid) -> npt.NDArray[np.bool_]:

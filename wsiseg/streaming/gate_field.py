@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from wsiseg.models.context import gaussian, mean_in_context
+from wsiseg.outputs import cannot_write
 from wsiseg.pieces import Piece
 from wsiseg.tiling import Tile, TileGrid
 
@@ -32,8 +34,11 @@ class GateField:
         self, path: Path, tiles: TileGrid, selected: npt.NDArray[np.bool_], classes: int, sigma: float
     ) -> None:
         shape = (tiles.rows, tiles.columns, classes)
+        self._path = path
         self.resumed = path.exists() and path.stat().st_size == 4 * np.prod(shape)
-        self._values = np.memmap(path, np.float32, "r+" if self.resumed else "w+", shape=shape)
+        if not self.resumed:
+            _reserve(path, 4 * tiles.rows * tiles.columns * classes)
+        self._values = np.memmap(path, np.float32, "r+", shape=shape)
         self._selected = selected
         self._sigma = sigma
         self._reach = len(gaussian(sigma)) // 2
@@ -45,7 +50,8 @@ class GateField:
 
     def save(self) -> None:
         """See what was put onto the disk."""
-        self._values.flush()
+        with cannot_write(self._path):
+            self._values.flush()
 
     def of(self, piece: Piece) -> FloatArray:
         """The means in context of a piece's patches, (rows, columns, K)."""
@@ -57,3 +63,11 @@ class GateField:
             slice(piece.columns.start - left, piece.columns.stop - left),
         )
         return means[inner]
+
+
+def _reserve(path: Path, size: int) -> None:
+    """A file of zeros that has its room on the disk: writing into a mapped hole of a full one kills the process."""
+    with cannot_write(path), path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        file.truncate(size)

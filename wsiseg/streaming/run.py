@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -112,21 +113,24 @@ class Stream:
         tiles = self.todo.tiles
         return torch.from_numpy(window(tiles.patch_px, tiles.overlap_px)).to(self.model.device)
 
-    def classify(self, pieces: Iterable[Piece], field: GateField, advance: Callable[[int], None]) -> Iterator[Piece]:
+    def classify(
+        self, pieces: Iterable[Piece], field: GateField, advance: Callable[[int], None]
+    ) -> Generator[Piece, None, None]:
         """Put the classifier's probabilities of the patches that pieces own into `field`; yields each piece then.
 
         `advance` is told of patches as they are done.
         """
-        for piece, blocks in groupby(self._read(pieces, owned=True), key=lambda found: found[0].piece):
-            for batch in batches((patch for _, patches in blocks for patch in patches), self._batch_size):
-                seen = self.model.classify(batch_tensor(batch, self.model.device))
-                field.put([patch.tile for patch in batch], seen.cpu().numpy())
-                advance(len(batch))
-            yield piece
+        with closing(self._read(pieces, owned=True)) as read:
+            for piece, blocks in groupby(read, key=lambda found: found[0].piece):
+                for batch in batches((patch for _, patches in blocks for patch in patches), self._batch_size):
+                    seen = self.model.classify(batch_tensor(batch, self.model.device))
+                    field.put([patch.tile for patch in batch], seen.cpu().numpy())
+                    advance(len(batch))
+                yield piece
 
     def run(
         self, pieces: Iterable[Piece], field: GateField | None, advance: Callable[[int], None]
-    ) -> Iterator[FinishedPiece]:
+    ) -> Generator[FinishedPiece, None, None]:
         """Compute pieces, one after the other.
 
         Args:
@@ -134,10 +138,13 @@ class Stream:
             field: what the gate goes by where it looks beyond a patch, else None.
             advance: told of patches as they are done.
         """
-        for piece, blocks in groupby(self._read(pieces), key=lambda found: found[0].piece):
-            yield self._compute(piece, blocks, None if field is None else field.of(piece), advance)
+        with closing(self._read(pieces)) as read:
+            for piece, blocks in groupby(read, key=lambda found: found[0].piece):
+                yield self._compute(piece, blocks, None if field is None else field.of(piece), advance)
 
-    def _read(self, pieces: Iterable[Piece], *, owned: bool = False) -> Iterator[tuple[PatchBlock, list[Patch]]]:
+    def _read(
+        self, pieces: Iterable[Piece], *, owned: bool = False
+    ) -> Generator[tuple[PatchBlock, list[Patch]], None, None]:
         """The pieces' blocks with their pixels, read ahead over the borders of pieces."""
         return read_ahead(
             self._blocks(pieces, owned),

@@ -1,0 +1,67 @@
+"""A program that has loaded everything and forks a run for each line it is given.
+
+A run of `wsiseg predict` costs seconds until torch is loaded; a fork of a process that has it costs none. The child is
+a process of its own, that can be killed like any other. One line in is a JSON object:
+
+    arguments   of the command line
+    log         file that takes what it prints
+    piece_px    side of a piece, to have many of them in a small map
+    colors      whether the model is that of `tests.color_model`, whatever the arguments say
+    fault       a function of `tests.unbreakable.faults` that is called first, with the values of `fault_arguments`
+
+Two lines come out: the child's number at once, and what `os.waitpid` says of its end.
+"""
+
+import json
+import os
+import sys
+
+import torch
+
+import wsiseg.memory
+import wsiseg.models.bundle
+import wsiseg.prediction
+from tests.color_model import color_model
+from tests.unbreakable import faults
+from wsiseg.cli import export, predict  # noqa: F401  so that no child has to load them
+from wsiseg.cli.main import main
+
+
+def run(request: dict) -> int:
+    output = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    if "piece_px" in request:
+        wsiseg.memory.PIECE_PX = request["piece_px"]
+    if request.get("colors"):
+        wsiseg.prediction.load_model = lambda *_, **__: color_model()
+    if "fault" in request:
+        getattr(faults, request["fault"])(*request.get("fault_arguments", []))
+    try:
+        main(request["arguments"])
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    return 0
+
+
+def serve() -> None:
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                code = run(json.loads(line))
+            except BaseException:  # a defect: the log shows it
+                import traceback
+
+                traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        print(child, flush=True)
+        print(os.waitpid(child, 0)[1], flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,54 @@
+"""Whether a slide is still the one that was opened: files are cut off, copied over and replaced while they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wsiseg.errors import SlideError
+from wsiseg.slides.base import SlideReader
+
+
+class SlideWatch:
+    """Remembers what a slide's file looked like.
+
+    A slide that changes while it is read gives damaged tiles, or tiles of two slides, and neither may become a result.
+
+    Args:
+        slide: open for reading.
+    """
+
+    def __init__(self, slide: SlideReader) -> None:
+        self._slide = slide
+        self._hash = slide.quick_hash()
+        self._state = _state(slide.path)
+
+    def check(self) -> None:
+        """Compare the file with what it was; costs one look at its directory entry.
+
+        Raises:
+            SlideError: it is gone or another one now.
+        """
+        state = _state(self._slide.path)
+        if state == self._state:
+            return
+        try:
+            same = self._slide.quick_hash() == self._hash
+        except OSError:
+            same = False
+        if not same:
+            raise SlideError(
+                f"{self._slide.name} changed while it was read (it was cut off, replaced or removed); "
+                "put back the slide and repeat the command, which goes on from before that"
+            )
+        self._state = state
+
+
+def _state(path: str) -> tuple[int, int, int] | None:
+    """Size, time of change and number of a file; None for an address, which cannot be watched, and where it is gone."""
+    if "://" in path:
+        return None
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
