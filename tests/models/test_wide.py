@@ -1,5 +1,7 @@
 """Large tiles: exactly the blended patches where a network sees one pixel at a time, and a gate on the encoder."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,13 +10,16 @@ from tests.color_model import COLORS, ColorClassifier, color_model
 from wsiseg.blending import blend
 from wsiseg.errors import BundleError
 from wsiseg.geometry import Size
+from wsiseg.models.bundle import load_model, save_bundle
 from wsiseg.models.deeplab import DeepLabV3Plus
-from wsiseg.models.lite import LiteSegmenter
+from wsiseg.models.lite import LiteClassifier, LiteSegmenter
 from wsiseg.models.spec import parse_spec
+from wsiseg.models.tile_shape import GateMode
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.models.wide import Windows, classify_windows, gate_thresholds, predict_tiles, segment_scored
 from wsiseg.prediction import predict_patches
 from wsiseg.tiling import TileGrid
+from wsiseg.training.images import read_image
 
 PATCH, STRIDE, TILE = 32, 16, 80
 WINDOWS = Windows(TILE, PATCH, STRIDE)
@@ -162,6 +167,45 @@ def test_published_segmenter_carries_a_gate() -> None:
     assert not [name for name in DeepLabV3Plus(2).state_dict() if "gate" in name]
 
 
+def test_a_bundle_with_a_shared_gate_is_loaded_as_it_was(tmp_path: Path) -> None:
+    network = LiteSegmenter(3)
+    model = shared_model(network)
+    fields = model.spec.model_dump(mode="json", exclude={"name"})
+    fields["networks"]["segmenter"] |= {"architecture": "lite_segmenter", "arguments": {"shared_gate": True}}
+    save_bundle(tmp_path / "model", fields, LiteClassifier(3), network)
+    loaded = load_model(tmp_path / "model", runtime="torch")
+    assert loaded.spec.gate_mode == "shared"
+    tiles = torch.randint(0, 256, (1, 3, 192, 192), dtype=torch.uint8)
+    found, wanted = (segment_scored(each, tiles, Windows(192, 96, 48)) for each in (loaded, model))
+    for value, expected in zip(found, wanted, strict=True):
+        torch.testing.assert_close(value, expected)
+    fields["networks"]["segmenter"]["arguments"] = {}
+    save_bundle(tmp_path / "bare", fields, LiteClassifier(3), LiteSegmenter(3))
+    with pytest.raises(BundleError, match="bare has no shared gate"):
+        load_model(tmp_path / "bare")
+
+
+@pytest.mark.parametrize("mode", ["windows", "shared"])
+def test_openvino_draws_the_same_tiles(mode: GateMode, sample_data: Path) -> None:
+    pytest.importorskip("openvino")
+    shipped = load_model("tissue-brca-lite", runtime="torch")
+    network = LiteSegmenter(3, shared_gate=True)
+    network.load_state_dict(shipped.segmenter.state_dict(), strict=False)
+    assert network.shared_gate is not None
+    torch.nn.init.normal_(network.shared_gate.weight, std=0.1)
+    paths = sorted((sample_data / "patches" / "images").iterdir())[:8]
+    pixels = torch.stack([torch.from_numpy(read_image(path)).permute(2, 0, 1) for path in paths])
+    tiles = torch.stack([torch.cat([torch.cat(list(row), dim=2) for row in each.view(2, 2, 3, 96, 96)], dim=1)
+                         for each in pixels.view(2, 4, 3, 96, 96)])  # fmt: skip
+    results = []
+    for runtime in ("torch", "openvino"):
+        model = TissueModel(shipped.spec, "0" * 64, shipped.classifier, network).prepare(runtime)
+        results.append(predict_tiles(model, tiles, torch.full((3,), 0.3), 96, 48, mode))
+    assert (results[0][1] == results[1][1]).all(), "no probability lies so near a threshold"
+    assert not results[0][1].all()
+    torch.testing.assert_close(results[0][0], results[1][0], atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize(("tile", "stride"), [(90, 16), (16, 16), (80, 0), (80, 33)])
 def test_sizes_that_do_not_fit_are_refused(tile: int, stride: int) -> None:
     model = color_model(patch_px=PATCH)
@@ -175,7 +219,7 @@ def test_other_mistakes_are_refused() -> None:
         predict_tiles(model, tiles[..., :64], model.gate, PATCH, STRIDE, "windows")
     with pytest.raises(BundleError, match="'patches'"):
         predict_tiles(model, tiles, model.gate, PATCH, STRIDE, "patches")
-    with pytest.raises(BundleError, match="cannot carry"):
+    with pytest.raises(BundleError, match="colours has no shared gate"):
         predict_tiles(model, tiles, model.gate, PATCH, STRIDE, "shared")
     with pytest.raises(BundleError, match="no shared gate"):
         gate_thresholds(model.spec, "shared")

@@ -21,6 +21,7 @@ from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, OutputError
 from wsiseg.models.architectures import build_network
 from wsiseg.models.classifier import Classifier
+from wsiseg.models.segmenter import check_shared_gate
 from wsiseg.models.spec import (
     SPEC_FILE,
     BundleSpec,
@@ -73,6 +74,8 @@ def load_model(
         _load_network(folder, kind, getattr(spec.networks, kind), len(spec.classes))
         for kind in ("classifier", "segmenter")
     ]
+    if spec.gate_mode == "shared":
+        check_shared_gate(networks[1], spec.name)
     model = TissueModel(spec, bundle_hash(folder), cast(Classifier, networks[0]), networks[1]).to(target)
     return model.prepare(runtime, precision, exact=exact, batch_size=batch_size)
 

@@ -49,9 +49,7 @@ class Segmenter(nn.Module, ABC):
         Raises:
             BundleError: where there is no shared gate.
         """
-        gate = self.shared_gate
-        if gate is None:
-            raise BundleError("this segmenter has no shared gate: train with --gate shared, or use another gate mode")
+        gate = check_shared_gate(self, "this segmenter")
         features = self.encode(images)
         return self.decode(features, images), gate(features[-1])
 
@@ -62,3 +60,15 @@ class Segmenter(nn.Module, ABC):
             nn.init.zeros_(parameter)
         self.shared_gate = gate
         return gate
+
+
+def check_shared_gate(segmenter: nn.Module, name: str) -> nn.Conv2d:
+    """The shared gate of the segmenter of the model `name`.
+
+    Raises:
+        BundleError: where it has none.
+    """
+    gate = segmenter.shared_gate if isinstance(segmenter, Segmenter) else None
+    if gate is None:
+        raise BundleError(f"{name} has no shared gate: train with --gate shared, or use another gate mode")
+    return gate

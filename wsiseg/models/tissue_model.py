@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
-from wsiseg.errors import BundleError, DeviceError, NetworkError
+from wsiseg.errors import DeviceError, NetworkError
 from wsiseg.models.batch_networks import BatchNetwork
 from wsiseg.models.classifier import Classifier
 from wsiseg.models.patch_network import PatchNetwork, Task, Values, channels, normalise
 from wsiseg.models.runtimes import Runtime, choose_runtime
-from wsiseg.models.segmenter import Segmenter
+from wsiseg.models.segmenter import check_shared_gate
 from wsiseg.models.spec import BundleSpec
 
 __all__ = ["TissueModel", "checked_device", "normalise"]
@@ -135,12 +135,7 @@ class TissueModel:
             NetworkError: where a value is no finite number.
             DeviceError: where the device cannot compute the network.
         """
-        if not isinstance(self.segmenter, Segmenter):
-            raise BundleError(f"{self.spec.networks.segmenter.architecture} cannot carry a shared gate")
-        if self.segmenter.shared_gate is None:
-            raise BundleError(
-                f"{self.spec.name} has no shared gate: train with --gate shared, or use another gate mode"
-            )
+        check_shared_gate(self.segmenter, self.spec.name)
         logits, scores = self._computed("segment_scored", patches)
         return logits, scores
 
