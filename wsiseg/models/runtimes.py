@@ -46,8 +46,8 @@ def choose_runtime(
     """What was asked for, with every "auto" decided.
 
     Args:
-        runtime: of `RUNTIMES`. "torch" is the reference: in float32 always exact. "auto" is OpenVINO on a CPU where it
-            is installed, else torch, folded; where results must be exact, torch.
+        runtime: of `RUNTIMES`. "auto" is OpenVINO on a CPU where it is installed, else torch; where results must be
+            exact, torch.
         precision: of `PRECISIONS`. "auto" is bfloat16 where the device has it, else float32.
         device: where the networks are.
         exact: whether results must be; see `Runtime`.
@@ -72,7 +72,7 @@ def choose_runtime(
     automatic = runtime == "auto"
     if automatic:
         runtime = "openvino" if device.type == "cpu" and not exact and has_openvino() else "torch"
-    exact = (exact or not automatic) and runtime == "torch" and precision == "float32"
+    exact = exact and runtime == "torch" and precision == "float32"
     return Runtime(runtime, precision, exact, automatic, batch_size)
 
 

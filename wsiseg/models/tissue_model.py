@@ -82,15 +82,17 @@ class TissueModel:
         Args:
             runtime: "auto", "torch", "compiled" or "openvino"; see `wsiseg.models.runtimes.choose_runtime`.
             precision: "float32", "bfloat16" or "auto".
-            exact: whether "auto" must compute layer by layer what the networks say, by torch; None asks for that where
-                the model's gate has the published rule, by which the sign of a logit decides.
+            exact: whether torch must compute layer by layer what the networks say, and "auto" by torch. None asks for
+                that of "torch", the reference, and where the model's gate has the published rule, by which the sign of
+                a logit decides.
             batch_size: patches at once that will be given, where it is known.
 
         Raises:
             OptionError: for an unknown runtime or precision.
             DeviceError: where this machine or this device cannot do what was asked for.
         """
-        exact = self.spec.gate_rule == "multiply_logits" if exact is None else exact
+        if exact is None:
+            exact = runtime == "torch" or self.spec.gate_rule == "multiply_logits"
         chosen = choose_runtime(runtime, precision, self.device, exact=exact, batch_size=batch_size)
         if chosen != self.runtime:
             self._use(chosen)
