@@ -7,6 +7,8 @@ import pickle
 import shutil
 from pathlib import Path
 
+import google_crc32c
+import numcodecs.zstd
 import numpy as np
 import pytest
 import tifffile
@@ -15,6 +17,8 @@ from PIL import Image
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, DatasetError, OptionError, SlideError, WsisegError
 from wsiseg.evaluation.truth import open_source
+from wsiseg.geometry import Box
+from wsiseg.map_codecs import frame_bytes
 from wsiseg.models.spec import BUNDLES_FOLDER, read_spec
 from wsiseg.slides import open_slide
 from wsiseg.tissue_map import open_map
@@ -182,8 +186,6 @@ def test_an_ome_tiff_reads_no_other_file(tmp_path: Path) -> None:
     tifffile.imwrite(path, pixels * 0, photometric="rgb", description=ome, metadata=None)
     try:
         with open_slide(path, mpp=0.5, reader="tiffslide") as slide:
-            from wsiseg.geometry import Box
-
             assert not (slide.read_level(0, Box(0, 0, 64, 64)).pixels == 77).any()
     except WsisegError:
         pass
@@ -223,9 +225,29 @@ def test_an_array_that_no_map_has(tmp_path: Path, change: dict[str, object]) -> 
     assert len(str(caught.value)) < 1000
 
 
-def test_a_damaged_shard(tmp_path: Path) -> None:
-    from wsiseg.geometry import Box
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 65_791, 65_792, 2**20, 2**24])
+def test_the_size_of_a_zstandard_frame(size: int) -> None:
+    packed = numcodecs.zstd.compress(bytes(size), 3)
+    assert frame_bytes(packed[:18]) == size
+    assert frame_bytes(b"\x00" + packed[:17]) is None
+    assert frame_bytes(packed[:5]) is None
 
+
+def test_a_chunk_that_unpacks_to_more_than_its_shape(tmp_path: Path) -> None:
+    """One chunk of the shard is replaced by a few kilobytes that unpack to 64 MB."""
+    shutil.copytree(MAP, tmp_path / "a.zarr")
+    shard = tmp_path / "a.zarr" / "labels" / "tissue" / "0" / "c" / "0" / "0"
+    data, bomb = shard.read_bytes(), numcodecs.zstd.compress(bytes(2**26), 3)
+    index = np.frombuffer(data[-4 - 32 : -4], "<u8").reshape(2, 2).copy()  # two chunks: place and length
+    index[0] = len(data), len(bomb)
+    packed = index.tobytes()
+    shard.write_bytes(data + bomb + packed + google_crc32c.value(packed).to_bytes(4, "little"))
+    for box in (Box(0, 0, 10, 10), Box(0, 0, 700, 300)):
+        with pytest.raises(SlideError, match="unpacks to 67108864 bytes"):
+            open_map(tmp_path / "a.zarr").read(box)
+
+
+def test_a_damaged_shard(tmp_path: Path) -> None:
     shutil.copytree(MAP, tmp_path / "a.zarr")
     shard = tmp_path / "a.zarr" / "labels" / "tissue" / "0" / "c" / "0" / "0"
     shard.write_bytes(shard.read_bytes()[::-1])

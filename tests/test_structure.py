@@ -33,6 +33,7 @@ LAYERS = [
             "stain",
             "planning",
             "map_checks",
+            "map_codecs",
             "memory",
             "outputs",
             "background",

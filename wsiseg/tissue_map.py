@@ -15,6 +15,7 @@ from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError, SlideError, WsisegError
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.map_checks import check_files, check_grid, check_levels, check_metadata
+from wsiseg.map_codecs import bounded
 from wsiseg.ome import LABELS, MAP_FORMAT, grid_from_json
 
 _NEEDED = ("classes", "grid", "slide", "model")
@@ -122,7 +123,8 @@ def open_map(path: str | Path) -> TissueMap:
         raise SlideError(f"{path} is not a tissue map: it holds no Zarr group")
     try:
         check_files(folder)
-        return TissueMap(folder, zarr.open_group(folder, mode="r"))
+        with bounded():
+            return TissueMap(folder, zarr.open_group(folder, mode="r"))
     except WsisegError:
         raise
     except Exception as error:  # Zarr raises whatever it likes on damaged metadata
