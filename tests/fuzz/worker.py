@@ -90,7 +90,7 @@ def _one_child(
 ) -> int | None:
     """Run cases from `number` on until a process ends; the number to go on with, None where all is done."""
     command = [sys.executable, "-m", "tests.fuzz.worker", "--target", options.target, "--seed", str(options.seed)]
-    command += ["--first", str(number), "--child", str(work), "--minutes", str((ends - time.time()) / 60)]
+    command += ["--first", str(number), "--child", str(work), "--minutes", str(max(0.0, (ends - time.time()) / 60))]
     command += ["--keep", str(options.keep)] + (["--replay", str(options.replay)] if options.replay else [])
     environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     with (work / "stderr").open("wb") as errors:
