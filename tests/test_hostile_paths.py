@@ -290,3 +290,14 @@ def test_pickles_are_only_read_as_weights() -> None:
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
                 assert ast.unparse(node.value) == "False", path
     assert sorted(places) == ["checkpoints.py", "lite.py", "trainer.py"]
+
+
+def test_names_from_files_do_not_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from wsiseg.cli.main import main
+
+    (tmp_path / "labels.csv").write_text("file,A\x1b[31m,A\x1b[31m\nx,1,1\n")
+    with pytest.raises(SystemExit):
+        main(["train", str(tmp_path), "--mpp", "1", "--out", str(tmp_path / "m")])
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert shown.count("\n") == 1

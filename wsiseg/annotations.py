@@ -19,8 +19,11 @@ import shapely.geometry
 
 from wsiseg.errors import OptionError
 
-MAX_BYTES = 512 * 1024**2
-"""Largest file that is read, unpacked; its tree takes some ten times as much memory."""
+MAX_BYTES = 256 * 1024**2
+"""Largest file that is read, unpacked."""
+
+MAX_PARTS = 20_000_000
+"""Most commas and brackets of each kind: as Python objects, what stands between them takes some 60 bytes each."""
 
 MAX_COORDINATE = 1e7
 """Largest coordinate, in level-0 pixels: fifty times the largest slide. Beyond it something else was meant."""
@@ -65,6 +68,8 @@ def _tree(path: Path, max_bytes: int) -> Any:
         raise OptionError(f"cannot read {path}: {error.strerror or error}; expected a GeoJSON file") from error
     if len(content) > max_bytes:
         raise OptionError(f"{path} holds more than {max_bytes / 1024**2:g} MiB; export fewer or simpler areas")
+    if max(content.count(mark) for mark in (b",", b"[", b"{")) > MAX_PARTS:
+        raise OptionError(f"{path} has more than {MAX_PARTS} coordinates; export fewer or simpler areas")
     try:
         return json.loads(content.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except RecursionError as error:

@@ -55,6 +55,15 @@ def tiff(width: int, height: int, tile: int) -> bytes:
     return bytes(data)
 
 
+def laughs() -> bytes:
+    """An OME-TIFF whose description expands to gigabytes."""
+    rows = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 12))
+    about = f'<?xml version="1.0"?><!DOCTYPE OME [<!ENTITY a0 "haha">{rows}]><OME>&a11;</OME>'
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((64, 64, 3), np.uint8), photometric="rgb", description=about, metadata=None)
+    return file.getvalue()
+
+
 def slides(folder: Path) -> None:
     """Pictures and TIFFs of absurd size."""
     contents = {
@@ -64,6 +73,7 @@ def slides(folder: Path) -> None:
         "side.tif": tiff(2**31, 2**31, 64),
         "all.tif": tiff(2**32 - 16, 2**32 - 16, 2**20),
         "tile.tif": tiff(60_000, 60_000, 60_000 // 16 * 16),
+        "laughs.ome.tif": laughs(),
         "sixteen.tif": tiff(2**20, 2**20, 16),
     }
     for name, data in contents.items():
@@ -78,6 +88,7 @@ def areas(folder: Path) -> None:
         "just.png": png(12_000, 9000),
         "zeros.geojson": gzip.compress(b" " * 2**30, 1),
         "deep.geojson": b"[" * 2_000_000,
+        "lists.geojson": gzip.compress(b"[" + b"[]," * 80_000_000 + b"[]]", 1),
     }
     for name, data in contents.items():
         (folder / name).mkdir()

@@ -20,4 +20,5 @@ def test_what_claims_to_be_huge(target: str, tmp_path: Path) -> None:
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["found"] == {}, result
     assert result["cases"] == len(list(tmp_path.iterdir()))
-    assert "read" not in result["outcomes"], result
+    # The one whose description only would be huge is a sound picture otherwise.
+    assert result["outcomes"].get("read", 0) == (target == "slide"), result

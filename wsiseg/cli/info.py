@@ -110,7 +110,9 @@ def _print(facts: dict[str, Any]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     for name, value in _rows(facts):
-        table.add_row(name, escape(value))
+        # What a file says of itself must not steer the terminal.
+        shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in value)
+        table.add_row(name, escape(shown))
     console.print(table)
     levels = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("level", "size", "downsample", "um/px"):

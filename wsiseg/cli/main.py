@@ -111,7 +111,10 @@ def _with_hint(error: click.ClickException) -> str:
 
 def _fail(message: str) -> int:
     """Say what is wrong, on one line."""
-    click.echo("wsiseg: " + " ".join(message.split()), err=True)
+    message = " ".join(message.split())
+    # Names in a message may come from a file, and must not steer the terminal.
+    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in message)
+    click.echo("wsiseg: " + line, err=True)
     return BAD_INPUT
 
 

@@ -12,8 +12,9 @@ from wsiseg.errors import DatasetError, OptionError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
 from wsiseg.training.patch_labels import Patch, mpp_of
 
-MAX_TEXT_BYTES = 256 * 2**20
-"""Of one table or description: a thousand bytes for each of 250,000 patches."""
+MAX_JSON_BYTES = 16 * 2**20
+MAX_TEXT_BYTES = 128 * 2**20
+"""Of one table: some hundred bytes for each of a million patches."""
 
 DATASET_FILE, CLASSES_FILE = "dataset.json", "classes.json"
 
@@ -37,11 +38,11 @@ def read_classes(value: str) -> ClassTable:
     if not path.is_file():
         raise DatasetError(f"{value!r} is neither a file nor one of {', '.join(KNOWN_CLASSES)}")
     followed = path.resolve()  # what the user names may be a link
-    content = _parsed(path, text_below(followed.parent, followed))
+    content = _parsed(path, text_below(followed.parent, followed, MAX_JSON_BYTES))
     return _class_table(path, content.get("classes") if isinstance(content, dict) else content)
 
 
-def text_below(root: Path, path: Path) -> str:
+def text_below(root: Path, path: Path, most: int = MAX_TEXT_BYTES) -> str:
     """The text of a file of a data set; a byte order mark is left out.
 
     Raises:
@@ -52,8 +53,8 @@ def text_below(root: Path, path: Path) -> str:
             raise DatasetError(f"{path} is a link that leads outside the data set's folder: copy the file into it")
         if not path.is_file():
             raise DatasetError(f"{path} is no file; is the data set whole?")
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise DatasetError(f"{path} has more than {MAX_TEXT_BYTES} bytes; is it the right file?")
+        if path.stat().st_size > most:
+            raise DatasetError(f"{path} has more than {most} bytes; is it the right file?")
         return path.read_bytes().decode("utf-8-sig")
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, DatasetError):
@@ -65,7 +66,7 @@ def read_about(root: Path) -> dict[str, Any]:
     """The content of `dataset.json`, or of `classes.json`; empty where there is neither."""
     for name in (DATASET_FILE, CLASSES_FILE):
         if (root / name).is_file():
-            content = _parsed(root / name, text_below(root, root / name))
+            content = _parsed(root / name, text_below(root, root / name, MAX_JSON_BYTES))
             if isinstance(content, list):
                 content = {"classes": content}
             if not isinstance(content, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from wsiseg.classes import ClassTable
@@ -15,6 +16,7 @@ from wsiseg.training.images import MaskCoding
 from wsiseg.training.patch_folders import IMAGE_SUFFIXES, LABELS_FILE, SPLIT_FOLDERS, Listing, images_in
 from wsiseg.training.patch_labels import Patch
 
+MAX_ROWS = 1_000_000
 _RESERVED = ("file", "group", "split", "mask")
 
 
@@ -61,7 +63,9 @@ def list_table(root: Path, classes: ClassTable | None, excluded: int | None, rep
 def _rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     text = text_below(path.parent, path)
     try:
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True))
+        rows = list(islice(csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True), MAX_ROWS + 1))
+        if len(rows) > MAX_ROWS:
+            raise DatasetError(f"{path} has more than {MAX_ROWS} rows, split the data set")
         return rows, next(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True), [])
     except csv.Error as error:
         raise DatasetError(f"{path} cannot be read as CSV ({error!s:.80})") from error
