@@ -27,6 +27,7 @@ LAYERS = [
             "vectors",
             "geojson",
             "exact_geojson",
+            "levels",
             "picture",
             "report",
             "export",

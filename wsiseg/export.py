@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import shapely
 
 from wsiseg.errors import OptionError
 from wsiseg.exact_geojson import write_outlines
 from wsiseg.geojson import SUFFIXES, Identity, write_geojson
 from wsiseg.geometry import Box, coarser_grid
+from wsiseg.levels import fitting_level
 from wsiseg.map_checks import require_areas
 from wsiseg.outlines import trace_outlines
 from wsiseg.outputs import check_file, whole_file
@@ -21,6 +23,9 @@ from wsiseg.report import write_areas_csv
 from wsiseg.slides.base import SlideReader
 from wsiseg.tissue_map import TissueMap
 from wsiseg.vectors import MIN_AREA_UM2, simplified_polygons
+
+MAX_MEMORY, LEAST_MEMORY = 1536 * 2**20, 64 * 2**20
+"""Bytes that simplified polygons may take, by default and at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +36,21 @@ class VectorOptions:
         exact: every pixel's border, one MultiPolygon a class; the other values do not matter then.
         tolerance_um: about how far simplified borders may move; None fits it to the map's mpp.
         min_area_um2: regions below it join the neighbour that they touch most.
+        max_memory: bytes that simplifying may take; None takes `MAX_MEMORY`. A map with more corners is simplified
+            from a coarser level of its pyramid. Exact polygons take less in any case.
     """
 
     exact: bool = False
     tolerance_um: float | None = None
     min_area_um2: float | None = None
+    max_memory: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("tolerance", self.tolerance_um), ("minimum area", self.min_area_um2)):
             if value is not None and not 0 <= value < float("inf"):
                 raise OptionError(f"the {name} must be 0 or more, got {value}")
+        if self.max_memory is not None and self.max_memory < LEAST_MEMORY:
+            raise OptionError(f"polygons need at least 64M of memory, got {self.max_memory} bytes; give more")
 
 
 def export_geojson(
@@ -56,7 +66,9 @@ def export_geojson(
 
     Returns:
         What was written (`annotations`, `vertices`, `repaired`, `dropped`), and for simplified polygons also what
-        simplification did: the fields of `VectorSummary`, whose `dropped` and `repaired` include those of writing.
+        simplification did: the fields of `VectorSummary`, whose `dropped` and `repaired` include those of writing;
+        the pyramid's `level` that was simplified (0 unless the map has too many corners for `max_memory`), and the
+        side of its pixels, `level_um`.
     """
     options = options or VectorOptions()
     path = Path(path)
@@ -68,9 +80,7 @@ def export_geojson(
         with trace_outlines(tissue_map, len(classes), folder=path.parent) as outlines:
             written = write_outlines(path, outlines, classes, grid, identity=identity, overwrite=overwrite)
     else:
-        area = MIN_AREA_UM2 if options.min_area_um2 is None else options.min_area_um2
-        regions, done = simplified_polygons(tissue_map, classes, tissue_map.mpp, options.tolerance_um, area)
-        summary = asdict(done)
+        regions, summary = _simplify(tissue_map, options)
         written = write_geojson(path, regions, classes, grid, identity=identity, overwrite=overwrite)
     return {
         **summary,
@@ -79,6 +89,21 @@ def export_geojson(
         "repaired": summary.get("repaired", 0) + written.repaired,
         "dropped": summary.get("dropped", 0) + written.dropped,
     }
+
+
+def _simplify(tissue_map: TissueMap, options: VectorOptions) -> tuple[dict[int, list[shapely.Polygon]], dict[str, Any]]:
+    """Simplified polygons in map pixels, from the finest level that memory allows, and what was done to reach them."""
+    max_memory = MAX_MEMORY if options.max_memory is None else options.max_memory
+    level = fitting_level(tissue_map, max_memory)
+    area = MIN_AREA_UM2 if options.min_area_um2 is None else options.min_area_um2
+    tolerance = options.tolerance_um
+    if level.level:
+        # Nothing finer than a pixel is there any more; what was asked for has to be said as it is.
+        area = max(area, level.mpp.pixel_area_um2)
+        tolerance = None if tolerance is None else max(tolerance, level.mpp.mean)
+    found, done = simplified_polygons(level, tissue_map.classes, level.mpp, tolerance, area)
+    summary = {**asdict(done), "level": level.level, "level_um": level.mpp.mean, "max_memory": max_memory}
+    return {index: level.to_map_pixels(polygons) for index, polygons in found.items()}, summary
 
 
 def export_png(

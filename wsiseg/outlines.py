@@ -132,17 +132,20 @@ def trace_outlines(
         OptionError: the map holds a value above K.
         OutputError: the temporary file cannot be written.
     """
+    with Spool(folder) as spool:
+        tracer = Tracer(source.size.width, class_count, spool, min(TURNS_AT_ONCE, block * block))
+        for band in bands(source, block):
+            require_known(int(band.max(initial=0)), class_count)
+            tracer.add(band)
+        tracer.finish()
+        yield Outlines(assemble(tracer.table), tracer.area_px, spool)
+
+
+def bands(source: ClassMapSource, block: int = BLOCK) -> Iterator[npt.NDArray[np.uint8]]:
+    """The rows of a class map from above to below, at most `block` at once and fewer where they are long."""
     if block < 1:
         raise OptionError(f"a block needs at least one pixel, got {block}")
-    with Spool(folder) as spool:
-        size = source.size
-        rows = min(block, max(LEAST_ROWS, BAND_PX // max(1, size.width) // LEAST_ROWS * LEAST_ROWS))
-        tracer = Tracer(size.width, class_count, spool, min(TURNS_AT_ONCE, block * block))
-        if size.area:
-            for y in range(0, size.height, rows):
-                band = source.read(Box(0, y, size.width, rows).intersect(Box.of(size)))
-                require_known(int(band.max(initial=0)), class_count)
-                tracer.add(band)
-            del band
-            tracer.finish()
-        yield Outlines(assemble(tracer.table), tracer.area_px, spool)
+    size = source.size
+    rows = min(block, max(LEAST_ROWS, BAND_PX // max(1, size.width) // LEAST_ROWS * LEAST_ROWS))
+    for y in range(0, size.height if size.width else 0, rows):
+        yield source.read(Box(0, y, size.width, rows).intersect(Box.of(size)))

@@ -211,11 +211,24 @@ class Prediction:
                 f"({done['absorbed_um2'] / 1e6:.4f} mm²), {done['dropped']} were dropped "
                 f"({done['dropped_um2'] / 1e6:.4f} mm²)"
             )
+        if coarser := coarser_note(self.vectors):
+            found.append(coarser)
         if self.vectors.get("within_budget") is False:
             found.append(
                 "the polygons are more than QuPath opens with ease; a larger --min-area or --tolerance makes them fewer"
             )
         return found
+
+
+def coarser_note(vectors: Mapping[str, Any]) -> str | None:
+    """What to say of polygons (as `export_geojson` returned) that are made from a coarser level, None of others."""
+    if not vectors.get("level"):
+        return None
+    return (
+        f"polygons are made from a coarser level ({vectors['level_um']:.3g} um/px) since the map has too many corners "
+        f"for {vectors['max_memory'] / 2**30:.3g} GiB; a larger --max-memory makes them finer, and "
+        "`wsiseg export --exact` keeps every pixel"
+    )
 
 
 def results(areas: Areas, classes: ClassTable, grid: Grid, counts: Counts, damage: Damage) -> dict[str, Any]:

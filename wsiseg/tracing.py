@@ -6,6 +6,7 @@ the file as well. What stays are some 20 bytes for each ring, in a table.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,36 @@ class Pieces:
     saddles: list[Ints] = field(default_factory=list)  # (M, 2)
 
 
+class Strips:
+    """Turns of a class map whose rows come from above to below, a strip of rows at a time.
+
+    Attributes:
+        row: the last one, (width + 2,) with a pixel of 0 at each end.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.row = np.zeros(width + 2, np.uint8)
+        self._y = 0
+
+    def of(self, rows: npt.NDArray[np.uint8]) -> Iterator[Turns]:
+        """The turns above and between the next rows, (height, width), as far as there are any."""
+        width = len(self.row) - 2
+        step = max(1, STRIP_PX // max(1, width))
+        for start in range(0, len(rows), step):
+            strip = rows[start : start + step]
+            pixels = np.zeros((len(strip) + 1, width + 2), np.uint8)
+            pixels[0], pixels[1:, 1:-1] = self.row, strip
+            turns = find_turns(pixels, self._y)
+            self._y += len(strip)
+            self.row = pixels[-1].copy()
+            if len(turns):
+                yield turns
+
+    def end(self) -> Iterator[Turns]:
+        """The turns below the last row."""
+        return self.of(np.zeros((1, len(self.row) - 2), np.uint8))
+
+
 class Tracer:
     """Takes rows from above to below; writes vertices to a file and keeps a table of pieces."""
 
@@ -47,37 +78,29 @@ class Tracer:
         self.width, self.spool, self.turns_at_once = width, spool, turns_at_once
         self.table = Pieces()
         self.area_px = np.zeros(class_count + 1, np.int64)
-        self.pieces = self.y = 0
-        self._row = np.zeros(width + 2, np.uint8)  # the last one, with a pixel of 0 at each end
+        self.pieces = 0
+        self._strips = Strips(width)
         self._turns: list[Turns] = []
-        self._seam = Seam.of(self._row)
+        self._seam = Seam.of(self._strips.row)
         self._carried = np.empty(0, np.int64)  # for each end at the seam the piece that reaches it
 
     def add(self, rows: npt.NDArray[np.uint8]) -> None:
         """Take the next rows, (height, width)."""
-        step = max(1, STRIP_PX // self.width)
-        for start in range(0, len(rows), step):
-            strip = rows[start : start + step]
-            pixels = np.zeros((len(strip) + 1, self.width + 2), np.uint8)
-            pixels[0], pixels[1:, 1:-1] = self._row, strip
-            turns = find_turns(pixels, self.y)
-            if len(turns):
-                self._turns.append(turns)
-            self.y += len(strip)
-            self._row = pixels[-1].copy()
+        for turns in self._strips.of(rows):
+            self._turns.append(turns)
             if sum(map(len, self._turns)) >= self.turns_at_once:
                 self._link()
 
     def finish(self) -> None:
         """Close what is open along the lower side of the map."""
-        self.add(np.zeros((1, self.width), np.uint8))
+        self._turns += self._strips.end()
         self._link()
 
     def _link(self) -> None:
         """Link the turns that have come together, and write them."""
         if not self._turns:
             return  # what crosses the rows since the last turn still crosses them where it did
-        turns, lower = Turns.concatenate(self._turns), Seam.of(self._row)
+        turns, lower = Turns.concatenate(self._turns), Seam.of(self._strips.row)
         self._turns = []
         chains = link(turns, self._seam, lower)
         base, table = self.pieces, self.table

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,6 +18,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--geojson", type=FILE, help="Polygons for QuPath, .geojson or .geojson.gz.")
 @click.option("--exact", is_flag=True, help="Polygons along every pixel's border, one a class.")
 @vector_options
+@click.option("--max-memory", metavar="SIZE", help="Memory that simplified polygons may take [default: 1.5G].")
 @click.option("--png", type=FILE, help="Picture of the classes, upon the slide where --slide is given.")
 @click.option("--slide", help="The slide that the map was made from.")
 @click.option("--max-px", type=int, default=2048, show_default=True, help="Longest side of the picture.")
@@ -30,6 +33,7 @@ def export(
     exact: bool,
     min_area: float | None,
     tolerance: float | None,
+    max_memory: str | None,
     png: Path | None,
     slide: str | None,
     max_px: int,
@@ -46,8 +50,11 @@ def export(
         raise click.UsageError("--slide is what --png is drawn upon; give --png as well")
     if exact and (tolerance is not None or min_area is not None):
         raise click.UsageError("--exact keeps every pixel; leave out --tolerance and --min-area")
+    if max_memory is not None and (geojson is None or exact):
+        raise click.UsageError("--max-memory is for simplified polygons; give --geojson, without --exact")
 
     from wsiseg.export import VectorOptions, export_csv, export_geojson, export_png
+    from wsiseg.memory import parse_bytes
     from wsiseg.outputs import check_file
     from wsiseg.slides import open_slide
     from wsiseg.tissue_map import open_map
@@ -57,10 +64,9 @@ def export(
         if path is not None:
             check_file(path, suffixes, overwrite)
     if geojson is not None:
-        summary = export_geojson(source, geojson, VectorOptions(exact, tolerance, min_area), overwrite=overwrite)
-        echo(f"wrote {geojson} ({summary['annotations']} annotations, {summary['vertices']} vertices)")
-        if summary.get("within_budget") is False:
-            echo("that is more than QuPath opens with ease; a larger --min-area or --tolerance makes them fewer")
+        memory = None if max_memory is None else parse_bytes(max_memory)
+        options = VectorOptions(exact, tolerance, min_area, memory)
+        _say(geojson, export_geojson(source, geojson, options, overwrite=overwrite))
     if png is not None:
         if slide is None:
             mean = export_png(source, png, max_px=max_px, opacity=opacity, overwrite=overwrite)
@@ -71,3 +77,14 @@ def export(
     if csv is not None:
         export_csv(source, csv, overwrite=overwrite)
         echo(f"wrote {csv}")
+
+
+def _say(path: Path, written: Mapping[str, Any]) -> None:
+    """Say what polygons were written, and what was done to reach them."""
+    from wsiseg.report import coarser_note
+
+    echo(f"wrote {path} ({written['annotations']} annotations, {written['vertices']} vertices)")
+    if coarser := coarser_note(written):
+        echo(coarser)
+    if written.get("within_budget") is False:
+        echo("that is more than QuPath opens with ease; a larger --min-area or --tolerance makes them fewer")
