@@ -39,6 +39,7 @@ LAYERS = [
             "outputs",
             "background",
             "clock",
+            "time_left",
             "journal",
             "unfinished",
             "pieces",

@@ -51,7 +51,10 @@ from wsiseg.unfinished import UnfinishedRun, begun_drawing, check_outputs, unfin
 __all__ = ["PredictOptions", "batch_tensor", "pick_device", "predict", "predict_patches"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with a phase ("tissue", "gate", "tiles", "pyramid", "vectors"), the steps of it that are done, and all."""
+"""Called with a phase ("tissue", "gate", "tiles", "pyramid", "vectors"), the steps of it that are done, and all.
+
+Once also with "plan" and thousands of map pixels with tissue, by which the time that later phases take is guessed.
+"""
 
 
 PLAN_READS = 10
@@ -155,6 +158,7 @@ class _Job:
         limit_s = PLAN_READS * self.options.read_timeout_s
         todo = within(lambda: plan(self.slide, spec.mpp, tiling, self.options.tissue), limit_s)
         self.report("tissue", 1, 1)
+        self.report("plan", 0, int(todo.selected.sum()) * todo.tiles.stride_px**2 // 1000)
         self.clock.lap("tissue")
         counts = Counts(len(todo.tiles), int(todo.selected.sum()), shut=[0] * len(self.classes))
         areas = Areas.empty(len(self.classes))

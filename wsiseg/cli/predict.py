@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +11,15 @@ import click
 
 from wsiseg.cli.options import (
     device_option,
-    is_terminal,
     mpp_option,
     overwrite_option,
     reader_option,
     vector_options,
 )
+from wsiseg.cli.progress import shown_progress
 from wsiseg.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from wsiseg.prediction import Progress
     from wsiseg.report import Prediction
 
 
@@ -112,6 +109,9 @@ if TYPE_CHECKING:
 @reader_option
 @overwrite_option
 @click.option("--restart", is_flag=True, help="Forget an unfinished run of this output instead of going on with it.")
+@click.option(
+    "--log", type=click.Path(path_type=Path), metavar="FILE", help="Append what happens to FILE, a line of JSON each."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress and no table.")
 def predict(
@@ -125,6 +125,7 @@ def predict(
     overwrite: bool,
     restart: bool,
     max_memory: str | None,
+    log: Path | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -134,28 +135,34 @@ def predict(
         raise click.UsageError("--geojson and --no-geojson exclude each other")
     if geojson is None and not no_geojson:
         geojson = out.with_suffix(".geojson")
-    if max_memory is not None:
-        from wsiseg.memory import parse_bytes
+    from wsiseg.cli.log import run_log
 
-        options["max_memory"] = parse_bytes(max_memory)
-    _refuse_early(slide, options["mpp"], options["reader"], out, geojson, overwrite, restart)
-    with _progress(quiet or as_json) as report:
-        report("start", 0, 1)
-        from wsiseg import predict as run
-        from wsiseg.export import VectorOptions
-        from wsiseg.prediction import PredictOptions
+    asked = {**options, "tolerance": tolerance, "min_area": min_area, "max_memory": max_memory}
+    asked |= {"overwrite": overwrite, "restart": restart}
+    with run_log(log, slide=slide, out=out, geojson=geojson, model=model, options=asked) as events:
+        if max_memory is not None:
+            from wsiseg.memory import parse_bytes
 
-        result = run(
-            slide,
-            out,
-            model,
-            PredictOptions(**options),
-            geojson=geojson,
-            vectors=VectorOptions(tolerance_um=tolerance, min_area_um2=min_area),
-            overwrite=overwrite,
-            restart=restart,
-            progress=report,
-        )
+            options["max_memory"] = parse_bytes(max_memory)
+        _refuse_early(slide, options["mpp"], options["reader"], out, geojson, overwrite, restart)
+        with shown_progress(quiet or as_json, events, vectors=geojson is not None) as report:
+            report("start", 0, 1)
+            from wsiseg import predict as run
+            from wsiseg.export import VectorOptions
+            from wsiseg.prediction import PredictOptions
+
+            result = run(
+                slide,
+                out,
+                model,
+                PredictOptions(**options),
+                geojson=geojson,
+                vectors=VectorOptions(tolerance_um=tolerance, min_area_um2=min_area),
+                overwrite=overwrite,
+                restart=restart,
+                progress=report,
+            )
+        events.finished(result)
     if as_json:
         facts = asdict(result)
         facts["counts"]["skipped"] = result.counts.skipped
@@ -174,71 +181,6 @@ def _refuse_early(
     check_outputs(out, geojson, overwrite=overwrite, restart=restart)
     with open_slide(slide, mpp=mpp, reader=reader) as opened:
         _ = opened.mpp
-
-
-@contextmanager
-def _progress(silent: bool) -> Iterator[Progress]:
-    """Phases as they go: bars for a person, a line every tenth for a log."""
-    if silent:
-        yield lambda phase, done, total: None
-    elif is_terminal():
-        yield from _bars()
-    else:
-        yield _lines()
-
-
-def _bars() -> Iterator[Progress]:
-    from rich import progress as rich_progress
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Speed(ProgressColumn):
-        """Steps a second."""
-
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.1f}/s" if task.speed else "")
-
-    columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
-    with rich_progress.Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = bars.add_task(phase, total=total)
-            bars.update(tasks[phase], completed=done, total=total)
-            if phase != "start" and "start" in tasks:
-                bars.update(tasks["start"], completed=1)
-
-        yield report
-
-
-def _lines() -> Progress:
-    import time
-
-    state: dict[str, Any] = {}
-
-    def report(phase: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if state.get("phase") != phase:
-            state.update(phase=phase, since=now, tenth=-1)
-        tenth = 10 * done // max(total, 1)
-        if phase != "tiles" or tenth <= state["tenth"]:
-            return
-        state["tenth"] = tenth
-        seconds = now - state["since"]
-        speed = done / seconds if seconds > 0 else 0.0
-        left = f", {(total - done) / speed:.0f} s left" if speed else ""
-        click.echo(f"tiles {done}/{total}, {speed:.1f}/s{left}", err=True)
-
-    return report
 
 
 def _print_table(result: Prediction) -> None:

@@ -1,0 +1,111 @@
+"""`--log`: one JSON line an event, whatever becomes of the run."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tests.color_model import color_model
+from tests.test_prediction import painted
+from wsiseg.cli.main import main
+
+OPTIONS = ["--mpp", "1", "--tissue", "none", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def colors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsiseg.prediction.load_model", lambda *_, **__: color_model())
+
+
+def events(path: Path) -> list[dict]:
+    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert all(datetime.fromisoformat(event["time"]).utcoffset().total_seconds() == 0 for event in found)
+    return found
+
+
+def predict(tmp_path: Path, *more: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(tmp_path / "p.png"), "--out", str(tmp_path / "m.zarr"), *OPTIONS, *more])
+    return int(stop.value.code or 0)
+
+
+def test_a_run_from_start_to_end(tmp_path: Path) -> None:
+    painted(tmp_path / "p.png")
+    log = tmp_path / "log.jsonl"
+    assert predict(tmp_path, "--log", str(log)) == 0
+    found = events(log)
+    assert [event["event"] for event in found[:2]] == ["start", "begin"]
+    assert found[0]["slide"].endswith("p.png")
+    assert found[0]["options"]["mpp"] == 1
+    assert {"wsiseg", "torch"} <= found[0]["versions"].keys()
+    phases = ["start", "tissue", "tiles", "pyramid", "vectors"]
+    for name in ("begin", "end"):
+        assert [event["phase"] for event in found if event["event"] == name] == phases
+    assert all(event["seconds"] >= 0 for event in found if event["event"] == "end")
+    last = found[-1]
+    assert last["event"] == "finished"
+    assert last["areas_mm2"].keys() == {"Red", "Green", "Blue"}
+    assert last["peak_memory"] > 2**20
+    assert last["bytes_written"] > (tmp_path / "m.geojson").stat().st_size
+
+
+def test_a_run_that_is_refused_is_appended(tmp_path: Path) -> None:
+    painted(tmp_path / "p.png")
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"cut": "in the midd')
+    (tmp_path / "m.geojson").write_text("mine")
+    assert predict(tmp_path, "--log", str(log)) == 2
+    head, *rest = log.read_text().splitlines()
+    assert head == '{"cut": "in the midd'
+    error = json.loads(rest[-1])
+    assert (error["event"], error["kind"], error["exit_code"]) == ("error", "OutputError", 2)
+    assert "m.geojson exists" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "name"),
+    [(KeyboardInterrupt(), 130, "KeyboardInterrupt"), (ZeroDivisionError("a defect"), 1, "ZeroDivisionError")],
+)
+def test_an_interrupt_and_a_defect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, name: str
+) -> None:
+    painted(tmp_path / "p.png")
+
+    def fail(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("wsiseg.map_writer.MapWriter.write_levels", fail)
+    log = tmp_path / "log.jsonl"
+    if code == 1:
+        with pytest.raises(ZeroDivisionError):
+            main(["predict", str(tmp_path / "p.png"), "--out", str(tmp_path / "m.zarr"), *OPTIONS, "--log", str(log)])
+    else:
+        assert predict(tmp_path, "--log", str(log)) == code
+    *_, ended, error = events(log)
+    assert (ended["event"], ended["phase"]) == ("end", "tiles")
+    assert (error["event"], error["kind"], error["exit_code"]) == ("error", name, code)
+
+    monkeypatch.undo()
+    monkeypatch.setattr("wsiseg.prediction.load_model", lambda *_, **__: color_model())
+    assert predict(tmp_path, "--log", str(log)) == 0
+    assert [event["share"] for event in events(log) if event["event"] == "resumed"] == [1]
+
+
+def test_a_log_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for log in (tmp_path, tmp_path / "missing" / "log.jsonl"):
+        assert predict(tmp_path, "--log", str(log)) == 2  # the slide is not even there
+        assert "cannot write the log" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_on_a_full_disk_ends_and_the_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full")
+    painted(tmp_path / "p.png")
+    assert predict(tmp_path, "--log", str(full)) == 0
+    assert capsys.readouterr().err.count("the log ends here") == 1
+    assert (tmp_path / "m.zarr").is_dir()

@@ -1,0 +1,108 @@
+"""Phases of a run as they go: bars for a person, a line every tenth for what keeps its output."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wsiseg.cli.options import is_terminal
+from wsiseg.time_left import TimeLeft
+
+if TYPE_CHECKING:
+    from wsiseg.cli.log import RunLog
+    from wsiseg.prediction import Progress
+
+
+@contextmanager
+def shown_progress(silent: bool, log: RunLog, *, vectors: bool) -> Iterator[Progress]:
+    """What to tell of progress.
+
+    Args:
+        silent: show nothing.
+        log: is told as well.
+        vectors: whether polygons will be drawn.
+    """
+    left = TimeLeft(vectors=vectors)
+    with _shown(silent, left) as show:
+
+        def report(phase: str, done: int, total: int) -> None:
+            left.update(phase, done, total)
+            log.progress(phase, done, total, left)
+            if phase != "plan":
+                show(phase, done, total)
+
+        yield report
+
+
+@contextmanager
+def _shown(silent: bool, left: TimeLeft) -> Iterator[Progress]:
+    if silent:
+        yield lambda phase, done, total: None
+    elif is_terminal():
+        yield from _bars(left)
+    else:
+        yield _lines(left)
+
+
+def _bars(left: TimeLeft) -> Iterator[Progress]:
+    from rich import progress as rich_progress
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        """Steps a second."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+    class Left(ProgressColumn):
+        """Time left of the run, beside the phase that is under way."""
+
+        def render(self, task: Task) -> Text:
+            return Text("" if task.finished else _left(left))
+
+    columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), Speed(), Left())
+    with rich_progress.Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = bars.add_task(phase, total=total)
+            bars.update(tasks[phase], completed=done, total=total)
+            if phase != "start" and "start" in tasks:
+                bars.update(tasks["start"], completed=1)
+
+        yield report
+
+
+def _lines(left: TimeLeft) -> Progress:
+    state: dict[str, Any] = {}
+
+    def report(phase: str, done: int, total: int) -> None:
+        if state.get("phase") != phase:
+            state.update(phase=phase, since=time.monotonic(), first=done, tenth=-1)
+        tenth = 10 * done // max(total, 1)
+        if phase not in ("gate", "tiles") or tenth <= state["tenth"]:
+            return
+        state["tenth"] = tenth
+        seconds = time.monotonic() - state["since"]
+        speed = f", {(done - state['first']) / seconds:.1f}/s" if done > state["first"] and seconds > 0 else ""
+        known = _left(left)
+        click.echo(f"{phase} {done}/{total}{speed}{f', {known}' if known else ''}", err=True)
+
+    return report
+
+
+def _left(left: TimeLeft) -> str:
+    seconds = left.seconds()
+    if seconds is None:
+        return ""
+    if seconds < 120:
+        return f"{seconds:.0f} s left"
+    minutes = round(seconds / 60)
+    return f"{minutes} min left" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min left"
