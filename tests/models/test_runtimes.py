@@ -252,6 +252,28 @@ def test_smaller_batches_are_told_once(patches):
     assert "segmenter, which got 4 at once" in model.notes[0]
 
 
+def test_where_nothing_compiles_the_other_runtime_is_named(patches, monkeypatch):
+    def no_compiler(module, **options):
+        def run(pixels):
+            raise RuntimeError("InductorError: no C++ compiler\nfound")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    model = with_segmenter(Hungry()).prepare("compiled")
+    with pytest.raises(
+        DeviceError, match=r"^torch cannot compile for cpu here .*no C\+\+ compiler found.*runtime torch$"
+    ):
+        model.segment(patches)
+
+
+@pytest.mark.slow
+def test_compiled_networks_take_batches_of_any_size(patches):
+    model = color_model().prepare("compiled")
+    for part in (patches, patches[:3], patches[:1]):
+        torch.testing.assert_close(model.segment(part), part / 255 * 4)
+
+
 def test_cuda_graphs_are_made_for_few_sizes():
     assert {count: graph_size(count, 12) for count in (1, 2, 3, 4, 6, 7, 12, 13)} == {
         1: 1, 2: 3, 3: 3, 4: 6, 6: 6, 7: 12, 12: 12, 13: 13,
