@@ -238,7 +238,9 @@ def supervise(source: Path, model: str, out: Path, epochs: int | None, stride: i
             progress=True,
             resume=False,
         )
-    fields: dict[str, Any] = spec.model_dump(mode="json", exclude={"format_version", "name", "created", "metrics"})
+    left = {"format_version", "name", "created", "metrics", "gate_mode", "shared_gate", "tile_px", "tile_margin_px"}
+    fields: dict[str, Any] = spec.model_dump(mode="json", exclude=left)
+    fields["networks"]["segmenter"]["arguments"] = config.segmenter.arguments  # without a shared gate
     save_bundle(out, fields, loaded.classifier, stage.result, half=True)
     click.echo(f"supervised baseline: {out}")
 

@@ -9,10 +9,11 @@ from PIL import Image
 
 from tests.color_model import color_model
 from tests.evaluation.data import painted, write_dataset
-from wsiseg.errors import DatasetError, OptionError
+from wsiseg.errors import BundleError, DatasetError, OptionError
 from wsiseg.evaluation.inference import orientations, tile_probabilities, undone
 from wsiseg.evaluation.result import TITLES
 from wsiseg.evaluation.run import EvaluateOptions, evaluate
+from wsiseg.models.tile_shape import GateMode
 from wsiseg.prediction import PredictOptions, predict
 from wsiseg.tissue_map import open_map
 
@@ -64,13 +65,18 @@ def test_the_oracle_shuts_what_is_not_there_and_nothing_else(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("mpp", [1.0, 0.5, 2.0])
-@pytest.mark.parametrize(("gate", "context"), [(True, 0.0), (False, 0.0), (True, 1.0)])
-def test_the_map_is_the_one_that_predict_writes(tmp_path: Path, mpp: float, gate: bool, context: float) -> None:
+@pytest.mark.parametrize(
+    ("gate", "context", "mode"),
+    [(True, 0.0, "patches"), (False, 0.0, "patches"), (True, 1.0, "patches"), (True, 0.0, "windows")],
+)
+def test_the_map_is_the_one_that_predict_writes(
+    tmp_path: Path, mpp: float, gate: bool, context: float, mode: GateMode
+) -> None:
     random = np.random.default_rng(0)
     shown = np.kron(random.integers(0, 3, (8, 10)), np.ones((19, 17), int)).astype(np.uint8)  # 152 x 170
     Image.fromarray(painted(shown)).save(tmp_path / "p.png")
     model = color_model(gate=0.9)
-    options = PredictOptions(mpp=mpp, tissue="none", gate=gate, gate_context=context)
+    options = PredictOptions(mpp=mpp, tissue="none", gate=gate, gate_context=context, gate_mode=mode)
     predict(tmp_path / "p.png", tmp_path / "m.zarr", model, options)
     written = open_map(tmp_path / "m.zarr")
     classes, step = written.class_map().compute(), written.grid.step_x
@@ -81,8 +87,38 @@ def test_the_map_is_the_one_that_predict_writes(tmp_path: Path, mpp: float, gate
     expected = np.zeros((3, 3), int)
     np.add.at(expected, (shown, classes[np.ix_(*at)] - 1), 1)
     data = write_dataset(tmp_path / "d", [(PLAIN, PLAIN, "t", "train"), (shown, shown, "a", "test")], mpp=mpp)
-    found = evaluate(model, data, EvaluateOptions(batch_size=3, gate_context=context))
+    found = evaluate(model, data, EvaluateOptions(batch_size=3, gate_context=context, gate_mode=mode))
+    assert found.settings["gate_mode"] == mode
     assert found.columns["predicted_gate" if gate else "no_gate"].confusion.tolist() == expected.tolist()
+
+
+def test_large_tiles_have_the_columns_of_patches(tmp_path: Path) -> None:
+    """To networks that see single pixels a window is a patch; the oracle goes by the truth of each window."""
+    random = np.random.default_rng(1)
+    shown = np.kron(random.integers(0, 3, (6, 6)), np.ones((24, 24), int)).astype(np.uint8)  # 144 x 144
+    truth = np.where(random.random(shown.shape) < 0.001, 2, shown).astype(np.uint8)
+    data = write_dataset(tmp_path / "d", [(PLAIN, PLAIN, "t", "train"), (shown, truth, "a", "test")])
+    patches, windows = (
+        evaluate(color_model(overlap=0.5), data, EvaluateOptions(gate_mode=m)) for m in ("patches", "windows")
+    )
+    for key in TITLES:
+        assert windows.columns[key].confusion.tolist() == patches.columns[key].confusion.tolist()
+    assert windows.gate.tiles > 0
+    for name, row in windows.gate.per_class.items():
+        assert row["recall"] == pytest.approx(patches.gate.per_class[name]["recall"], abs=0.1)
+
+
+def test_labels_judge_the_gate_of_tiles_patch_by_patch(tmp_path: Path) -> None:
+    images = [(PLAIN, PLAIN, "t", "train"), (halves(0, 1), halves(0, 1), "a", "test"), (PLAIN, PLAIN, "b", "test")]
+    data = write_dataset(tmp_path / "d", images)
+    rows = (data / "labels.csv").read_text().splitlines()
+    (data / "labels.csv").write_text("\n".join(row.rsplit(",", 1)[0] for row in rows) + "\n")
+    found = evaluate(color_model(), data, EvaluateOptions(gate_mode="windows"))
+    assert found.kind == "labels"
+    assert found.gate.tiles == 2
+    assert found.gate.per_class["Green"]["recall"] == 1
+    with pytest.raises(BundleError, match="no shared gate"):
+        evaluate(color_model(), data, EvaluateOptions(gate_mode="shared"))
 
 
 def test_classes_are_matched_by_name_in_any_order(two_patches: Path, tmp_path: Path) -> None:

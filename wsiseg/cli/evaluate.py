@@ -43,6 +43,11 @@ MIN_COLUMNS = 100
     help="Mask value that is not counted [default: what the data set says, or the number of classes].",
 )
 @click.option("--cell-classes", metavar="V=NAME,…", help="What class values of cell dots mean, as 2=Tumour,3=Stroma.")
+@click.option(
+    "--gate-mode",
+    type=click.Choice(["patches", "windows", "shared"]),
+    help="See `wsiseg predict` [default: the model's].",
+)
 @click.option("--gate-context", type=float, metavar="SIDES", help="See `wsiseg predict` [default: the model's].")
 @click.option(
     "--gate-threshold", type=float, metavar="P", help="Probability a class must exceed [default: the model's]."
@@ -127,7 +132,7 @@ def evaluate(
     if picture is not None:
         write_picture(result, picture)
     if write_bundle is not None and result.chosen_thresholds is not None:
-        copy_bundle(bundle, write_bundle, result.chosen_thresholds)
+        copy_bundle(bundle, write_bundle, result.chosen_thresholds, result.settings["gate_mode"])
     if not quiet:
         _print(result)
     for written in (json_file, picture, write_bundle):

@@ -19,15 +19,15 @@ from wsiseg.evaluation.figures import bootstrap, confusion_figures
 from wsiseg.evaluation.gate import GateReport, gate_report, thresholds_for_recall
 from wsiseg.evaluation.inference import Gate, classified, tile_probabilities
 from wsiseg.evaluation.result import Evaluation, column_of
+from wsiseg.evaluation.tiles import collect_tiles, read_tiles
 from wsiseg.evaluation.truth import Source, open_source
-from wsiseg.geometry import Mpp
 from wsiseg.models.bundle import load_model
 from wsiseg.models.context import in_context
+from wsiseg.models.tile_shape import GateMode
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.planning import plan
 from wsiseg.prediction import PredictOptions, batch_tensor, context_tiles, pick_device
-from wsiseg.reading import Patch, batches, read_patches
-from wsiseg.slides.array import ArrayReader
+from wsiseg.reading import Patch, batches
+from wsiseg.streaming.networks import gate_thresholds
 from wsiseg.training.patches import SplitName
 
 GATES: dict[str, tuple[Gate, bool]] = {
@@ -56,6 +56,7 @@ class EvaluateOptions:
         batch_size: patches at once; None fits them to the device.
         precision: "float32" or "bfloat16".
         gate_threshold: probability that a class must exceed; None takes the model's, class by class.
+        gate_mode: of the gate; None takes the model's, or "patches" where another option needs them, as `predict` does.
         gate_context: of the gate, in sides of a patch; None takes the model's.
         gate_recall: choose thresholds that keep this recall; on validation only.
         resamples: of the bootstrap over groups.
@@ -71,6 +72,7 @@ class EvaluateOptions:
     batch_size: int | None = None
     precision: str = "float32"
     gate_threshold: float | None = None
+    gate_mode: GateMode | None = None
     gate_context: float | None = None
     gate_recall: float | None = None
     resamples: int = 2000
@@ -94,6 +96,7 @@ class EvaluateOptions:
         return PredictOptions(
             tissue="none",
             gate_threshold=self.gate_threshold,
+            gate_mode=self.gate_mode,
             gate_context=self.gate_context,
             device=self.device,
             batch_size=self.batch_size,
@@ -127,11 +130,16 @@ def evaluate(
         Path(dataset), options.split, loaded.classes, mpp=options.mpp, classes=options.classes,
         excluded=options.excluded, cell_classes=options.cell_classes,
     )  # fmt: skip
-    thresholds = loaded.gate
-    if options.gate_threshold is not None:
-        thresholds = torch.full_like(thresholds, options.gate_threshold)
+    resolved = options.predict_options().resolved(loaded)
+    thresholds = gate_thresholds(loaded, resolved)
+    assert thresholds is not None
     tally = Tally(len(loaded.classes))
-    _collect(loaded, source, options, thresholds, tally, progress or (lambda done, total: None))
+    report = progress or (lambda done, total: None)
+    mode = resolved.gate_mode or "patches"
+    if mode == "patches":
+        _collect(loaded, source, resolved, thresholds, tally, report)
+    else:
+        collect_tiles(loaded, source, mode, thresholds, resolved.batch_size or 1, tally, report)
     names = loaded.classes.names
     columns = {}
     for key, groups in tally.confusions.items():
@@ -155,7 +163,7 @@ def evaluate(
         settings={
             **{k: v for k, v in asdict(options).items() if k not in ("classes", "split", "mpp", "cell_classes")},
             "device": str(loaded.device), "overlap": loaded.spec.overlap,
-            "gate_context": options.predict_options().resolved(loaded).gate_context,
+            "gate_mode": mode, "gate_context": resolved.gate_context,
             "interval": "95 % bootstrap over groups",
         },
     )  # fmt: skip
@@ -164,13 +172,12 @@ def evaluate(
 def _collect(
     model: TissueModel,
     source: Source,
-    options: EvaluateOptions,
+    resolved: PredictOptions,
     thresholds: Tensor,
     tally: Tally,
     progress: Progress,
 ) -> None:
-    """Predict every tile of every image, under every gate; batches reach over images."""
-    resolved = options.predict_options().resolved(model)
+    """Predict every patch of every image, under every gate; batches reach over images."""
     size = resolved.batch_size or 1
     done = 0
     progress(0, len(source.entries))
@@ -208,7 +215,7 @@ def _seen(model: TissueModel, source: Source, batch_size: int, context: float) -
     turned = (False, True) if source.kind != "labels" else (False,)
 
     def alone() -> Iterator[_SeenTile]:
-        for batch in batches(_tiles(model, source), batch_size):
+        for batch in batches(read_tiles(model, source, model.spec.tiling("patches")), batch_size):
             pixels = batch_tensor([patch for _, patch in batch])
             seen = {flips: classified(model, pixels, flips).float().cpu().numpy() for flips in turned}
             for index, (maps, patch) in enumerate(batch):
@@ -235,17 +242,6 @@ def _columns(
         given = tile_probabilities(model, pixels, gate, thresholds=thresholds, truth=truth, flips=flips, seen=seen)
         values[key] = given.cpu().numpy()
     return values
-
-
-def _tiles(model: TissueModel, source: Source) -> Iterator[tuple[CaseMaps, Patch]]:
-    """The tiles that `predict` would read of each image, with the image's maps."""
-    spec = model.spec
-    for case in source.cases():
-        with ArrayReader(case.pixels, path=case.name, stated_mpp=Mpp(source.mpp, source.mpp)) as reader:
-            todo = plan(reader, spec.mpp, spec.tiling("patches"), "none")
-            maps = CaseMaps(case, todo.grid, todo.tiles, len(model.classes))
-            for patch in read_patches(reader, todo.grid, todo.tiles.tiles(), workers=1):
-                yield maps, patch
 
 
 def _judge_gate(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wsiseg.errors import OutputError
 from wsiseg.models.spec import SPEC_FILE, checked_weights, find_bundle, parse_spec, read_spec
+from wsiseg.models.tile_shape import GateMode
 from wsiseg.outputs import put_folder
 
 
@@ -21,10 +22,11 @@ def check_new_bundle(out: Path) -> None:
         raise OutputError(f"the folder {out.parent} does not exist; create it, or choose another output than {out}")
 
 
-def write_bundle(model: str | Path, out: Path, thresholds: Sequence[float]) -> None:
+def write_bundle(model: str | Path, out: Path, thresholds: Sequence[float], gate_mode: GateMode = "patches") -> None:
     """Copy a bundle, weights byte for byte, with new thresholds.
 
-    Its figures are left out: they were measured with the old ones.
+    Its figures are left out: they were measured with the old ones. In mode "shared" the thresholds are the shared
+    gate's, else the classifier's.
 
     Raises:
         OutputError: `out` exists or cannot be written.
@@ -32,7 +34,8 @@ def write_bundle(model: str | Path, out: Path, thresholds: Sequence[float]) -> N
     check_new_bundle(out)
     folder, spec = find_bundle(model), read_spec(model)
     fields = spec.model_dump(mode="json")
-    fields.update(gate=[float(value) for value in thresholds], metrics=[])
+    name = "shared_gate" if gate_mode == "shared" else "gate"
+    fields.update({name: [float(value) for value in thresholds], "metrics": []})
     temporary = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
     try:
         temporary.mkdir()
