@@ -50,6 +50,8 @@ class Components:
 
 def label_fragments(classes: npt.NDArray[np.uint8]) -> Ints:
     """Number the components inside one block 1, 2, …; 0 stays 0. (h, w) -> (h, w), the same for the same block."""
+    if not classes.any():
+        return np.zeros(classes.shape, np.int64)  # most of a slide is glass
     labels = label(classes, background=0, connectivity=1)  # type: ignore[no-untyped-call]
     return np.asarray(labels, dtype=np.int64)
 
