@@ -1,8 +1,8 @@
 """Class map -> polygons of each class, in map pixels: exact ones, or simplified ones that keep shared borders shared.
 
 Both read the map block by block. Exact polygons in memory cost what their vertices take (`exact_geojson` writes them
-without having them). Simplified ones are simplified all together, since only then do neighbours keep one common border;
-that step takes up to 300 bytes for each corner of the exact outlines (`levels` finds a level of the map where they fit).
+without having them). Simplified ones are simplified all together, since only then do neighbours keep one common
+border; that takes up to 300 bytes for each corner of the exact outlines (`levels` finds a level where they fit).
 """
 
 from __future__ import annotations
