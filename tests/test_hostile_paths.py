@@ -5,6 +5,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import google_crc32c
@@ -301,3 +303,27 @@ def test_names_from_files_do_not_steer_the_terminal(tmp_path: Path, capsys: pyte
     shown = capsys.readouterr().err
     assert "\x1b" not in shown
     assert shown.count("\n") == 1
+
+
+TRUNCATE = """
+import os, sys
+import torch
+from pathlib import Path
+from wsiseg.models.bundle import load_model
+
+model = load_model(sys.argv[1], runtime="torch")
+patches = torch.full((1, 3, 96, 96), 150, dtype=torch.uint8)
+with torch.inference_mode():
+    before = model.segment(patches)
+    for path in Path(sys.argv[1]).glob("*.safetensors"):
+        os.truncate(path, 0)
+    assert torch.equal(model.segment(patches), before)
+    model.classify(patches)
+"""
+
+
+def test_a_bundle_that_is_cut_off_while_it_is_used(tmp_path: Path) -> None:
+    """Weights are no view of their file: that would kill the process, or change the model behind its hash."""
+    shutil.copytree(BUNDLES_FOLDER / "tissue-brca-lite", tmp_path / "m")
+    done = subprocess.run([sys.executable, "-c", TRUNCATE, str(tmp_path / "m")], capture_output=True, check=False)
+    assert done.returncode == 0, (done.returncode, done.stderr[-1000:])

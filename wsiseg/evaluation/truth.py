@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from wsiseg.errors import DatasetError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
 from wsiseg.training.dataset_facts import text_below
 from wsiseg.training.images import read_image
+from wsiseg.training.patch_table import MAX_ROWS
 from wsiseg.training.patches import Patch, SplitName, read_dataset
 
 TruthKind = Literal["pixels", "cells", "labels"]
@@ -209,9 +211,11 @@ def _read_cells(root: Path, split: str, channels: Mapping[str, int]) -> Iterator
     """`file,x,y,class[,group,split]`: x and y in pixels from the image's corner; without `split` all is test."""
     path = root / CELLS_FILE
     try:
-        rows = list(csv.DictReader(text_below(root, path).splitlines(), skipinitialspace=True))
+        rows = list(islice(csv.DictReader(text_below(root, path).splitlines(), skipinitialspace=True), MAX_ROWS + 1))
     except csv.Error as error:
         raise DatasetError(f"{path} cannot be read as CSV ({error!s:.80})") from error
+    if len(rows) > MAX_ROWS:
+        raise DatasetError(f"{path} has more than {MAX_ROWS} rows, split the data set")
     if not rows or not {"file", "x", "y", "class"} <= rows[0].keys():
         raise DatasetError(f"{path} must begin with file,x,y,class (and optionally group and split) and have rows")
     files: dict[str, tuple[str, list[tuple[float, float, float]]]] = {}

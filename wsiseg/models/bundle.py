@@ -107,7 +107,8 @@ def _load_network(folder: Path, kind: str, network: NetworkSpec, num_classes: in
 
 
 def _widened(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
+    """A copy: the tensor is a view of the file, which may change while a run goes on, or shrink and end the process."""
+    return tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor.clone()
 
 
 def _check_shapes(path: Path, file: Any, module: nn.Module) -> None:

@@ -20,10 +20,13 @@ MAX_LEVELS = 64
 
 DEFAULT_TILE, MIN_TILE = 256, 8
 
+MAX_DECODED_PX = 2**26
+"""As `MAX_TILE_PX`, for OpenSlide, which ends the whole process where it cannot have the memory: 0.3 GB as RGBA."""
+
 MAX_TILE_PX = 2**28
 """Pixels that are decoded at once, since a file stores them as one piece: 0.8 GB as RGB."""
 
-MAX_PICTURE_PX = 2**27
+MAX_PICTURE_PX = 2**26
 """Pixels of a label, macro or thumbnail."""
 
 
@@ -42,10 +45,10 @@ def tile_size(width: float | None, height: float | None) -> Size:
     return Size(*sides)
 
 
-def check_tiles(name: str, tiles: Sequence[Size]) -> None:
+def check_tiles(name: str, tiles: Sequence[Size], most_px: int = MAX_TILE_PX) -> None:
     """Raise `SlideError` where a level is stored in pieces too large to be decoded."""
     for tile in tiles:
-        if tile.area > MAX_TILE_PX:
+        if tile.area > most_px:
             raise SlideError(
                 f"{name} is stored in pieces of {tile} px, too large to be decoded; convert it to a tiled TIFF"
             )

@@ -19,7 +19,7 @@ from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.base import WHITE
 from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader, hash_samples
-from wsiseg.slides.limits import check_picture, check_sizes, check_tiles, tile_size
+from wsiseg.slides.limits import MAX_DECODED_PX, check_picture, check_sizes, check_tiles, tile_size
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
 from wsiseg.slides.tiles import TileSource, TileTable
 
@@ -76,7 +76,7 @@ class OpenSlideReader(FileReader):
             for name in [key.removeprefix("openslide.associated.").removesuffix(".width")]
         }
         cells = self._cells()
-        check_tiles(self.name, cells)
+        check_tiles(self.name, cells, MAX_DECODED_PX)
         self.damage = DamageMap(self.levels, cells, self._origins())
         self._tiles = self._tile_source()
 
