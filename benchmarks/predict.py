@@ -1,95 +1,172 @@
 """What a whole `wsiseg predict` costs: seconds, peak memory, tissue a minute, and what the networks alone would take.
 
-    python benchmarks/predict.py SLIDE [--mpp UM] [--model NAME]
+    python benchmarks/predict.py SLIDE [SLIDE …] [--mpp UM] [--model NAME] [-- OPTIONS OF PREDICT]
 
-The run is a process of its own, so that its peak memory is its own. The networks are timed afterwards, in this
-process, on patches that lie in memory already: the floor that reading, blending and writing are measured against.
+Each run is a process of its own, so that its peak memory is its own. The floor, what reading, blending and writing are
+measured against, is the time that the networks take for patches of the same slide that lie in memory already: the same
+batch size, runtime and precision, before the run and after it, the mean of both. With several slides the exponent b of
+seconds ~ tissue**b is fitted; 1 is a straight line.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from wsiseg.cli.predict import predict as predict_command
+from wsiseg.memory import MemoryPlan
 from wsiseg.models import DEFAULT_MODEL
-from wsiseg.models.bundle import load_model
-from wsiseg.models.tissue_model import TissueModel
-from wsiseg.prediction import predict_patches
+from wsiseg.planning import plan
+from wsiseg.prediction import PredictOptions, loaded_model
+from wsiseg.reading import read_block
+from wsiseg.slides import open_slide
+from wsiseg.streaming.networks import batch_tensor
+from wsiseg.streaming.run import Stream
+
+CHILD = """
+import atexit, json, sys
+from pathlib import Path
+def tell():
+    io = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    peak = int(status["VmHWM"].split()[0]) / 1024
+    Path(sys.argv[1]).write_text(json.dumps({"read": int(io["rchar"]), "written": int(io["wchar"]), "peak_mb": peak}))
+atexit.register(tell)
+from wsiseg.cli.main import main
+main(sys.argv[2:])
+"""
 
 
-def run(arguments: list[str], out: Path) -> tuple[dict[str, Any], float, float]:
-    """One `wsiseg predict`: its result, wall seconds, and peak memory in MB."""
-    command = [sys.executable, "-m", "wsiseg", "predict", *arguments, "--out", str(out), "--json"]
+@dataclass(frozen=True)
+class Run:
+    """One whole run: its result, wall seconds, and what the process took."""
+
+    result: dict[str, Any]
+    wall: float
+    used: dict[str, float]
+    map_mb: float
+    geojson_mb: float
+
+
+def run(arguments: list[str], folder: Path) -> Run:
+    out, used = folder / "map.zarr", folder / "used.json"
+    command = [sys.executable, "-c", CHILD, str(used), "predict", *arguments, "--out", str(out), "--json"]
     start = time.perf_counter()
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     wall = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result, wall, peak
+    sizes = [
+        sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) / 1e6 if place.is_dir() else 0.0
+        for place in (out,)
+    ]
+    polygons = out.with_suffix(".geojson")
+    return Run(
+        json.loads(done.stdout), wall, json.loads(used.read_text()), sizes[0],
+        polygons.stat().st_size / 1e6 if polygons.exists() else 0.0,
+    )  # fmt: skip
 
 
-def floor(model: TissueModel, decided: float, batch_size: int, patches: int) -> float:
-    """Seconds a patch that gate and segmenter take; `decided` is the share that needs no segmenter."""
-    side = model.spec.patch_size_px
-    batch = torch.randint(0, 256, (batch_size, side, side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    both = torch.full_like(model.gate, -1.0)  # every class passes, so that the segmenter is always asked
-    seconds = 0.0
-    rounds = max(3, patches // batch_size)
-    for index in range(rounds + 1):
-        start = time.perf_counter()
-        predict_patches(model, batch, both)
-        seconds += time.perf_counter() - start if index else 0.0  # the first warms up
-    start = time.perf_counter()
-    for _ in range(rounds):
-        model.classify(batch)
-    gate = (time.perf_counter() - start) / (rounds * batch_size)
-    whole = seconds / (rounds * batch_size)
-    return whole - decided * (whole - gate)
+class Floor:
+    """The networks on patches in memory."""
+
+    def __init__(self, slide: str, model: str, options: PredictOptions, patches: int) -> None:
+        loaded, self.options = loaded_model(model, options)
+        with open_slide(slide, mpp=options.mpp, reader=options.reader) as reader:
+            tiling = loaded.spec.tiling(self.options.gate_mode, self.options.overlap)
+            todo = plan(reader, loaded.spec.mpp, tiling, options.tissue)
+            tiles = list(todo.tiles.tiles(todo.selected))
+            size = self.options.batch_size or 1
+            starts = np.linspace(0, max(0, len(tiles) - size), max(1, patches // size)).astype(int)
+            groups = [tiles[start : start + size] for start in starts.tolist()]
+            self.batches = [
+                batch_tensor([patch for tile in group for patch in read_block(reader, todo.grid, [tile])])
+                for group in groups
+            ]
+            memory = MemoryPlan.of(options.max_memory, 1 + len(loaded.classes))
+            self._stream = Stream(reader, todo, loaded, self.options, memory)
+        self.seconds: list[float] = []
+
+    def measure(self) -> float:
+        """Seconds a patch."""
+        with torch.inference_mode():
+            self._stream.predict(self.batches[0], None)  # warms up
+            start = time.perf_counter()
+            for batch in self.batches:
+                self._stream.predict(batch, None)[0].sum().item()
+        self.seconds.append((time.perf_counter() - start) / sum(len(batch) for batch in self.batches))
+        return self.seconds[-1]
+
+
+def rows(slide: str, found: Run, floor: Floor) -> dict[str, str]:
+    result, seconds = found.result, found.result["seconds"]
+    counts = result["counts"]
+    networks = float(np.mean(floor.seconds)) * counts["read"]
+    work = seconds["total"] - seconds["start"]
+    return {
+        "slide": Path(slide).name,
+        "wall, s": f"{found.wall:.1f}",
+        "start-up, s": f"{found.wall - work:.1f}",
+        "phases, s": ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()),
+        "floor: networks alone, s": f"{networks:.1f} ({', '.join(f'{1e3 * s:.2f}' for s in floor.seconds)} ms a patch)",
+        "tiles / floor": f"{seconds['tiles'] / networks:.3f}",
+        "all but start-up / floor": f"{work / networks:.3f}",
+        "patches": f"{counts['read']} of {counts['tiles']}, {counts['decided']} without segmenter",
+        "patches/s": f"{counts['read'] / seconds['tiles']:.1f}",
+        "waited for pixels": f"{100 * result['waited_s'] / seconds['tiles']:.1f} %",
+        "tissue, mm2": f"{result['tissue_mm2']:.2f}",
+        "tissue, mm2 a minute": f"{result['tissue_mm2'] / work * 60:.1f}",
+        "peak memory, MB": f"{found.used['peak_mb']:.0f}",
+        "read, written, MB": f"{found.used['read'] / 1e6:.0f}, {found.used['written'] / 1e6:.0f}",
+        "map, GeoJSON, MB": f"{found.map_mb:.1f}, {found.geojson_mb:.1f}",
+    }
+
+
+def options_of(extra: Sequence[str]) -> PredictOptions:
+    """What `wsiseg predict` would make of these options."""
+    context = predict_command.make_context("predict", ["slide", "--out", "out.zarr", *extra])
+    known = PredictOptions.__dataclass_fields__
+    return PredictOptions(**{k: v for k, v in context.params.items() if k in known and k != "max_memory"})
 
 
 def main() -> None:
+    arguments, extra = sys.argv[1:], []
+    if "--" in arguments:
+        at = arguments.index("--")
+        arguments, extra = arguments[:at], arguments[at + 1 :]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("slide")
+    parser.add_argument("slides", nargs="+")
     parser.add_argument("--mpp", type=float)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--patches", type=int, default=400, help="patches that the floor is measured with")
-    args = parser.parse_args()
-    arguments = [args.slide, "--model", args.model, *(["--mpp", str(args.mpp)] if args.mpp else [])]
-    with tempfile.TemporaryDirectory() as folder:
-        result, wall, peak = run(arguments, Path(folder) / "map.zarr")
-        written = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-    model = load_model(args.model)
-    counts, seconds = result["counts"], result["seconds"]
-    batch_size = max(1, 2**17 // model.spec.patch_size_px**2)
-    per_patch = floor(model, counts["decided"] / max(1, counts["read"]), batch_size, args.patches)
-    networks = per_patch * counts["read"]
-    work = seconds["total"] - seconds["start"]
-    rows = {
-        "wall, s": f"{wall:.1f}",
-        "of that start-up, s": f"{wall - work:.1f}",
-        "phases, s": ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()),
-        "networks alone, s": f"{networks:.1f}",
-        "tiles / networks alone": f"{seconds['tiles'] / networks:.2f}",
-        "all but start-up / networks alone": f"{work / networks:.2f}",
-        "patches read": f"{counts['read']} of {counts['tiles']}",
-        "patches/s": f"{counts['read'] / seconds['tiles']:.1f}",
-        "tissue, mm2": f"{result['tissue_mm2']:.2f}",
-        "tissue, mm2 a minute": f"{result['tissue_mm2'] / wall * 60:.2f}",
-        "peak memory, MB": f"{peak:.0f}",
-        "written, MB": f"{written / 1e6:.1f}",
-        "threads of torch": str(torch.get_num_threads()),
-    }
-    for name, value in rows.items():
-        print(f"{name:36} {value}")
+    parser.add_argument("--keep", type=Path, help="folder that keeps the maps, under the slides' names")
+    args = parser.parse_args(arguments)
+    given = [*(["--mpp", str(args.mpp)] if args.mpp else []), *extra]
+    work, tissue = [], []
+    for slide in args.slides:
+        floor = Floor(slide, args.model, options_of(given), args.patches)
+        floor.measure()
+        with tempfile.TemporaryDirectory(dir=args.keep) as folder:
+            found = run([slide, "--model", args.model, *given], Path(folder))
+            if args.keep:
+                (Path(folder) / "map.zarr").rename(args.keep / f"{Path(slide).stem}.zarr")
+        floor.measure()
+        for name, value in rows(slide, found, floor).items():
+            print(f"{name:28} {value}")
+        print(flush=True)
+        work.append(found.result["seconds"]["total"] - found.result["seconds"]["start"])
+        tissue.append(found.result["tissue_mm2"])
+    if len(work) > 1:
+        print(f"seconds ~ tissue ** {np.polyfit(np.log(tissue), np.log(work), 1)[0]:.3f}")
 
 
 if __name__ == "__main__":

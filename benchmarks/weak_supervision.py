@@ -37,12 +37,12 @@ from wsiseg.blending import blend
 from wsiseg.classes import ClassTable
 from wsiseg.evaluation.inference import orientations, undone
 from wsiseg.geometry import Size
+from wsiseg.map_job import context_tiles
 from wsiseg.models.architectures import build_network
 from wsiseg.models.classifier import Classifier
 from wsiseg.models.context import in_context
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
 from wsiseg.models.tissue_model import normalise
-from wsiseg.prediction import context_tiles
 from wsiseg.tiling import Tile, TileGrid
 from wsiseg.training.config import NetworkConfig, TrainingConfig, lite_config
 from wsiseg.training.faithful import faithful

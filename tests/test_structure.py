@@ -47,13 +47,13 @@ LAYERS = [
         ),
     },
     {"models"},
-    {"predict_options", "streaming", "prediction", "training"},
+    {"predict_options", "streaming", "map_job", "prediction", "many", "training"},
     {"evaluation"},
     {"cli", "__main__"},
 ]
 """From the bottom up: a module imports from its own layer and those below it."""
 
-TORCH_USERS = {"models", "prediction", "streaming", "training", "evaluation"}
+TORCH_USERS = {"models", "map_job", "prediction", "many", "streaming", "training", "evaluation"}
 
 
 def imports(path: Path) -> set[str]:

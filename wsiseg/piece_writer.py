@@ -31,6 +31,16 @@ class _Finished(Protocol):
     def counts(self) -> Counts: ...
 
 
+class Books(Protocol):
+    """What steps are booked with: the journal, or another process that keeps it."""
+
+    def add(self, step: Step) -> None:
+        """Book a step."""
+
+    def of(self, kind: str) -> list[Step]:
+        """The steps of one kind that were booked before."""
+
+
 class PieceWriter:
     """Writes pieces within the tissue, and books them.
 
@@ -44,7 +54,7 @@ class PieceWriter:
     """
 
     def __init__(
-        self, writer: MapWriter, todo: Plan, journal: Journal, damage: DamageMap, check: Callable[[], None]
+        self, writer: MapWriter, todo: Plan, journal: Books, damage: DamageMap, check: Callable[[], None]
     ) -> None:
         self._check = check
         self._writer = writer
@@ -100,6 +110,6 @@ def sum_up(journal: Journal, areas: Areas, counts: Counts, damage: DamageMap) ->
         damage.restore(step["damage"])
 
 
-def _by_index(journal: Journal) -> dict[int, Step]:
+def _by_index(journal: Books) -> dict[int, Step]:
     """The last step of each piece."""
     return {step["index"]: step for step in journal.of("piece")}

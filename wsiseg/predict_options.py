@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wsiseg.errors import OptionError
+from wsiseg.models.runtimes import PRECISIONS, RUNTIMES
 from wsiseg.models.spec import GATE_RULES, GateRule
 from wsiseg.models.tile_shape import GATE_MODES, GateMode, check_gate_mode
 
 if TYPE_CHECKING:
     from wsiseg.models.tissue_model import TissueModel
-
-PRECISIONS = ("float32", "bfloat16")
 
 CPU_BATCH_PIXELS, GPU_BATCH_PIXELS = 2**17, 2**22
 """Pixels of a batch where its size is not stated: larger ones gain nothing on either."""
@@ -39,10 +38,13 @@ class PredictOptions:
         faithful: predict as the published program does: the rule "multiply_logits", and no overlap unless `overlap`
             states one.
         probabilities: whether the map keeps them.
-        device: "auto", "cpu", "cuda", "cuda:1", …
+        device: "auto", "cpu", "cuda", "cuda:1", …; or several, "cuda:0,cuda:1", each of which gets a process
+        runtime: what computes the networks: "torch"; "openvino", on CPUs, where the extra is installed; "compiled", by
+            torch for this machine; or "auto", OpenVINO where it can be had and results need not be exact, else torch.
         batch_size: patches at once; None fits them to the device.
         workers: threads that read ahead; None takes the machine's cores, at most 8.
-        precision: "float32"; or "bfloat16", faster where the processor has it, and not quite equal.
+        precision: "float32"; "bfloat16", faster where the processor has it, and not quite equal; "auto" is bfloat16
+            where the processor has it.
         max_memory: bytes that a run may take; None takes half of what the machine or its control group allows, at most
             4 GiB.
         read_timeout_s: seconds after which a read that does not come back ends the run.
@@ -61,6 +63,7 @@ class PredictOptions:
     probabilities: bool = True
     device: str = "auto"
     precision: str = "float32"
+    runtime: str = "auto"
     batch_size: int | None = None
     workers: int | None = None
     max_memory: int | None = None
@@ -82,6 +85,8 @@ class PredictOptions:
             raise OptionError(
                 "the faithful way is the gate rule multiply_logits; leave out --faithful for another gate"
             )
+        if self.runtime not in RUNTIMES:
+            raise OptionError(f"expected a runtime among {', '.join(RUNTIMES)}, got {self.runtime!r}")
         if self.precision not in PRECISIONS:
             raise OptionError(f"expected a precision among {', '.join(PRECISIONS)}, got {self.precision!r}")
         if not self.read_timeout_s > 0:
@@ -108,7 +113,7 @@ class PredictOptions:
             gate_rule=rule,
             gate_mode=mode,
             gate_context=context,
-            device=str(model.device),
+            device=self.device if "," in self.device else str(model.device),
             batch_size=self.batch_size or max(1, pixels // patch),
             workers=self.workers or min(8, os.cpu_count() or 1),
         )

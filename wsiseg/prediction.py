@@ -2,63 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from wsiseg.background import WriteBehind, within
 from wsiseg.clock import Clock
-from wsiseg.export import VectorOptions, export_geojson
-from wsiseg.geometry import Grid, Mpp, coarser_grid
-from wsiseg.journal import Fingerprint, sync_path, sync_tree
-from wsiseg.map_writer import MapWriter
-from wsiseg.memory import MemoryPlan, give_back_memory
+from wsiseg.errors import OptionError
+from wsiseg.export import VectorOptions
+from wsiseg.map_job import MapJob, Progress, device_names, pick_device
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import load_model
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.outputs import cannot_write, check_map, put_folder, remove_cut_file
-from wsiseg.picture import read_picture
-from wsiseg.piece_writer import PieceWriter, sum_up
-from wsiseg.pieces import Piece, owned_by, patches_of, pieces_of
-from wsiseg.planning import Plan, plan
 from wsiseg.predict_options import PredictOptions
-from wsiseg.report import (
-    Areas,
-    Counts,
-    Damage,
-    Prediction,
-    results,
-    slide_provenance,
-    software,
-    tissue_provenance,
-)
+from wsiseg.report import Prediction
 from wsiseg.slides import open_slide
-from wsiseg.slides.base import SlideReader
-from wsiseg.slides.watch import SlideWatch
-from wsiseg.streaming.gate_field import GateField
-from wsiseg.streaming.networks import batch_tensor, gate_thresholds, predict_patches
-from wsiseg.streaming.run import Stream
-from wsiseg.tiling import TileGrid
-from wsiseg.tissue_map import open_map
-from wsiseg.unfinished import UnfinishedRun, begun_drawing, check_outputs, unfinished_run
+from wsiseg.streaming.networks import batch_tensor, gate_thresholds, predict_patches, predict_windows
+from wsiseg.unfinished import check_outputs, unfinished_run
 
-__all__ = ["PredictOptions", "batch_tensor", "pick_device", "predict", "predict_patches"]
-
-Progress = Callable[[str, int, int], None]
-"""Called with a phase ("tissue", "gate", "tiles", "pyramid", "vectors"), the steps of it that are done, and all.
-
-Once also with "plan" and thousands of map pixels with tissue, by which the time that later phases take is guessed.
-"""
-
-
-PLAN_READS = 10
-"""Finding the tissue may take as long as so many reads may."""
+__all__ = ["PredictOptions", "Progress", "batch_tensor", "pick_device", "predict", "predict_patches"]
 
 
 def predict(
@@ -97,214 +59,66 @@ def predict(
             there; finished pieces are kept beside it for the next call.
     """
     options = options or PredictOptions()
-    report: Progress = progress or (lambda phase, done, total: None)
-    out = Path(out)
-    check_outputs(out, geojson, overwrite=overwrite, restart=restart)
+    check_outputs(Path(out), geojson, overwrite=overwrite, restart=restart)
     clock = Clock()
     with open_slide(slide, mpp=options.mpp, reader=options.reader) as reader:
         _ = reader.mpp  # refused before a model is loaded for nothing
-        loaded = model if isinstance(model, TissueModel) else load_model(model, pick_device(options.device))
-        options = options.resolved(loaded)
-        if loaded is not model or options.precision != loaded.runtime.precision:
-            loaded.prepare("torch", options.precision)
-        job = _Job(reader, loaded, options, report, clock)
+        loaded, resolved = loaded_model(model, options)
+        job = MapJob(reader, loaded, str(model), resolved, progress or silent, clock)
         clock.lap("start")
-        with unfinished_run(out, job.fingerprint(), restart=restart) as run:
-            found = job.make_map(run, overwrite)
-            if geojson is not None:
-                clock.lap("pyramid")
-                drawn = job.draw(run, Path(geojson), vectors, overwrite)
-                found = replace(found, geojson_path=Path(geojson), vectors=drawn, seconds=clock.seconds)
-    return found
+        return predict_opened(job, Path(out), geojson, vectors, overwrite=overwrite, restart=restart)
 
 
-@dataclass
-class _Job:
-    """One slide, one model, and how to predict."""
-
-    slide: SlideReader
-    model: TissueModel
-    options: PredictOptions
-    report: Progress
-    clock: Clock
-
-    def __post_init__(self) -> None:
-        channels = 1 + len(self.model.classes)
-        self.memory = MemoryPlan.of(self.options.max_memory, channels)
-        self.classes = self.model.classes
-        self.watch = SlideWatch(self.slide)
-
-    def fingerprint(self) -> Fingerprint:
-        """Everything that the bytes of the map depend on."""
-        options = asdict(self.options)
-        for name in ("workers", "max_memory", "read_timeout_s"):
-            del options[name]
-        return {
-            "slide": self.slide.quick_hash(),
-            "model": self.model.hash,
-            **options,
-            "device": self.model.device.type,
-            **tissue_provenance(self.options.tissue),
-            "mpp": asdict(self.slide.mpp),
-            "piece_px": self.memory.piece_px,
-            **{f"version of {name}": value for name, value in software().items() if name in ("wsiseg", "torch")},
-        }
-
-    def make_map(self, run: UnfinishedRun, overwrite: bool) -> Prediction:
-        """Compute what is missing of the map and give it its name."""
-        self.report("tissue", 0, 1)
-        spec = self.model.spec
-        tiling = spec.tiling(self.options.gate_mode, self.options.overlap)
-        limit_s = PLAN_READS * self.options.read_timeout_s
-        todo = within(lambda: plan(self.slide, spec.mpp, tiling, self.options.tissue), limit_s)
-        self.report("tissue", 1, 1)
-        self.report("plan", 0, int(todo.selected.sum()) * todo.tiles.stride_px**2 // 1000)
-        self.clock.lap("tissue")
-        counts = Counts(len(todo.tiles), int(todo.selected.sum()), shut=[0] * len(self.classes))
-        areas = Areas.empty(len(self.classes))
-        writer, resumed, waited = None, 1.0, 0.0
-        options = self.options
-        if not run.committed:
-            writer = MapWriter(
-                run.store, self.classes, todo.grid, self.memory.piece_px, probabilities=options.probabilities
-            )
-            resumed, waited = self._pieces(run, todo, writer)
-            self._levels(run, todo, writer)
-        sum_up(run.journal, areas, counts, self.slide.damage)
-        damage = Damage(self.slide.damaged_tiles, self.slide.damaged_area_um2 / 1e6)
-        found = results(areas, self.classes, todo.grid, counts, damage)
-        if writer is not None:
-            writer.write_metadata(self._provenance(found))
-            check_map(run.out, overwrite)  # somebody else may have made it meanwhile
-            self.watch.check()
-            sync_tree(run.store)
-            run.journal.add({"step": "commit"})
-            with cannot_write(run.out):
-                put_folder(run.store, run.out)
-            sync_path(run.out.parent)
-        return Prediction(
-            map_path=run.out,
-            geojson_path=None,
-            areas=areas.of_classes(self.classes, todo.grid.mpp.pixel_area_um2),
-            tissue_mm2=found["tissue_mm2"],
-            unread_mm2=found["unread_mm2"],
-            counts=counts,
-            damage=damage,
-            seconds=self.clock.seconds,
-            enlarged=max(1.0, 1 / todo.grid.zoom_x, 1 / todo.grid.zoom_y),
-            resumed=resumed,
-            waited_s=waited,
-        )
-
-    def _pieces(self, run: UnfinishedRun, todo: Plan, writer: MapWriter) -> tuple[float, float]:
-        """Compute and write the pieces that are missing; returns the share that was there, and seconds waited."""
-        pieces = pieces_of(todo.tiles, todo.selected, self.memory.piece_px)
-        behind = PieceWriter(writer, todo, run.journal, self.slide.damage, self.watch.check)
-        missing = behind.missing(pieces)
-        stream = Stream(self.slide, todo, self.model, self.options, self.memory)
-        field = self._gate_field(run, todo, stream, pieces)
-        total = sum(patches_of(piece, todo.selected) for piece in pieces)
-        done = total - sum(patches_of(piece, todo.selected) for piece in missing)
-        computed = stream.run(missing, field, _Advance(self.report, "tiles", done, total))
-        with closing(computed), WriteBehind(behind.write) as queue:
-            for piece in computed:
-                queue.put(piece)
-        self.clock.lap("tiles")
-        return done / max(1, total), stream.waited_s
-
-    def _gate_field(self, run: UnfinishedRun, todo: Plan, stream: Stream, pieces: list[Piece]) -> GateField | None:
-        """What the gate goes by where it looks beyond a patch, computed by a pass of its own."""
-        if not (self.options.gate and self.options.gate_context):
-            return None
-        sigma = context_tiles(self.options.gate_context, todo.tiles)
-        field = GateField(run.scratch / "gate.f32", todo.tiles, todo.selected, len(self.classes), sigma)
-        booked = {step["index"] for step in run.journal.of("gate")} if field.resumed else set()
-        missing = [piece for piece in pieces if piece.index not in booked]
-        total = int(todo.selected.sum())
-        done = total - sum(owned_by(piece, todo.tiles, todo.selected) for piece in missing)
-        with closing(stream.classify(missing, field, _Advance(self.report, "gate", done, total))) as classified:
-            for piece in classified:
-                field.save()
-                self.watch.check()
-                run.journal.add({"step": "gate", "index": piece.index})
-        self.clock.lap("gate")
-        return field
-
-    def _levels(self, run: UnfinishedRun, todo: Plan, writer: MapWriter) -> None:
-        booked = {step["level"]: step["files"] for step in run.journal.of("level")}
-        done = {level for level, files in booked.items() if files == writer.level_on_disk(level)}
-        for level in writer.write_levels(done):
-            if level and level not in done:
-                run.journal.add({"step": "level", "level": level, "files": writer.level_on_disk(level)})
-            self.report("pyramid", level + 1, len(writer.sizes))
-        if not self.options.probabilities:
-            writer.write_picture(*_picture(self.slide, todo.grid, writer.picture_factor))
-        self.clock.lap("pyramid")
-
-    def _provenance(self, found: dict[str, Any]) -> dict[str, Any]:
-        thresholds = gate_thresholds(self.model, self.options)
-        tiling = self.model.spec.tiling(self.options.gate_mode, self.options.overlap)
-        return {
-            "slide": slide_provenance(self.slide),
-            "model": {"name": self.model.spec.name, "hash": self.model.hash, "mpp": self.model.spec.mpp},
-            "parameters": {
-                **asdict(self.options),
-                **tissue_provenance(self.options.tissue),
-                "patch_px": tiling.side_px,
-                "patch_overlap_px": tiling.overlap_px,
-                "gate_thresholds": None if thresholds is None else [float(value) for value in thresholds],
-            },
-            "software": software(),
-            "times": self.clock.times(),
-            **found,
-        }
-
-    def draw(self, run: UnfinishedRun, geojson: Path, vectors: VectorOptions | None, overwrite: bool) -> dict[str, Any]:
-        """Write the polygons; those that a run had finished when it died are taken as they are."""
-        step = {"file": str(geojson.absolute()), **asdict(vectors or VectorOptions())}
-        for drawn in run.journal.of("drawn"):
-            if drawn["of"] == step and geojson.exists():
-                return dict(drawn["result"])
-        ours = begun_drawing(run.out, geojson)
-        if ours:
-            remove_cut_file(geojson)
-        run.journal.add({"step": "vectors", **step})
-        self.report("vectors", 0, 1)
-        give_back_memory()
-        result = export_geojson(open_map(run.out), geojson, vectors, overwrite=overwrite or ours)
-        self.report("vectors", 1, 1)
-        self.clock.lap("vectors")
-        run.journal.add({"step": "drawn", "of": step, "result": result})
-        return result
+def predict_opened(
+    job: MapJob,
+    out: Path,
+    geojson: str | Path | None,
+    vectors: VectorOptions | None,
+    *,
+    overwrite: bool,
+    restart: bool,
+) -> Prediction:
+    """The rest of `predict`, once slide and model are open."""
+    with unfinished_run(out, job.fingerprint(), restart=restart) as run:
+        found = job.make_map(run, overwrite)
+        if geojson is None:
+            return found
+        drawn = job.draw(run, Path(geojson), vectors, overwrite)
+        return replace(found, geojson_path=Path(geojson), vectors=drawn, seconds=job.clock.seconds)
 
 
-class _Advance:
-    """Reports patches as they are done."""
+def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tuple[TissueModel, PredictOptions]:
+    """The model on the first of the devices, ready to compute, and the options with all that it decides.
 
-    def __init__(self, report: Progress, phase: str, done: int, total: int) -> None:
-        self._report = report
-        self._phase = phase
-        self._done = done
-        self._total = total
-        report(phase, done, total)
+    A model that is loaded already computes as it was prepared, unless the options state a runtime or a precision.
 
-    def __call__(self, patches: int) -> None:
-        self._done += patches
-        self._report(self._phase, self._done, self._total)
-
-
-def context_tiles(gate_context: float, tiles: TileGrid) -> float:
-    """The standard deviation of the gate's context in tiles, from sides of a patch."""
-    return gate_context * tiles.patch_px / tiles.stride_px
-
-
-def _picture(slide: SlideReader, grid: Grid, factor: int) -> tuple[npt.NDArray[np.uint8], Mpp]:
-    coarse = coarser_grid(grid, factor, slide.levels)
-    return read_picture(slide, coarse), coarse.mpp
+    Raises:
+        OptionError: for several devices and a model that is loaded already, since each needs its own.
+    """
+    devices = device_names(options.device)
+    given = isinstance(model, TissueModel)
+    if given and len(devices) > 1:
+        raise OptionError("several devices need the model's name or folder, not a model that is loaded already")
+    loaded = model if isinstance(model, TissueModel) else load_model(model, devices[0])
+    resolved = options.resolved(loaded)
+    if not given or options.runtime != "auto" or options.precision != "float32":
+        prepare(loaded, resolved)
+    return loaded, replace(resolved, runtime=loaded.runtime.name, precision=loaded.runtime.precision)
 
 
-def pick_device(name: str) -> str:
-    """The device that "auto" means: the first GPU where there is one, else the CPU."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def prepare(model: TissueModel, options: PredictOptions) -> None:
+    """Have a model compute as resolved options say, and let a first patch make it ready."""
+    exact = options.gate_rule == "multiply_logits" or model.spec.gate_rule == "multiply_logits"
+    model.prepare(options.runtime, options.precision, exact=exact, batch_size=options.batch_size)
+    mode = options.gate_mode or "patches"
+    side = model.spec.tiling(mode, options.overlap).side_px
+    blank = torch.zeros(1, side, side, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+    if mode == "patches":
+        predict_patches(model, blank, gate_thresholds(model, options), options.gate_rule or "exclude")
+        model.segment(blank)
+    else:
+        predict_windows(model, blank, gate_thresholds(model, options), options)
+
+
+def silent(phase: str, done: int, total: int) -> None:
+    """Progress for nobody."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -175,6 +175,7 @@ class Prediction:
         vectors: what `export_geojson` returned; empty without polygons.
         resumed: share of the patches that an earlier run of the same command had done.
         waited_s: seconds in which the networks waited for the slide's pixels.
+        model_notes: what the model said of its computing, one sentence each.
     """
 
     map_path: Path
@@ -189,11 +190,12 @@ class Prediction:
     vectors: Mapping[str, Any] = field(default_factory=dict)
     resumed: float = 0.0
     waited_s: float = 0.0
+    model_notes: Sequence[str] = ()
 
     @property
     def notes(self) -> list[str]:
         """What a reader of the result should know, one sentence each."""
-        found = []
+        found = list(self.model_notes)
         if self.enlarged > 1:
             found.append(
                 f"the slide is coarser than what the model learned from and was enlarged {self.enlarged:.3g} times; "

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.cli.many_slides import facts_of, many_slides
 from wsiseg.cli.options import (
     device_option,
     mpp_option,
@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("slide")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Tissue map to write, NAME.zarr.")
+@click.argument("slides", nargs=-1, required=True, metavar="SLIDE...")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Tissue map to write, NAME.zarr; for several slides a folder.",
+)
 @click.option(
     "--model",
     default=DEFAULT_MODEL,
@@ -87,10 +92,17 @@ if TYPE_CHECKING:
 @device_option
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
+    type=click.Choice(["float32", "bfloat16", "auto"]),
     default="float32",
     show_default=True,
-    help="Arithmetic of the networks.",
+    help="Arithmetic of the networks; auto is bfloat16 where the processor has it.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "torch", "openvino", "compiled"]),
+    default="auto",
+    show_default=True,
+    help="What computes the networks; auto is OpenVINO on a CPU, where it is installed, else torch.",
 )
 @click.option("--batch-size", type=int, metavar="N", help="Patches at once [default: fits the device].")
 @click.option("--workers", type=int, metavar="N", help="Threads that read [default: the cores, at most 8].")
@@ -115,7 +127,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress and no table.")
 def predict(
-    slide: str,
+    slides: tuple[str, ...],
     out: Path,
     model: str,
     geojson: Path | None,
@@ -129,46 +141,53 @@ def predict(
     as_json: bool,
     quiet: bool,
     **options: Any,
-) -> None:
-    """Segment SLIDE with a model: write an OME-Zarr tissue map and, beside it, polygons that open in QuPath."""
+) -> int:
+    """Segment SLIDE with a model: write an OME-Zarr tissue map and, beside it, polygons that open in QuPath.
+
+    Several slides get a map each in the folder --out. Those that have one are left out, so the same command goes on
+    where it was interrupted; one that fails does not keep the others.
+    """
     if geojson is not None and no_geojson:
         raise click.UsageError("--geojson and --no-geojson exclude each other")
-    if geojson is None and not no_geojson:
+    many = len(slides) > 1
+    if many and geojson is not None:
+        raise click.UsageError("--geojson names the polygons of one slide; several get theirs beside their maps")
+    if geojson is None and not no_geojson and not many:
         geojson = out.with_suffix(".geojson")
     from wsiseg.cli.log import run_log
 
     asked = {**options, "tolerance": tolerance, "min_area": min_area, "max_memory": max_memory}
     asked |= {"overwrite": overwrite, "restart": restart}
-    with run_log(log, slide=slide, out=out, geojson=geojson, model=model, options=asked) as events:
+    with run_log(
+        log, slide=slides if many else slides[0], out=out, geojson=geojson, model=model, options=asked
+    ) as events:
         if max_memory is not None:
             from wsiseg.memory import parse_bytes
 
             options["max_memory"] = parse_bytes(max_memory)
-        _refuse_early(slide, options["mpp"], options["reader"], out, geojson, overwrite, restart)
+        if many:
+            return many_slides(
+                slides, out, model, options, events, tolerance=tolerance, min_area=min_area, polygons=not no_geojson,
+                overwrite=overwrite, restart=restart, as_json=as_json, quiet=quiet,
+            )  # fmt: skip
+        _refuse_early(slides[0], options["mpp"], options["reader"], out, geojson, overwrite, restart)
         with shown_progress(quiet or as_json, events, vectors=geojson is not None) as report:
             report("start", 0, 1)
             from wsiseg import predict as run
             from wsiseg.export import VectorOptions
             from wsiseg.prediction import PredictOptions
 
+            vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area)
             result = run(
-                slide,
-                out,
-                model,
-                PredictOptions(**options),
-                geojson=geojson,
-                vectors=VectorOptions(tolerance_um=tolerance, min_area_um2=min_area),
-                overwrite=overwrite,
-                restart=restart,
-                progress=report,
-            )
+                slides[0], out, model, PredictOptions(**options), geojson=geojson, vectors=vectors,
+                overwrite=overwrite, restart=restart, progress=report,
+            )  # fmt: skip
         events.finished(result)
     if as_json:
-        facts = asdict(result)
-        facts["counts"]["skipped"] = result.counts.skipped
-        click.echo(json.dumps({**facts, "notes": result.notes}, default=str, indent=2))
+        click.echo(json.dumps(facts_of(result), default=str, indent=2))
     elif not quiet:
         _print_table(result)
+    return 0
 
 
 def _refuse_early(

@@ -21,13 +21,14 @@ from wsiseg.evaluation.inference import Gate, classified, tile_probabilities
 from wsiseg.evaluation.result import Evaluation, column_of
 from wsiseg.evaluation.tiles import collect_tiles, read_tiles
 from wsiseg.evaluation.truth import Source, open_source
+from wsiseg.map_job import context_tiles, pick_device
 from wsiseg.models.bundle import load_model
 from wsiseg.models.context import in_context
 from wsiseg.models.tile_shape import GateMode
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.prediction import PredictOptions, batch_tensor, context_tiles, pick_device
+from wsiseg.predict_options import PredictOptions
 from wsiseg.reading import Patch, batches
-from wsiseg.streaming.networks import gate_thresholds
+from wsiseg.streaming.networks import batch_tensor, gate_thresholds
 from wsiseg.training.patches import SplitName
 
 GATES: dict[str, tuple[Gate, bool]] = {

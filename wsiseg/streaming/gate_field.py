@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +17,41 @@ from wsiseg.tiling import Tile, TileGrid
 FloatArray = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class GateFieldFile:
+    """Where a gate field lies, for other processes.
+
+    Attributes:
+        path: of the file.
+        classes: K.
+        sigma: standard deviation of the Gaussian, in patches of the grid.
+    """
+
+    path: Path
+    classes: int
+    sigma: float
+
+
 class GateField:
     """The classifier's probabilities of all patches, in a file of the unfinished run, and their means in context.
 
     Args:
-        path: of the file; what an earlier run left there is kept.
+        file: what an earlier run, or another process, put there is kept.
         tiles: the grid of patches.
         selected: (rows, columns) bool, the patches that are classified.
-        classes: K.
-        sigma: standard deviation of the Gaussian, in patches of the grid.
 
     Attributes:
+        file: likewise.
         resumed: whether the file was there.
     """
 
-    def __init__(
-        self, path: Path, tiles: TileGrid, selected: npt.NDArray[np.bool_], classes: int, sigma: float
-    ) -> None:
-        shape = (tiles.rows, tiles.columns, classes)
-        self._path = path
+    def __init__(self, file: GateFieldFile, tiles: TileGrid, selected: npt.NDArray[np.bool_]) -> None:
+        self.file = file
+        path, sigma = file.path, file.sigma
+        shape = (tiles.rows, tiles.columns, file.classes)
         self.resumed = path.exists() and path.stat().st_size == 4 * np.prod(shape)
         if not self.resumed:
-            _reserve(path, 4 * tiles.rows * tiles.columns * classes)
+            _reserve(path, 4 * tiles.rows * tiles.columns * file.classes)
         self._values = np.memmap(path, np.float32, "r+", shape=shape)
         self._selected = selected
         self._sigma = sigma
@@ -50,7 +64,7 @@ class GateField:
 
     def save(self) -> None:
         """See what was put onto the disk."""
-        with cannot_write(self._path):
+        with cannot_write(self.file.path):
             self._values.flush()
 
     def of(self, piece: Piece) -> FloatArray:

@@ -71,6 +71,20 @@ def predict_patches(
     return probabilities, allowed
 
 
+def predict_windows(
+    model: TissueModel, tiles: Tensor, thresholds: Tensor | None, options: PredictOptions
+) -> tuple[Tensor, Tensor]:
+    """Probabilities (N, K, T, T) of large tiles, and the classes (N, K) that the gate left open in any window of each.
+
+    The options' gate mode is not "patches"; their overlap is that of the windows.
+    """
+    windows = model.spec.tiling("patches", options.overlap)
+    stride_px = windows.side_px - windows.overlap_px
+    mode = options.gate_mode or model.spec.gate_mode
+    probabilities, allowed = wide.predict_tiles(model, tiles, thresholds, windows.side_px, stride_px, mode)
+    return probabilities, allowed.any(dim=1)
+
+
 def gate_thresholds(model: TissueModel, options: PredictOptions) -> Tensor | None:
     """What the gate asks of each class, (K,); None where there is no gate."""
     if not options.gate:

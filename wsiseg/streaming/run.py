@@ -17,7 +17,6 @@ from wsiseg.background import read_ahead
 from wsiseg.blending import window
 from wsiseg.memory import MemoryPlan
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.models.wide import predict_tiles
 from wsiseg.pieces import Piece, block_patches, blocks_of
 from wsiseg.planning import Plan
 from wsiseg.predict_options import PredictOptions
@@ -25,7 +24,7 @@ from wsiseg.reading import Patch, batches, read_block
 from wsiseg.report import Counts
 from wsiseg.slides.base import SlideReader
 from wsiseg.streaming.gate_field import GateField
-from wsiseg.streaming.networks import batch_tensor, gate_thresholds, predict_patches
+from wsiseg.streaming.networks import batch_tensor, gate_thresholds, predict_patches, predict_windows
 from wsiseg.streaming.sums import PiecePixels, PieceSums
 from wsiseg.tiling import Tile
 
@@ -181,7 +180,7 @@ class Stream:
         for batch in batches(patches, self._batch_size):
             places = [patch.tile for _, patch in batch]
             pixels = batch_tensor([patch for _, patch in batch], self.model.device)
-            probabilities, allowed = self._predict(pixels, _of_patches(seen, piece, places))
+            probabilities, allowed = self.predict(pixels, _of_patches(seen, piece, places))
             for (top, patch), values in zip(batch, probabilities, strict=True):
                 sums.close_above(top)
                 sums.add(patch.tile, values, patch.readable)
@@ -191,16 +190,12 @@ class Stream:
             advance(len(batch))
         return FinishedPiece(piece, sums.finish(), counts)
 
-    def _predict(self, pixels: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+    def predict(self, pixels: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
         """Probabilities (N, K, P, P), and the classes (N, K) that the gate left open somewhere in each patch."""
         mode = self.options.gate_mode or "patches"
         if mode == "patches":
             return predict_patches(self.model, pixels, self._thresholds, self._rule, seen)
-        spec = self.model.spec
-        window_px = spec.tiling("patches", self.options.overlap)
-        stride_px = window_px.side_px - window_px.overlap_px
-        found = predict_tiles(self.model, pixels, self._thresholds, spec.patch_size_px, stride_px, mode)
-        return found[0], found[1].any(dim=1)
+        return predict_windows(self.model, pixels, self._thresholds, self.options)
 
 
 def _of_patches(seen: FloatArray | None, piece: Piece, tiles: list[Tile]) -> Tensor | None:

@@ -1,0 +1,71 @@
+"""`wsiseg predict` with several slides: a line for each as it is done."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from wsiseg.cli.log import RunLog
+    from wsiseg.report import Prediction
+
+
+def many_slides(
+    slides: tuple[str, ...],
+    folder: Path,
+    model: str,
+    options: dict[str, Any],
+    events: RunLog,
+    *,
+    tolerance: float | None,
+    min_area: float | None,
+    polygons: bool,
+    overwrite: bool,
+    restart: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Predict them; results are lines for people, or JSON objects, one a line. Returns 2 if any failed, else 0."""
+    from wsiseg.export import VectorOptions
+    from wsiseg.many import predict_many
+    from wsiseg.prediction import PredictOptions
+
+    vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area)
+    failed = 0
+    for found in predict_many(
+        slides, folder, model, PredictOptions(**options),
+        polygons=polygons, vectors=vectors, overwrite=overwrite, restart=restart,
+    ):  # fmt: skip
+        failed += found.error is not None
+        if found.prediction is not None:
+            events.finished(found.prediction)
+        elif found.error is not None:
+            events.event("failed", slide=found.slide, message=found.error)
+        if as_json:
+            facts = {} if found.prediction is None else facts_of(found.prediction)
+            click.echo(json.dumps({"slide": found.slide, "error": found.error, **facts}, default=str))
+        elif found.error is not None:
+            click.echo(f"wsiseg: {found.slide}: {found.error}", err=True)
+        elif not quiet:
+            click.echo(f"{found.slide}: {_one_line(found.prediction)} -> {found.map_path}")
+    if failed:
+        click.echo(f"wsiseg: {failed} of {len(slides)} slides failed", err=True)
+    return 2 if failed else 0
+
+
+def _one_line(result: Prediction | None) -> str:
+    if result is None:
+        return "had its map already"
+    areas = ", ".join(f"{area.name} {area.area_mm2:.3f}" for area in result.areas)
+    return f"{areas} mm² of {result.tissue_mm2:.3f} mm² tissue, {result.seconds['total']:.0f} s"
+
+
+def facts_of(result: Prediction) -> dict[str, Any]:
+    """A result as plain JSON values."""
+    facts = asdict(result)
+    facts["counts"]["skipped"] = result.counts.skipped
+    return {**facts, "notes": result.notes}
