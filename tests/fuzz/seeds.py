@@ -153,3 +153,16 @@ def settings(folder: Path) -> None:
 
     for preset in ("lite", "published"):
         (folder / f"{preset}.toml").write_text(format_settings(effective_config(preset=preset)))
+
+
+def weights(folder: Path) -> None:
+    """Weights from elsewhere: MXNet's three layouts, Torch's two, and safetensors."""
+    import torch
+    from safetensors.torch import save_file
+
+    for path in (ROOT / "tests" / "data" / "parity" / "mxnet").glob("*.params"):
+        shutil.copy(path, folder / path.name)
+    state = {"conv.weight": torch.arange(24.0).reshape(2, 3, 2, 2), "bn.num_batches_tracked": torch.tensor(3)}
+    torch.save(state, folder / "zipped.pth")
+    torch.save({"state_dict": state, "epoch": 3}, folder / "pickled.pth", _use_new_zipfile_serialization=False)
+    save_file(state, folder / "plain.safetensors")

@@ -210,6 +210,14 @@ def settings(case: Path) -> None:
     format_settings(effective_config(only(case)))
 
 
+def weights(case: Path) -> None:
+    """Read weights from elsewhere, as training and `models import` do."""
+    from wsiseg.models.checkpoints import read_state
+
+    for tensor in read_state(only(case)).values():
+        assert tensor.numel() >= 0
+
+
 TARGETS = {
     "slide": Target(seeds.slides, slide),
     "bundle": Target(seeds.bundles, bundle, _prepare_bundle),
@@ -217,4 +225,5 @@ TARGETS = {
     "map": Target(seeds.maps, tissue_map),
     "dataset": Target(seeds.datasets, dataset),
     "settings": Target(seeds.settings, settings),
+    "weights": Target(seeds.weights, weights),
 }

@@ -54,7 +54,7 @@ def jpeg_fault(data: bytes) -> str | None:
         with Image.open(io.BytesIO(longer)) as image:
             image.draft(None, (image.width // 8, image.height // 8))
             means = np.asarray(image)
-    except (OSError, ValueError, SyntaxError, IndexError, struct.error) as error:
+    except (OSError, ValueError, SyntaxError, IndexError, struct.error, Image.DecompressionBombError) as error:
         return f"cannot be decoded ({error})"
     unit_x, unit_y, last = unit_width // 8, unit_height // 8, rows // 8
     if (means[last:, unit_x:] != GREY).any():

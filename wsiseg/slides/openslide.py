@@ -49,7 +49,7 @@ class OpenSlideReader(FileReader):
         self._slide = _open(path)
         try:
             self._read_head()
-        except (openslide.OpenSlideError, WsisegError, KeyError, ValueError, OverflowError) as error:
+        except (openslide.OpenSlideError, WsisegError, LookupError, ValueError, ArithmeticError, MemoryError) as error:
             self._slide.close()
             if isinstance(error, SlideError):
                 raise

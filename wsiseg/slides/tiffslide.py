@@ -16,6 +16,7 @@ import tiffslide
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box, Level, Mpp, Size
+from wsiseg.slides.claims import require_claim
 from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader, hash_samples
 from wsiseg.slides.limits import check_picture, check_sizes, check_tiles, tile_size
@@ -85,6 +86,8 @@ class TiffSlideReader(FileReader):
         cells = self._cells(series)
         check_tiles(self.name, cells)
         self.damage = DamageMap(self.levels, cells)
+        for level, cell in zip(series.levels, cells, strict=False):
+            _bound_decoder(level.keyframe, cell)
         self._tiles = self._tile_source(series)
 
     def _recorded(self) -> tuple[Mpp | None, str]:
@@ -150,6 +153,18 @@ class TiffSlideReader(FileReader):
                 self._slide.close()
                 if self._tiles is not None:
                     self._tiles.close()
+
+
+def _bound_decoder(page: Any, cell: Size) -> None:
+    """Have a page look at what its tiles claim before it decodes them; tifffile keeps its decoder in the instance."""
+    decode = page.decode
+
+    def bounded(data: bytes | None, *arguments: Any, **options: Any) -> Any:
+        if data is not None:
+            require_claim(data, cell)
+        return decode(data, *arguments, **options)
+
+    page.__dict__["decode"] = bounded
 
 
 def _pictures(series: Mapping[str, Any]) -> dict[str, Size]:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.geometry import Box, Size
+from wsiseg.slides.claims import require_claim
 from wsiseg.slides.damage import Cell, UnreadableError
 from wsiseg.slides.integrity import join_tables, jpeg_fault
 from wsiseg.slides.limits import MIN_TILE
@@ -79,6 +80,7 @@ class TileTable:
             and page.dtype == np.uint8
             and page.imagedepth == 1
             and int(page.compression) in _CODECS
+            and isinstance(page.jpegtables, bytes | None)
             and page.tilewidth * page.tilelength * 3 <= _MAX_TILE_BYTES
         )
         if not plain:
@@ -157,6 +159,7 @@ class TileSource:
         data = self._raw(table, index)
         if data is None:
             return np.full((*inside.size.shape, 3), 255, np.uint8)
+        require_claim(data, table.tile)
         if table.is_jpeg and self._checks(level, table):
             fault = jpeg_fault(join_tables(data, table.tables))
             if fault is not None:
@@ -177,6 +180,8 @@ class TileSource:
             if self._zero_is_damaged or offset:
                 raise UnreadableError("has no data")
             return None
+        if min(offset, count) < 0 or count > 4 * _MAX_TILE_BYTES:
+            raise UnreadableError("states an impossible place or length")
         if offset + count > self._length:
             raise UnreadableError("lies beyond the end of the file")
         with self._lock:
