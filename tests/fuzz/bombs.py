@@ -18,10 +18,10 @@ from tests.fuzz import seeds
 
 
 def png(width: int, height: int, mode: int = 2) -> bytes:
-    """A sound PNG (grey 0, colours 2) of any size, all zero."""
+    """A PNG (grey 0, colours 2, with transparency 6) of any size, all zero; sound up to a gigabyte."""
     row = zlib.compressobj(9)
-    length = height * (1 + width * (3 if mode == 2 else 1))
-    data = b"".join(row.compress(bytes(2**20)) for _ in range(min(length, 2**28) // 2**20)) + row.flush()
+    length = height * (1 + width * {0: 1, 2: 3, 6: 4}[mode])
+    data = b"".join(row.compress(bytes(2**20)) for _ in range(-(-min(length, 2**30) // 2**20))) + row.flush()
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         for kind, body in (
@@ -69,6 +69,8 @@ def slides(folder: Path) -> None:
     contents = {
         "wide.png": png(50_000, 50_000),
         "large.png": png(16_000, 11_000),
+        "fits.png": png(11_000, 11_000, 6),
+        "clear.png": png(15_000, 11_000, 6),
         "head.jpg": jpeg(65_500, 65_500),
         "side.tif": tiff(2**31, 2**31, 64),
         "all.tif": tiff(2**32 - 16, 2**32 - 16, 2**20),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Mpp
 
+_ROWS = 512
 _UM_PER_UNIT = {"centimeter": 1e4, "cm": 1e4, "inch": 25400.0}
 
 
@@ -43,8 +44,12 @@ def associated_rgb(image: Any) -> npt.NDArray[np.uint8]:
 
     if image.mode.startswith(("I", "F")):
         raise SlideError(f"expected a picture of 8 bits a channel, got mode {image.mode}; convert it to 8 bits first")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, rgba)
-    return np.ascontiguousarray(np.asarray(image.convert("RGB"), np.uint8))
+    transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    out = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _ROWS):  # a picture may be large, and each conversion is a copy of it
+        rows = image.crop((0, top, image.width, min(image.height, top + _ROWS)))
+        if transparent:
+            rgba = rows.convert("RGBA")
+            rows = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
+        out[top : top + _ROWS] = np.asarray(rows.convert("RGB"))
+    return out
