@@ -16,7 +16,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from wsiseg.errors import SlideError
+from wsiseg.errors import OptionError, SlideError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,6 +28,12 @@ PATIENCE_S = 20.0
 
 class ReadTimeoutError(SlideError, TimeoutError):
     """A read that did not come back in time."""
+
+
+def check_timeout(seconds: float) -> None:
+    """Raise `OptionError` on a time limit that is none."""
+    if not 0 < seconds <= 10**6:
+        raise OptionError(f"the time limit of a read is 0 to a million seconds, got {seconds}")
 
 
 class ReaderPool:

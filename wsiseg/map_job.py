@@ -73,7 +73,7 @@ class MapJob:
         channels = 1 + len(self.model.classes)
         self.memory = MemoryPlan.of(self.options.max_memory, channels)
         self.classes = self.model.classes
-        self.watch = SlideWatch(self.slide)
+        self.watch = within(lambda: SlideWatch(self.slide), self.options.read_timeout_s)
 
     def fingerprint(self) -> Fingerprint:
         """Everything that the bytes of the map depend on."""
@@ -81,7 +81,7 @@ class MapJob:
         for name in ("workers", "max_memory", "read_timeout_s"):
             del options[name]
         return {
-            "slide": self.slide.quick_hash(),
+            "slide": self.watch.hash,
             "model": self.model.hash,
             **options,
             "device": self.model.device.type,

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from wsiseg.background import check_timeout
 from wsiseg.errors import OptionError
 from wsiseg.models.runtimes import PRECISIONS, RUNTIMES
 from wsiseg.models.spec import GATE_RULES, GateRule
@@ -89,8 +90,7 @@ class PredictOptions:
             raise OptionError(f"expected a runtime among {', '.join(RUNTIMES)}, got {self.runtime!r}")
         if self.precision not in PRECISIONS:
             raise OptionError(f"expected a precision among {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if not self.read_timeout_s > 0:
-            raise OptionError(f"the time limit of a read is a number of seconds above 0, got {self.read_timeout_s}")
+        check_timeout(self.read_timeout_s)
         for name, value in (("batch size", self.batch_size), ("number of workers", self.workers)):
             if value is not None and value < 1:
                 raise OptionError(f"the {name} must be at least 1, got {value}")

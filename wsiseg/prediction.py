@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from wsiseg.background import within
 from wsiseg.clock import Clock
 from wsiseg.errors import OptionError
 from wsiseg.export import VectorOptions
@@ -61,7 +63,8 @@ def predict(
     options = options or PredictOptions()
     check_outputs(Path(out), geojson, overwrite=overwrite, restart=restart)
     clock = Clock()
-    with open_slide(slide, mpp=options.mpp, reader=options.reader) as reader:
+    opening = partial(open_slide, slide, mpp=options.mpp, reader=options.reader)
+    with within(opening, options.read_timeout_s) as reader:
         _ = reader.mpp  # refused before a model is loaded for nothing
         loaded, resolved = loaded_model(model, options)
         job = MapJob(reader, loaded, str(model), resolved, progress or silent, clock)

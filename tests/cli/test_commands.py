@@ -11,13 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from tests.models.bundles import coarse_bundle
 from tests.qupath_rules import check_qupath
 from wsiseg.cli.main import main
-from wsiseg.models.architectures import build_network
-from wsiseg.models.bundle import save_bundle
 from wsiseg.tissue_map import open_map
 
 Run = Callable[..., str]
@@ -39,25 +37,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The lite networks with random weights, at a coarse resolution: a real bundle that is quick."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("bundle") / "coarse"
-    network = {"mean": [0.5] * 3, "std": [0.5] * 3}
-    fields = {
-        "classes": [{"index": i, "name": n, "color": [80 * i, 0, 0]} for i, n in enumerate("ABC", start=1)],
-        "mpp": 4.0,
-        "patch_size_px": 96,
-        "gate_threshold": 0.0,
-        "networks": {
-            "classifier": {"architecture": "lite_classifier", **network},
-            "segmenter": {"architecture": "lite_segmenter", **network},
-        },
-        "licence": "Apache-2.0",
-        "training_data": "none",
-    }
-    save_bundle(folder, fields, build_network("classifier", "lite_classifier", 3, {}),
-                build_network("segmenter", "lite_segmenter", 3, {}))  # fmt: skip
-    return folder
+    return coarse_bundle(tmp_path_factory.mktemp("bundle") / "coarse")
 
 
 def test_predict_then_export(run: Run, tmp_path: Path, sample_data: Path, bundle: Path) -> None:

@@ -1,6 +1,8 @@
 """`--log`: one JSON line an event, whatever becomes of the run."""
 
 import json
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -109,3 +111,26 @@ def test_a_log_on_a_full_disk_ends_and_the_run_goes_on(tmp_path: Path, capsys: p
     assert predict(tmp_path, "--log", str(full)) == 0
     assert capsys.readouterr().err.count("the log ends here") == 1
     assert (tmp_path / "m.zarr").is_dir()
+
+
+@pytest.mark.slow
+def test_the_time_left_is_right_after_a_tenth(tmp_path: Path, sample_data: Path) -> None:
+    """A whole run of the shipped model, whose predictions are held against what came."""
+    log, out = tmp_path / "log.jsonl", tmp_path / "m.zarr"
+    command = ["-m", "wsiseg", "predict", sample_data / "CMU-1-Small-Region.svs", "--out", out, "--log", log]
+    subprocess.run([sys.executable, *map(str, command)], check=True)
+    found = events(log)
+    times = [datetime.fromisoformat(event["time"]).timestamp() for event in found]
+    first = next(i for i, event in enumerate(found) if event.get("phase") == "tissue")
+    whole = times[-1] - times[first]
+    errors = {}
+    for event, at in zip(found, times, strict=True):
+        if event["event"] == "progress" and event["seconds_left"] is not None:
+            share, left = (at - times[first]) / whole, times[-1] - at
+            if 0.1 <= share <= 0.9:
+                errors.setdefault(int(10 * share), (event["seconds_left"], left))
+    for tenth, (said, left) in errors.items():
+        print(f"after {tenth}0 %: said {said:.1f} s, took {left:.1f} s, {said / left - 1:+.0%}")
+    assert len(errors) >= 7
+    # What is left near the end is mostly polygons, which are a guess until they are under way.
+    assert all(abs(said - left) <= max(0.2 * left, 0.05 * whole) for said, left in errors.values())

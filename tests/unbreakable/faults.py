@@ -2,7 +2,10 @@
 
 import os
 import sys
+import time
 from pathlib import Path
+
+import torch
 
 import wsiseg.journal
 
@@ -50,3 +53,108 @@ def die_at(number: int, folder: str) -> None:
         return whole
 
     os.fsync, wsiseg.journal._line = fsync, cut_line
+
+
+def die_after_pieces(number: int) -> None:
+    """Die when so many pieces are booked."""
+    from wsiseg.piece_writer import PieceWriter
+
+    write, seen = PieceWriter.write, 0
+
+    def counted(self: PieceWriter, finished: object) -> None:
+        nonlocal seen
+        write(self, finished)
+        seen += 1
+        if seen == number:
+            os._exit(DIED)
+
+    PieceWriter.write = counted
+
+
+def slow_pieces(seconds: float) -> None:
+    """Take time over every piece."""
+    from wsiseg.piece_writer import PieceWriter
+
+    write = PieceWriter.write
+
+    def slow(self: PieceWriter, finished: object) -> None:
+        write(self, finished)
+        time.sleep(seconds)
+
+    PieceWriter.write = slow
+
+
+def older_version(version: str, number: int) -> None:
+    """Be an older version of the program, that died after some pieces."""
+    import wsiseg.map_job
+
+    software = wsiseg.map_job.software
+    wsiseg.map_job.software = lambda: {**software(), "wsiseg": version}
+    die_after_pieces(number)
+
+
+def cut_slide(path: str, reads: int, share: float) -> None:
+    """Cut a slide off when so many blocks of it were read."""
+    import wsiseg.streaming.run
+
+    read, seen = wsiseg.streaming.run.read_block, 0
+
+    def cutting(*arguments: object) -> object:
+        nonlocal seen
+        seen += 1
+        if seen == reads:
+            os.truncate(path, int(share * Path(path).stat().st_size))
+        return read(*arguments)
+
+    wsiseg.streaming.run.read_block = cutting
+
+
+def hang(reads: int) -> None:
+    """A read of the slide's file that never comes back, and holds the file's lock as one in the system would."""
+    import wsiseg.background
+    import wsiseg.slides.base
+    from wsiseg.slides.tiles import TileSource
+
+    raw, seen = TileSource._raw, 0
+
+    def hanging(self: TileSource, *arguments: object) -> object:
+        nonlocal seen
+        seen += 1
+        if seen == reads:
+            with self._lock:
+                time.sleep(10_000)
+        return raw(self, *arguments)
+
+    TileSource._raw = hanging
+    wsiseg.background.PATIENCE_S = wsiseg.slides.base.CLOSE_S = 0.5
+
+
+def no_numbers(calls: int) -> None:
+    """A network that gives a value that is no number, once."""
+    from tests.color_model import ColorSegmenter
+
+    forward, seen = ColorSegmenter.forward, 0
+
+    def broken(self: ColorSegmenter, images: torch.Tensor) -> torch.Tensor:
+        nonlocal seen
+        seen += 1
+        values = forward(self, images)
+        if seen == calls:
+            values[-1, 1, 3, 4] = float("nan")
+        return values
+
+    ColorSegmenter.forward = broken
+
+
+def small_memory(most: int) -> None:
+    """A device whose memory holds no more than so many patches."""
+    from tests.color_model import ColorSegmenter
+
+    forward = ColorSegmenter.forward
+
+    def limited(self: ColorSegmenter, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate a lot")
+        return forward(self, images)
+
+    ColorSegmenter.forward = limited

@@ -170,7 +170,8 @@ def predict(
                 slides, out, model, options, events, tolerance=tolerance, min_area=min_area, polygons=not no_geojson,
                 overwrite=overwrite, restart=restart, as_json=as_json, quiet=quiet,
             )  # fmt: skip
-        _refuse_early(slides[0], options["mpp"], options["reader"], out, geojson, overwrite, restart)
+        timeout_s = options["read_timeout_s"]
+        _refuse_early(slides[0], options["mpp"], options["reader"], timeout_s, out, geojson, overwrite, restart)
         with shown_progress(quiet or as_json, events, vectors=geojson is not None) as report:
             report("start", 0, 1)
             from wsiseg import predict as run
@@ -191,14 +192,24 @@ def predict(
 
 
 def _refuse_early(
-    slide: str, mpp: float | None, reader: str | None, out: Path, geojson: Path | None, overwrite: bool, restart: bool
+    slide: str,
+    mpp: float | None,
+    reader: str | None,
+    timeout_s: float,
+    out: Path,
+    geojson: Path | None,
+    overwrite: bool,
+    restart: bool,
 ) -> None:
     """Bad slides and outputs are told at once, not after the seconds that loading torch takes."""
+    from wsiseg.background import check_timeout, within
     from wsiseg.slides import open_slide
     from wsiseg.unfinished import check_outputs
 
+    check_timeout(timeout_s)
+
     check_outputs(out, geojson, overwrite=overwrite, restart=restart)
-    with open_slide(slide, mpp=mpp, reader=reader) as opened:
+    with within(lambda: open_slide(slide, mpp=mpp, reader=reader), timeout_s) as opened:
         _ = opened.mpp
 
 

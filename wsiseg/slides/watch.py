@@ -15,11 +15,14 @@ class SlideWatch:
 
     Args:
         slide: open for reading.
+
+    Attributes:
+        hash: its quick hash.
     """
 
     def __init__(self, slide: SlideReader) -> None:
         self._slide = slide
-        self._hash = slide.quick_hash()
+        self.hash = slide.quick_hash()
         self._state = _state(slide.path)
 
     def check(self) -> None:
@@ -32,7 +35,7 @@ class SlideWatch:
         if state == self._state:
             return
         try:
-            same = self._slide.quick_hash() == self._hash
+            same = self._slide.quick_hash() == self.hash
         except OSError:
             same = False
         if not same:

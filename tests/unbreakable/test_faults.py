@@ -1,0 +1,253 @@
+"""Each fault through the whole program, with its stated result; see `docs/running.md`."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.color_model import color_model
+from tests.slides.test_damage import damaged_copy, no_jpeg
+from tests.unbreakable.faults import DIED
+from tests.unbreakable.runs import Server, assert_same
+from wsiseg.cli.main import main
+from wsiseg.unfinished import unfinished_folder
+
+MORE = {"piece_px": 512, "colors": True}
+PIECES = 9
+"""Of the sample slide at the model's 1 um, in squares of 512 px."""
+
+
+@pytest.fixture
+def slide(tmp_path: Path, sample_data: Path) -> Path:
+    """A slide that may be harmed, as may its folder."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    return Path(shutil.copy(sample_data / "CMU-1-Small-Region.svs", folder / "s.svs"))
+
+
+def command(slide: Path, folder: Path, *more: object) -> list:
+    return ["predict", slide, "--out", folder / "m.zarr", "--tissue", "none", "--quiet", *more]
+
+
+@pytest.fixture
+def whole(server: Server, slide: Path, tmp_path: Path) -> Path:
+    """The folder of a run left alone."""
+    folder = tmp_path / "whole"
+    folder.mkdir()
+    code, said = server.run(command(slide, folder), **MORE)
+    assert (code, said) == (0, "")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "folder"
+    path.mkdir()
+    return path
+
+
+def assert_fails(result: tuple[int, str], folder: Path, said: str, code: int = 2) -> None:
+    """One line, an exit code, and no map."""
+    assert result[0] == code, result[1]
+    assert len(result[1].strip().splitlines()) == 1, result[1]
+    assert said in result[1]
+    assert not (folder / "m.zarr").exists()
+
+
+def booked(folder: Path) -> int:
+    """Pieces that an unfinished run has booked."""
+    journal = unfinished_folder(folder / "m.zarr") / "journal.jsonl"
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    return sum(json.loads(line).get("step") == "piece" for line in lines if line.endswith("}"))
+
+
+@pytest.mark.parametrize("more", [[], pytest.param(["--gate-context", "1"], marks=pytest.mark.slow)])
+def test_a_full_disk(
+    server: Server, slide: Path, tmp_path: Path, mounted: Callable[[str], Path], more: list[str]
+) -> None:
+    """Of every size, from one that has no room for the first file to one where polygons do not fit."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert server.run(command(slide, whole, *more), **MORE)[0] == 0
+    need = sum(path.stat().st_size for path in whole.rglob("*"))
+    place = mounted(f"size={2 * need}")
+    (place / "out").mkdir()
+    failed = committed = 0
+    for part in range(1, 12):
+        folder = place / "out" / str(part)
+        mounted(f"remount,size={2 * need}")
+        folder.mkdir()
+        mounted(f"remount,size={part * need // 5 // 4096 * 4096 + 4096}")
+        code, said = server.run(command(slide, folder, *more), **MORE)
+        if code == 0:
+            break
+        failed += 1
+        assert code == 2, said
+        assert len(said.splitlines()) == 1
+        assert "No space left on device" in said
+        if (folder / "m.zarr").exists():  # only the polygons had no room
+            committed += 1
+            assert not (folder / "m.geojson").exists()
+        mounted(f"remount,size={4 * need}")
+        assert server.run(command(slide, folder, *more), **MORE)[0] == 0
+        assert_same(folder, whole)
+        shutil.rmtree(folder)
+    assert code == 0
+    assert failed >= 3
+    assert_same(folder, whole)
+
+
+def test_a_read_only_folder(server: Server, slide: Path, mounted: Callable[[str], Path]) -> None:
+    place = mounted("size=1m")
+    mounted("remount,ro")
+    started = time.monotonic()
+    assert_fails(server.run(command(slide, place), **MORE), place, "cannot write into")
+    assert time.monotonic() - started < 20
+    assert list(place.iterdir()) == []
+
+
+def test_damaged_tiles_are_left_out_and_counted_once_whoever_died(
+    server: Server, slide: Path, tmp_path: Path, folder: Path
+) -> None:
+    damaged_copy(slide, slide, list(range(10, 110, 2)), no_jpeg)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert server.run(command(slide, whole), **MORE) == (0, "")
+    for pieces in (1, 3, 2):
+        killed = server.run(command(slide, folder), **MORE, fault="die_after_pieces", fault_arguments=[pieces])
+        assert killed[0] == DIED
+    assert server.run(command(slide, folder), **MORE) == (0, "")
+    assert_same(folder, whole)
+    metadata = json.loads((folder / "m.zarr" / "zarr.json").read_text())["attributes"]["wsiseg"]
+    assert metadata["damage"]["tiles"] == 50
+    assert metadata["unread_mm2"] == pytest.approx(metadata["damage"]["area_mm2"], rel=0.02)
+
+
+@pytest.mark.parametrize(("reads", "share"), [(1, 0.0), (4, 0.3), (9, 0.9), (5, 0.6)])
+def test_a_slide_cut_off_while_it_is_read(
+    server: Server, slide: Path, sample_data: Path, whole: Path, folder: Path, reads: int, share: float
+) -> None:
+    result = server.run(command(slide, folder), **MORE, fault="cut_slide", fault_arguments=[str(slide), reads, share])
+    assert_fails(result, folder, "s.svs")
+    assert "Traceback" not in result[1]
+    shutil.copy(sample_data / "CMU-1-Small-Region.svs", slide)
+    assert server.run(command(slide, folder), **MORE) == (0, "")
+    assert_same(folder, whole)
+
+
+@pytest.mark.parametrize("reads", [1, 40, 100])
+def test_a_reader_that_hangs(server: Server, slide: Path, whole: Path, folder: Path, reads: int) -> None:
+    started = time.monotonic()
+    options = ["--read-timeout", "0.5"]
+    result = server.run(command(slide, folder, *options), **MORE, fault="hang", fault_arguments=[reads])
+    assert time.monotonic() - started < 60
+    assert_fails(result, folder, "--read-timeout sets the limit")
+    assert server.run(command(slide, folder), **MORE) == (0, "")
+    assert_same(folder, whole)
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_keeps_what_is_finished(
+    server: Server, slide: Path, whole: Path, folder: Path, number: signal.Signals
+) -> None:
+    run = server.start(command(slide, folder), **MORE, fault="slow_pieces", fault_arguments=[0.3])
+    wait_until(lambda: booked(folder) > 0)
+    os.kill(run.pid, number)
+    code = run.wait()
+    assert_fails((code, server.log.read_text()), folder, "interrupted; finished parts of the map are kept", 130)
+    assert 0 < booked(folder) < PIECES
+    assert not (folder / ".m.zarr.lock").exists()
+    assert server.run(command(slide, folder), **MORE) == (0, "")
+    assert_same(folder, whole)
+
+
+def test_an_interrupt_of_a_run_whose_reader_hangs(server: Server, slide: Path, folder: Path) -> None:
+    run = server.start(command(slide, folder), **MORE, fault="hang", fault_arguments=[60])
+    wait_until((folder / ".m.zarr.lock").exists)
+    time.sleep(2)
+    os.kill(run.pid, signal.SIGINT)
+    started = time.monotonic()
+    assert run.wait() == 130
+    assert time.monotonic() - started < 30
+
+
+def test_two_runs_into_one_output(
+    server: Server, slide: Path, whole: Path, folder: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run = server.start(command(slide, folder), **MORE, fault="slow_pieces", fault_arguments=[0.5])
+    wait_until(lambda: booked(folder) > 0)
+    os.kill(run.pid, signal.SIGSTOP)
+    monkeypatch.setattr("wsiseg.prediction.load_model", lambda *_, **__: color_model())
+    monkeypatch.setattr("wsiseg.memory.PIECE_PX", 512)
+    for more in ([], ["--overwrite"], ["--restart"]):
+        with pytest.raises(SystemExit) as stop:
+            main([str(part) for part in command(slide, folder, *more)])
+        said = capsys.readouterr().err
+        assert stop.value.code == 2
+        assert f"another run is writing {folder / 'm.zarr'} (process {run.pid} on" in said
+    os.kill(run.pid, signal.SIGCONT)
+    assert run.wait() == 0
+    assert_same(folder, whole)
+
+
+def test_pieces_of_a_previous_version_are_not_mixed_in(server: Server, slide: Path, whole: Path, folder: Path) -> None:
+    old = server.run(command(slide, folder), **MORE, fault="older_version", fault_arguments=["0.0.9", 2])
+    assert old[0] == DIED
+    assert booked(folder) == 2
+    result = server.run(command(slide, folder), **MORE)
+    assert_fails(result, folder, "had version of wsiseg 0.0.9, this one has 0.1.0")
+    assert booked(folder) == 2
+    assert server.run(command(slide, folder, "--restart"), **MORE) == (0, "")
+    assert_same(folder, whole)
+
+
+def test_another_parameter_is_refused_and_overwrite_goes_on(
+    server: Server, slide: Path, whole: Path, folder: Path
+) -> None:
+    shutil.copytree(whole, folder, dirs_exist_ok=True)
+    begun = server.run(command(slide, folder, "--overwrite"), **MORE, fault="die_after_pieces", fault_arguments=[4])
+    assert begun[0] == DIED
+    assert (folder / "m.zarr" / "zarr.json").exists()  # the old one stays until the new one is whole
+    code, said = server.run(command(slide, folder, "--overwrite", "--overlap", "0"), **MORE)
+    assert code == 2
+    assert "had overlap 0.25, this one has 0.0" in said
+    assert server.run(command(slide, folder, "--overwrite", "--log", folder.parent / "log"), **MORE) == (0, "")
+    assert_same(folder, whole)
+    events = [json.loads(line) for line in (folder.parent / "log").read_text().splitlines()]
+    assert [event["share"] > 0.3 for event in events if event["event"] == "resumed"] == [True]
+
+
+@pytest.fixture
+def ungated(server: Server, slide: Path, tmp_path: Path) -> Path:
+    """The folder of a run left alone, in which the segmenter sees every patch."""
+    folder = tmp_path / "whole"
+    folder.mkdir()
+    assert server.run(command(slide, folder, "--no-gate", "--runtime", "torch"), **MORE) == (0, "")
+    return folder
+
+
+def test_a_network_that_gives_no_numbers(server: Server, slide: Path, ungated: Path, folder: Path) -> None:
+    run = command(slide, folder, "--no-gate", "--runtime", "torch")
+    assert_fails(server.run(run, **MORE, fault="no_numbers", fault_arguments=[8]), folder, "no finite numbers")
+    assert server.run(run, **MORE) == (0, "")
+    assert_same(folder, ungated)
+
+
+def test_memory_of_the_device_that_is_too_small(server: Server, slide: Path, ungated: Path, folder: Path) -> None:
+    run = command(slide, folder, "--no-gate", "--runtime", "torch")
+    code, said = server.run(run, **MORE, fault="small_memory", fault_arguments=[5])
+    assert code == 0, said
+    assert_same(folder, ungated)
