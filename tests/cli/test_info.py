@@ -63,11 +63,12 @@ def test_what_predict_would_do(sample_data):
         pytest.skip("no model ships yet")
     spec = read_spec(list_bundles()[0])
     plan = json.loads(shown(sample_data / CMU, "--json", "--model", spec.name))["predict"]
-    assert (plan["model"], plan["level"], plan["patch_size_px"]) == (spec.name, 0, spec.patch_size_px)
+    assert (plan["model"], plan["level"], plan["patch_size_px"]) == (spec.name, 0, spec.tiling().side_px)
     assert plan["map_mpp"][0] == pytest.approx(spec.mpp, rel=0.05)
     assert plan["map_size"][0] == pytest.approx(2220 * 0.499 / plan["map_mpp"][0], abs=1)
-    stride = spec.patch_size_px - round(spec.patch_size_px * spec.overlap)
-    columns, rows = (1 + max(0, -(-(side - spec.patch_size_px) // stride)) for side in plan["map_size"])
+    tiling = spec.tiling()
+    stride = tiling.side_px - tiling.overlap_px
+    columns, rows = (1 + max(0, -(-(side - tiling.side_px) // stride)) for side in plan["map_size"])
     assert plan["patches_read"] + plan["patches_skipped"] == columns * rows
     assert 0 < plan["patches_read"] < columns * rows
     assert "patches" in shown(sample_data / CMU, "--model", spec.name)
