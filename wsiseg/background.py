@@ -147,8 +147,9 @@ def within(function: Callable[[], Result], timeout_s: float) -> Result:
 class WriteBehind(Generic[Item]):
     """A thread that calls `write` with one item after the other, in order.
 
-    `put` waits while an item is under way and another waits, which bounds the memory they take. An error of the thread
-    is raised by the next `put` or at the end. Leaving the context without an error waits for what was put.
+    `put` waits until the item before is done with, so that no more than one takes memory beside the caller's next. An
+    error of the thread is raised by the next `put` or at the end. Leaving the context without an error waits for what
+    was put.
 
     Args:
         write: called in the thread.
@@ -164,6 +165,7 @@ class WriteBehind(Generic[Item]):
 
     def put(self, item: Item) -> None:
         """Have an item written."""
+        self._items.join()
         self._raise()
         self._items.put(item)
 
@@ -175,12 +177,14 @@ class WriteBehind(Generic[Item]):
 
     def _work(self) -> None:
         while (item := self._items.get()) is not None:
-            if self._stopped or self._error is not None:
-                continue  # the queue is emptied, so that nobody waits on it
             try:
-                self._write(item)
+                if not self._stopped and self._error is None:  # else the queue is emptied, so that nobody waits on it
+                    self._write(item)
             except BaseException as error:
                 self._error = error
+            finally:
+                del item  # before the next one is waited for
+                self._items.task_done()
 
     def __enter__(self) -> Self:
         return self

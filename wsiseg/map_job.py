@@ -214,7 +214,7 @@ class MapJob:
         """Write the polygons; those that a run had finished when it died are taken as they are."""
         vectors = vectors or VectorOptions()
         if vectors.max_memory is None:  # the networks' library stays in memory beside them
-            vectors = replace(vectors, max_memory=self.memory.max_memory // 4)
+            vectors = replace(vectors, max_memory=self.memory.max_memory // 8)
         step = {"file": str(geojson.absolute()), **asdict(vectors)}
         for drawn in run.journal.of("drawn"):
             if drawn["of"] == step and geojson.exists():

@@ -18,7 +18,7 @@ from zarr.codecs import ZstdCodec
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.journal import sync_path, sync_tree
-from wsiseg.memory import CHUNK_PX
+from wsiseg.memory import CHUNK_PX, trim_memory
 from wsiseg.ome import LABELS, MAP_FORMAT, grid_to_json, image_attributes, label_attributes, level_sizes
 from wsiseg.outputs import cannot_write
 
@@ -201,6 +201,7 @@ def _halve(fine: ZarrArray, coarse: ZarrArray, *, nearest: bool) -> None:
                 parts = [_halved(np.asarray(fine[(c, *source)]), nearest) for c in range(fine.shape[0])]
                 if any(part.any() for part in parts):
                     coarse[(slice(None), *box.slices())] = np.stack(parts)
+            trim_memory()
 
 
 STRIP_PX = 1024

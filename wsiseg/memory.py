@@ -102,6 +102,11 @@ def give_back_memory() -> None:
     Networks leave hundreds of megabytes of small freed pieces, which the next phase of a run would come on top of.
     """
     gc.collect()
+    trim_memory()
+
+
+def trim_memory() -> None:
+    """Have glibc return what is free at once: large pieces of several threads otherwise stay in its arenas."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
         if trim is not None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from wsiseg.journal import Journal, Step
 from wsiseg.map_writer import MapWriter, UInt8Array
+from wsiseg.memory import trim_memory
 from wsiseg.pieces import Piece
 from wsiseg.planning import Plan
 from wsiseg.report import Areas, Counts
@@ -97,6 +98,7 @@ class PieceWriter:
                 "damage": damage,
             }
         )
+        trim_memory()
 
 
 def sum_up(journal: Journal, areas: Areas, counts: Counts, damage: DamageMap) -> None:

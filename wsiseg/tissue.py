@@ -36,7 +36,7 @@ _OWN_MPP = 2.0
 _OWN_PIXELS = 64_000_000
 _OVERVIEW_PIXELS = 2**28
 _BAND_PIXELS = 4_000_000
-_CHUNK = 4096
+_CHUNK = 1024
 _LABELS_MAX = 16
 _ROWS = 512
 
@@ -77,13 +77,20 @@ class TissueMask:
         The mask, taken as 0 and 1 at the centres of its pixels, is interpolated linearly; from a half on it is
         tissue. So outlines are smooth, and a map pixel's answer does not depend on the box.
         """
+        out = np.zeros((box.height, box.width), np.bool_)
+        for top in range(0, box.height, _CHUNK):  # what is interpolated takes sixteen times the memory of the answer
+            strip = Box(box.x, box.y + top, box.width, min(_CHUNK, box.height - top))
+            self._strip(grid, strip, out[top : top + _CHUNK])
+        return out
+
+    def _strip(self, grid: Grid, box: Box, out: npt.NDArray[np.bool_]) -> None:
+        """Fill `out` for a box of few rows."""
         y0, y1, fy, in_y = self._axis(box.y, box.height, grid.step_y, self.step_y, 0)
         x0, x1, fx, in_x = self._axis(box.x, box.width, grid.step_x, self.step_x, 1)
-        out = np.zeros((box.height, box.width), np.bool_)
         for left in range(0, box.width, _CHUNK):  # a band may be as wide as the map
             part = slice(left, min(box.width, left + _CHUNK))
             first, last = int(x0[part].min()), int(x1[part].max()) + 1
-            block = self.mask[int(y0.min()) : int(y1.max()) + 1, first:last] if box.height else self.mask[:0, :0]
+            block = self.mask[int(y0.min()) : int(y1.max()) + 1, first:last]
             if not block.any():
                 continue
             if block.all():
@@ -95,7 +102,6 @@ class TissueMask:
             a, b = x0[part] - first, x1[part] - first
             out[:, part] = down[:, a] * (1 - fx[part]) + down[:, b] * fx[part] >= 0.5
         out &= in_y[:, None] & in_x[None, :]
-        return out
 
     def any(self, grid: Grid, box: Box) -> bool:
         """Whether any map pixel of `box` is tissue; `rows(grid, box).any()`, mostly without computing it."""
