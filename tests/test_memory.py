@@ -12,9 +12,9 @@ def test_pieces_shrink_with_memory_and_classes() -> None:
             plan = MemoryPlan.of(most, channels)
             assert plan.piece_px % 512 == 0
             assert plan.piece_px == 512 or 5 * plan.piece_px**2 * channels <= most / 4
-            assert plan.piece_px <= 4096
-    assert MemoryPlan.of(2**32, 4).piece_px == 4096
-    assert MemoryPlan.of(2**30, 4).piece_px == 3584
+            assert plan.piece_px <= 3072
+    assert MemoryPlan.of(2**32, 4).piece_px == 3072
+    assert MemoryPlan.of(2**30, 7).piece_px == 2560
     with pytest.raises(OptionError, match="at least 1G"):
         MemoryPlan.of(2**29, 4)
 

@@ -18,7 +18,7 @@ MOST_BYTES = 4 * 2**30
 LEAST_BYTES = 2**30
 """Below this the networks' library alone does not fit."""
 
-PIECE_PX, CHUNK_PX = 4096, 512
+PIECE_PX, CHUNK_PX = 3072, 512
 """Largest side of a piece of the map, and the step of smaller ones."""
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
