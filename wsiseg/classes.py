@@ -58,10 +58,10 @@ class ClassTable:
         if not self.classes:
             raise OptionError("a class table needs at least one class")
         if [c.index for c in self.classes] != list(range(1, len(self.classes) + 1)):
-            raise OptionError(f"class indices must run 1, 2, …, got {[c.index for c in self.classes]}")
+            raise OptionError(f"class indices must run 1, 2, …, got {[c.index for c in self.classes]!s:.200}")
         names = [c.name for c in self.classes]
         if len(set(names)) != len(names):
-            raise OptionError(f"class names must differ, got {names}")
+            raise OptionError(f"class names must differ, got {names!s:.200}")
 
     def __len__(self) -> int:
         return len(self.classes)

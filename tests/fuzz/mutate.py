@@ -247,7 +247,7 @@ def _change_tree(tree: Any, rng: Random) -> None:
     elif kind == 3 and isinstance(node, dict):
         node[str(scalar(rng))[:50]] = node[key]
     elif kind == 4 and isinstance(node[key], int | float) and not isinstance(node[key], bool):
-        node[key] = rng.choice([node[key] + 1, -node[key], node[key] * 1e6, node[key] * 10**9, node[key] / 1e6])
+        node[key] = rng.choice([node[key] + 1, -node[key], node[key] * 10**6, node[key] * 10**9, node[key] * 2])
     else:
         node[key] = scalar(rng)
 

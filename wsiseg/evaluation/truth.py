@@ -221,9 +221,8 @@ def _read_cells(root: Path, split: str, channels: Mapping[str, int]) -> Iterator
     files: dict[str, tuple[str, list[tuple[float, float, float]]]] = {}
     for row in rows:
         if (row.get("split") or "test").strip() == split:
-            group, dots = files.setdefault(
-                row["file"], ((row.get("group") or "").strip() or Path(row["file"]).stem, [])
-            )
+            file = row["file"] or ""
+            group, dots = files.setdefault(file, ((row.get("group") or "").strip() or Path(file).stem, []))
             dots.append(_dot(row["x"], row["y"], row["class"], channels, path, 0.0))
     if not files:
         raise DatasetError(f"{path} has no row of split {split}; choose another --split")

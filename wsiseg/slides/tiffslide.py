@@ -124,6 +124,8 @@ class TiffSlideReader(FileReader):
             pixels = self._slide.read_region(place, level, (box.width, box.height), as_array=True)
         except Exception as error:  # codecs raise whatever they like on damaged data
             raise UnreadableError(str(error)) from error
+        if pixels.shape[:2] != box.size.shape or pixels.ndim != 3 or pixels.shape[2] < 3:
+            raise UnreadableError(f"gives an array of {pixels.shape}")
         return np.ascontiguousarray(pixels[..., :3], np.uint8)
 
     def read_associated(self, name: str) -> npt.NDArray[np.uint8]:

@@ -175,7 +175,10 @@ class TileSource:
 
     def _raw(self, table: TileTable, index: int) -> bytes | None:
         """The bytes of a tile, None where the file leaves it out."""
-        offset, count = int(table.offsets[index]), int(table.counts[index])
+        try:
+            offset, count = int(table.offsets[index]), int(table.counts[index])
+        except (TypeError, ValueError) as error:  # whatever stands in the tags
+            raise UnreadableError("states no place or length") from error
         if count == 0:
             if self._zero_is_damaged or offset:
                 raise UnreadableError("has no data")

@@ -1,4 +1,4 @@
-"""Whether a TIFF was cut off or makes OpenSlide crash, told from its directories alone.
+"""Whether a TIFF was cut off or makes a library crash or hang, told from its directories alone.
 
 They form a chain, and writers put them, or some of them, at the end.
 """
@@ -6,9 +6,12 @@ They form a chain, and writers put them, or some of them, at the end.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
 
 from wsiseg.errors import SlideError
 
@@ -16,12 +19,37 @@ _CLASSIC, _BIG = 42, 43
 _MAX_DIRECTORIES = 65536
 _MAX_ENTRIES = 4096
 _WIDTH, _HEIGHT, _ABOUT, _TILE_WIDTH = 256, 257, 270, 322
+_LENGTHS = (279, 325)
+"""The tags that hold the bytes of each strip or tile."""
+
 _NUMBERS = {3: "H", 4: "I", 16: "Q"}
+_LONG_KINDS = (16, 17, 18)
 _APERIO = b"Aperio"
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Byte order, and the forms of a count of entries and of a place; an entry is 4 bytes, a place and a place long."""
+
+    order: str
+    count: str
+    place: str
+
+    @property
+    def place_bytes(self) -> int:
+        return struct.calcsize(self.place)
+
+    @property
+    def entry_bytes(self) -> int:
+        return 4 + 2 * self.place_bytes
+
+    def read(self, form: str, raw: bytes, start: int = 0) -> int:
+        value: int = struct.unpack_from(self.order + form, raw, start)[0]
+        return value
+
+
 def require_whole_tiff(path: Path) -> None:
-    """Raise `SlideError` on a TIFF with a directory beyond its end, or levels out of order; other files pass.
+    """Raise `SlideError` on a TIFF with a directory beyond its end, or what no library may see; other files pass.
 
     A TIFF whose directories are whole but whose tiles are not passes too: its missing tiles are damaged tiles.
     """
@@ -34,49 +62,84 @@ def require_whole_tiff(path: Path) -> None:
         magic = struct.unpack_from(order + "H", head, 2)[0]
         if magic not in (_CLASSIC, _BIG) or (magic == _CLASSIC and length >= 2**32):
             return  # Hamamatsu's NDPI keeps the upper half of long offsets elsewhere
-        # Entries: a count, then 12 or 20 bytes each, then the place of the next directory.
-        count_format, entry, place_format = ("H", 12, "I") if magic == _CLASSIC else ("Q", 20, "Q")
+        layout = _Layout(order, "H", "I") if magic == _CLASSIC else _Layout(order, "Q", "Q")
         first = 4 if magic == _CLASSIC else 8
-        if len(head) < first + struct.calcsize(place_format):
+        if len(head) < first + layout.place_bytes:
             raise _cut_off(path, length)
-        place = struct.unpack_from(order + place_format, head, first)[0]
-        seen: set[int] = set()
         largest: Mapping[int, int] | None = None
-        while place and place not in seen and len(seen) < _MAX_DIRECTORIES:
-            seen.add(place)
-            if place >= length:  # it may be more than a file can be sought to
-                raise _cut_off(path, length, place)
-            file.seek(place)
-            raw = file.read(struct.calcsize(count_format))
-            if len(raw) < struct.calcsize(count_format):
-                raise _cut_off(path, length, place)
-            count = struct.unpack(order + count_format, raw)[0]
-            end = file.tell() + count * entry
-            if end + struct.calcsize(place_format) > length:
-                raise _cut_off(path, length, place)
-            tags = _tags(file.read(min(count, _MAX_ENTRIES) * entry), order, entry)
-            if len(seen) == 1 and _is_aperio(file, tags):
+        place = layout.read(layout.place, head, first)
+        for index, entries in enumerate(_directories(path, file, length, layout, place)):
+            _require_lengths(path, file, length, layout, entries)
+            tags = _tags(layout, entries)
+            if index == 0 and _is_aperio(file, tags):
                 largest = tags
             elif largest is not None:
                 _require_smaller(path, tags, largest)
-            file.seek(end)
-            raw = file.read(struct.calcsize(place_format))
-            if len(raw) < struct.calcsize(place_format):  # the file shrank meanwhile
-                raise _cut_off(path, length, place)
-            place = struct.unpack(order + place_format, raw)[0]
 
 
-def _tags(raw: bytes, order: str, entry: int) -> dict[int, int]:
+def _directories(path: Path, file: BinaryIO, length: int, layout: _Layout, place: int) -> Iterator[bytes]:
+    """The entries of each directory, the first at `place`."""
+    seen: set[int] = set()
+    while place and len(seen) < _MAX_DIRECTORIES:
+        if place in seen:  # tifffile would go round and round
+            raise SlideError(f"{path.name} is damaged: its directories lead back to byte {place:,}; copy it again")
+        seen.add(place)
+        if place >= length:  # it may be more than a file can be sought to
+            raise _cut_off(path, length, place)
+        file.seek(place)
+        raw = file.read(struct.calcsize(layout.count))
+        if len(raw) < struct.calcsize(layout.count):
+            raise _cut_off(path, length, place)
+        count = layout.read(layout.count, raw)
+        end = file.tell() + count * layout.entry_bytes
+        if end + layout.place_bytes > length:
+            raise _cut_off(path, length, place)
+        yield file.read(min(count, _MAX_ENTRIES) * layout.entry_bytes)
+        file.seek(end)
+        raw = file.read(layout.place_bytes)
+        if len(raw) < layout.place_bytes:  # the file shrank meanwhile
+            raise _cut_off(path, length, place)
+        place = layout.read(layout.place, raw)
+
+
+def _entries(layout: _Layout, entries: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Tag, kind, count, and where in `entries` the value or its place stands."""
+    for start in range(0, len(entries) - layout.entry_bytes + 1, layout.entry_bytes):
+        tag, kind = struct.unpack_from(layout.order + "HH", entries, start)
+        yield tag, kind, layout.read(layout.place, entries, start + 4), start + 4 + layout.place_bytes
+
+
+def _tags(layout: _Layout, entries: bytes) -> dict[int, int]:
     """Those tags of a directory that hold one whole number, and the place of the description."""
-    long, found = "Q" if entry == 20 else "I", {}
-    for start in range(0, len(raw), entry):
-        tag, kind = struct.unpack_from(order + "HH", raw, start)
-        count = struct.unpack_from(order + long, raw, start + 4)[0]
-        code = long if tag == _ABOUT else _NUMBERS.get(kind)
+    found = {}
+    for tag, kind, count, start in _entries(layout, entries):
+        form = layout.place if tag == _ABOUT else _NUMBERS.get(kind)
         # A value wider than its field stands elsewhere: the place of it is no number to compare.
-        if code and (tag == _ABOUT or (count == 1 and struct.calcsize(code) <= struct.calcsize(long))):
-            found[tag] = struct.unpack_from(order + code, raw, start + 4 + struct.calcsize(long))[0]
+        if form and (tag == _ABOUT or (count == 1 and struct.calcsize(form) <= layout.place_bytes)):
+            found[tag] = layout.read(form, entries, start)
     return found
+
+
+def _require_lengths(path: Path, file: BinaryIO, length: int, layout: _Layout, entries: bytes) -> None:
+    """OpenSlide takes as much memory for a tile as it says to have bytes, and ends the process where that fails.
+
+    Lengths of 32 bits pass: the memory is not touched where there are no bytes, and the tile is a damaged one.
+    """
+    for tag, kind, count, start in _entries(layout, entries):
+        if tag not in _LENGTHS or kind not in _LONG_KINDS:
+            continue
+        place = layout.read(layout.place, entries, start)
+        inline = 8 * count <= layout.place_bytes
+        if not inline and place >= length:
+            continue  # no library finds them either
+        if inline:
+            raw = entries[start : start + 8 * count]
+        else:
+            file.seek(place)
+            raw = file.read(min(8 * count, length - place))
+        lengths = np.frombuffer(raw[: len(raw) // 8 * 8], layout.order + "u8")
+        if len(lengths) and int(lengths.max()) > max(length, 2**32):
+            raise SlideError(f"{path.name} is damaged: a tile states {int(lengths.max()):,} bytes; copy it again")
 
 
 def _is_aperio(file: BinaryIO, tags: Mapping[int, int]) -> bool:
