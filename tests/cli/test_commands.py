@@ -110,3 +110,29 @@ def test_an_interrupt_leaves_nothing(
     assert any(line.startswith("wsiseg: interrupted") for line in lines)
     assert not any("Traceback" in line for line in lines)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_slides_get_a_map_each_and_one_that_fails_is_told(
+    run: Run, tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        Image.fromarray(np.full((120, 160, 3), (150, 60, 190), np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "c.png").write_bytes(b"no picture")
+    slides = [tmp_path / f"{name}.png" for name in "abc"]
+    options = ["--out", tmp_path / "maps", "--model", bundle, "--mpp", "2", "--tissue", "none"]
+    with pytest.raises(SystemExit) as stop:
+        main([str(part) for part in ("predict", *slides, *options, "--json", "--log", tmp_path / "log.jsonl")])
+    assert stop.value.code == 2
+    shown = capsys.readouterr()
+    results = [json.loads(line) for line in shown.out.splitlines()]
+    assert [result["error"] is None for result in results] == [True, True, False]
+    assert "1 of 3 slides failed" in shown.err
+    events = [json.loads(line)["event"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert events == ["start", "finished", "finished", "failed"]
+    assert {path.name for path in (tmp_path / "maps").iterdir()} == {"a.zarr", "a.geojson", "b.zarr", "b.geojson"}
+    again = run("predict", *slides[:2], *options)
+    assert again.count("had its map already") == 2
+    with pytest.raises(SystemExit) as stop:
+        main([str(part) for part in ("predict", *slides[:2], *options, "--geojson", tmp_path / "x.geojson")])
+    assert stop.value.code == 2
+    assert "one slide" in capsys.readouterr().err
