@@ -94,7 +94,7 @@ def test_an_interrupt_leaves_nothing(
 ) -> None:
     slide = sample_data / "CMU-1-Small-Region.svs"
     # Overlapping so much that it takes long enough to be interrupted.
-    options = ["--model", bundle, "--out", tmp_path / "m.zarr", "--overlap", "0.97"]
+    options = ["--model", bundle, "--out", tmp_path / "m.zarr", "--overlap", "0.97", "--runtime", "torch"]
     command = [sys.executable, "-m", "wsiseg", "predict", slide, *options]
     with subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True) as process:
         for _ in range(6000):
