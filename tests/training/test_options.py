@@ -154,7 +154,7 @@ def test_a_sheet_keeps_pictures_where_they_belong() -> None:
     red = np.full((32, 32, 3), (255, 0, 0), np.uint8)
     green = np.full((32, 32, 3), (0, 255, 0), np.uint8)
     sheet = Sheet("title", ("patch", "mask"), (("one", (red, green)), ("two " * 200, (green, None))))
-    image = draw_sheet(sheet, ClassTable.of(["A", "A long name " * 30]))
+    image = draw_sheet(sheet, ClassTable.of(["A", "A long name " * 16]))
     assert image.getpixel((90, 100)) == (255, 0, 0)
     assert image.getpixel((270, 100)) == (0, 255, 0)
     assert image.getpixel((90, 300)) == (0, 255, 0)
