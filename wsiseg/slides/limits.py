@@ -23,6 +23,9 @@ DEFAULT_TILE, MIN_TILE = 256, 8
 MAX_DECODED_PX = 2**26
 """As `MAX_TILE_PX`, for OpenSlide, which ends the whole process where it cannot have the memory: 0.3 GB as RGBA."""
 
+MAX_TILE_BYTES = 2**28
+"""Compressed bytes of a tile that OpenSlide reads, unless the whole file has more."""
+
 MAX_TILE_PX = 2**28
 """Pixels that are decoded at once, since a file stores them as one piece: 0.8 GB as RGB."""
 

@@ -19,9 +19,10 @@ from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.base import WHITE
 from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader, hash_samples
-from wsiseg.slides.limits import MAX_DECODED_PX, check_picture, check_sizes, check_tiles, tile_size
+from wsiseg.slides.limits import MAX_DECODED_PX, MAX_TILE_BYTES, check_picture, check_sizes, check_tiles, tile_size
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
 from wsiseg.slides.tiles import TileSource, TileTable
+from wsiseg.slides.truncation import require_whole_tiff
 
 _PLAIN_TIFF = {"aperio", "generic-tiff"}
 """Formats whose levels are tiles of a TIFF and nothing else: no overlaps, no offsets, no several areas."""
@@ -79,6 +80,8 @@ class OpenSlideReader(FileReader):
         check_tiles(self.name, cells, MAX_DECODED_PX)
         self.damage = DamageMap(self.levels, cells, self._origins())
         self._tiles = self._tile_source()
+        if self._tiles is None or not all(self._tiles.tables):  # else OpenSlide reads no tile, and damage is left out
+            require_whole_tiff(Path(self.path), MAX_TILE_BYTES)
 
     def _level_sizes(self) -> list[Size]:
         if self.bounds is None:

@@ -103,8 +103,10 @@ class TiffSlideReader(FileReader):
         cells = []
         for level in series.levels[: len(self.levels)]:
             page = level.keyframe
-            height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
-            cells.append(tile_size(width, min(height, page.imagelength)))
+            if page.is_tiled:  # decoded whole, however little of it lies inside the image
+                cells.append(tile_size(page.tilewidth, page.tilelength))
+            else:
+                cells.append(tile_size(page.imagewidth, min(page.rowsperstrip, page.imagelength)))
         return cells
 
     def _tile_source(self, series: Any) -> TileSource | None:

@@ -23,7 +23,9 @@ _LENGTHS = (279, 325)
 """The tags that hold the bytes of each strip or tile."""
 
 _NUMBERS = {3: "H", 4: "I", 16: "Q"}
-_LONG_KINDS = (16, 17, 18)
+_LONG_KINDS = {4: 4, 9: 4, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of each value, by the kind."""
+
 _APERIO = b"Aperio"
 
 
@@ -48,12 +50,17 @@ class _Layout:
         return value
 
 
-def require_whole_tiff(path: Path) -> None:
+def require_whole_tiff(path: Path, longest: int = 2**32) -> None:
     """Raise `SlideError` on a TIFF with a directory beyond its end, or what no library may see; other files pass.
 
     A TIFF whose directories are whole but whose tiles are not passes too: its missing tiles are damaged tiles.
+
+    Args:
+        path: the file.
+        longest: bytes that a tile or strip may state to have, where the file has fewer.
     """
     length = path.stat().st_size
+    longest = max(length, longest)
     with path.open("rb") as file:
         head = file.read(16)
         order = {b"II": "<", b"MM": ">"}.get(head[:2])
@@ -69,7 +76,7 @@ def require_whole_tiff(path: Path) -> None:
         largest: Mapping[int, int] | None = None
         place = layout.read(layout.place, head, first)
         for index, entries in enumerate(_directories(path, file, length, layout, place)):
-            _require_lengths(path, file, length, layout, entries)
+            _require_lengths(path, file, longest, layout, entries)
             tags = _tags(layout, entries)
             if index == 0 and _is_aperio(file, tags):
                 largest = tags
@@ -120,25 +127,23 @@ def _tags(layout: _Layout, entries: bytes) -> dict[int, int]:
     return found
 
 
-def _require_lengths(path: Path, file: BinaryIO, length: int, layout: _Layout, entries: bytes) -> None:
-    """OpenSlide takes as much memory for a tile as it says to have bytes, and ends the process where that fails.
-
-    Lengths of 32 bits pass: the memory is not touched where there are no bytes, and the tile is a damaged one.
-    """
+def _require_lengths(path: Path, file: BinaryIO, longest: int, layout: _Layout, entries: bytes) -> None:
+    """OpenSlide takes as much memory for a tile as it says to have bytes, and ends the process where that fails."""
+    end = file.seek(0, 2)
     for tag, kind, count, start in _entries(layout, entries):
-        if tag not in _LENGTHS or kind not in _LONG_KINDS:
+        width = _LONG_KINDS.get(kind, 0)
+        if tag not in _LENGTHS or 256**width <= longest:
             continue
         place = layout.read(layout.place, entries, start)
-        inline = 8 * count <= layout.place_bytes
-        if not inline and place >= length:
-            continue  # no library finds them either
-        if inline:
-            raw = entries[start : start + 8 * count]
-        else:
+        if width * count <= layout.place_bytes:
+            raw = entries[start : start + width * count]
+        elif place < end:
             file.seek(place)
-            raw = file.read(min(8 * count, length - place))
-        lengths = np.frombuffer(raw[: len(raw) // 8 * 8], layout.order + "u8")
-        if len(lengths) and int(lengths.max()) > max(length, 2**32):
+            raw = file.read(min(width * count, end - place))
+        else:
+            continue  # no library finds them either
+        lengths = np.frombuffer(raw[: len(raw) // width * width], f"{layout.order}u{width}")
+        if len(lengths) and int(lengths.max()) > longest:
             raise SlideError(f"{path.name} is damaged: a tile states {int(lengths.max()):,} bytes; copy it again")
 
 
