@@ -19,7 +19,15 @@ from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.base import WHITE
 from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader, hash_samples
-from wsiseg.slides.limits import MAX_DECODED_PX, MAX_TILE_BYTES, check_picture, check_sizes, check_tiles, tile_size
+from wsiseg.slides.limits import (
+    MAX_DECODED_PX,
+    MAX_TILE_BYTES,
+    MIN_TILE,
+    check_picture,
+    check_sizes,
+    check_tiles,
+    tile_size,
+)
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
 from wsiseg.slides.tiles import TileSource, TileTable
 from wsiseg.slides.truncation import require_whole_tiff
@@ -93,7 +101,10 @@ class OpenSlideReader(FileReader):
         """Size of a source tile of each level."""
         stated = [f"openslide.level[{index}].tile-" for index in range(len(self.levels))]
         get = self.properties.get
-        return [tile_size(number(get(f"{key}width")), number(get(f"{key}height"))) for key in stated]
+        sides = [(number(get(f"{key}width")), number(get(f"{key}height"))) for key in stated]
+        if self.vendor in _PLAIN_TIFF and any(side is not None and side < MIN_TILE for pair in sides for side in pair):
+            raise SlideError(f"{self.name} states tiles of a few pixels, which would take for ever; it is damaged")
+        return [tile_size(*pair) for pair in sides]
 
     def _origins(self) -> list[tuple[int, int]]:
         x, y = (self.bounds.x, self.bounds.y) if self.bounds else (0, 0)
