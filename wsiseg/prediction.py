@@ -111,7 +111,7 @@ def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tu
 
 def prepare(model: TissueModel, options: PredictOptions) -> None:
     """Have a model compute as resolved options say, and let a first patch make it ready."""
-    exact = options.gate_rule == "multiply_logits" or model.spec.gate_rule == "multiply_logits"
+    exact = True if options.gate_rule == "multiply_logits" else None  # None: as the model and the runtime need it
     model.prepare(options.runtime, options.precision, exact=exact, batch_size=options.batch_size)
     mode = options.gate_mode or "patches"
     side = model.spec.tiling(mode, options.overlap).side_px

@@ -7,7 +7,7 @@ import torch
 from wsiseg.blending import blend, window
 from wsiseg.geometry import Box, Size
 from wsiseg.pieces import blocks_of, pieces_of
-from wsiseg.streaming.sums import PieceSums
+from wsiseg.streaming.sums import PieceSums, first_of_largest
 from wsiseg.tiling import TileGrid
 
 
@@ -58,3 +58,8 @@ def test_damaged_pixels_do_not_count_and_a_certain_class_stays_certain() -> None
     assert (pixels.classes[:, 10:] == 2).all()
     assert set(np.unique(pixels.values)) == {0, 255}
     assert (pixels.values[:, :, 5:10] == 0).all()
+
+
+def test_of_equal_probabilities_the_first_class_wins() -> None:
+    values = np.random.default_rng(0).integers(0, 3, (5, 300, 400)).astype(np.float32)
+    assert np.array_equal(first_of_largest(torch.from_numpy(values)).numpy(), values.argmax(axis=0))

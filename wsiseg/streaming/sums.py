@@ -108,8 +108,22 @@ class PieceSums:
         total = sums[-1]
         covered = total > 0
         probabilities = sums[:-1] / torch.where(covered, total, 1.0)  # (K, h, w), 0 where nothing was read
-        classes = torch.where(covered, probabilities.max(dim=0).indices + 1, 0).to(torch.uint8)
+        classes = torch.where(covered, first_of_largest(probabilities) + 1, 0).to(torch.uint8)
         values = probabilities.mul_(255).round_().to(torch.uint8)
         rows = slice(self._top - self.box.y, bottom - self.box.y)
         self._pixels.classes[rows, columns] = classes.cpu().numpy()
         self._pixels.values[:, rows, columns] = values.cpu().numpy()
+
+
+def first_of_largest(values: Tensor) -> Tensor:
+    """The channel (h, w), int64, of the largest of values (K, h, w); the first of equal ones, as numpy's `argmax`.
+
+    Torch's own `max` takes any of them, which may depend on the number of threads.
+    """
+    largest = values[0]
+    index = torch.zeros(values.shape[1:], dtype=torch.int64, device=values.device)
+    for channel in range(1, len(values)):
+        better = values[channel] > largest
+        index = torch.where(better, channel, index)
+        largest = torch.maximum(largest, values[channel])
+    return index

@@ -145,7 +145,7 @@ def _work(work: SharedWork, device: str, todo: Any, told: Any) -> None:
         with open_slide(work.slide, mpp=work.options.mpp, reader=work.options.reader) as slide:
             slide.damage.restore(work.damage)
             options = replace(work.options, device=device)
-            exact = options.gate_rule == "multiply_logits"
+            exact = True if options.gate_rule == "multiply_logits" else None
             model = load_model(work.model, device, options.runtime, options.precision, exact=exact)
             writer = MapWriter(
                 work.store, model.classes, work.todo.grid, work.memory.piece_px, probabilities=options.probabilities
