@@ -2,10 +2,10 @@
 
     python benchmarks/predict.py SLIDE [SLIDE …] [--mpp UM] [--model NAME] [-- OPTIONS OF PREDICT]
 
-Each run is a process of its own, so that its peak memory is its own. The floor, what reading, blending and writing are
-measured against, is the time that the networks take for patches of the same slide that lie in memory already: the same
-batch size, runtime and precision, before the run and after it, the mean of both. With several slides the exponent b of
-seconds ~ tissue**b is fitted; 1 is a straight line.
+Each run is a process of its own, so that its peak memory is its own. The floor, what reading, gating, blending and
+writing are measured against, is the time that the networks alone take for patches of the same slide that lie in memory
+already: the same batch size, runtime, precision and number of batches at once, before the run and after it, the mean of
+both. With several slides the exponent b of seconds ~ tissue**b is fitted; 1 is a straight line.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from wsiseg.background import read_ahead
 from wsiseg.cli.predict import predict as predict_command
 from wsiseg.memory import MemoryPlan
 from wsiseg.models import DEFAULT_MODEL
+from wsiseg.models.gate import allowed_classes
 from wsiseg.planning import plan
 from wsiseg.prediction import PredictOptions, loaded_model
 from wsiseg.reading import read_block
 from wsiseg.slides import open_slide
-from wsiseg.streaming.networks import batch_tensor
+from wsiseg.streaming.networks import batch_tensor, gate_thresholds
 from wsiseg.streaming.run import Stream
 
 CHILD = """
@@ -65,13 +68,10 @@ def run(arguments: list[str], folder: Path) -> Run:
     start = time.perf_counter()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     wall = time.perf_counter() - start
-    sizes = [
-        sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) / 1e6 if place.is_dir() else 0.0
-        for place in (out,)
-    ]
+    map_mb = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
     polygons = out.with_suffix(".geojson")
     return Run(
-        json.loads(done.stdout), wall, json.loads(used.read_text()), sizes[0],
+        json.loads(done.stdout), wall, json.loads(used.read_text()), map_mb,
         polygons.stat().st_size / 1e6 if polygons.exists() else 0.0,
     )  # fmt: skip
 
@@ -98,13 +98,33 @@ class Floor:
 
     def measure(self) -> float:
         """Seconds a patch."""
-        with torch.inference_mode():
-            self._stream.predict(self.batches[0], None)  # warms up
+        with self._stream.threads_for_networks():
+            self._all()  # warms up, and has the processor as warm as in a run
             start = time.perf_counter()
-            for batch in self.batches:
-                self._stream.predict(batch, None)[0].sum().item()
+            self._all()
         self.seconds.append((time.perf_counter() - start) / sum(len(batch) for batch in self.batches))
         return self.seconds[-1]
+
+    def _all(self) -> None:
+        workers = 2 if self._stream.side_by_side else 1
+        with closing(read_ahead(self.batches, self._networks, workers=workers, ahead=workers)) as found:
+            for _, values in found:
+                values[0].flatten()[0].item()  # a GPU is waited for
+
+    @torch.inference_mode()
+    def _networks(self, patches: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What `Stream.predict` asks the networks, and nothing else; with its own arithmetic in mode "windows"."""
+        model, thresholds = self._stream.model, gate_thresholds(self._stream.model, self.options)
+        if self.options.gate_mode == "shared":
+            return model.segment_scored(patches)
+        if self.options.gate_mode == "windows":
+            return self._stream.predict(patches, None)
+        if thresholds is None:
+            return (model.segment(patches),)
+        seen = model.classify(patches)
+        several = allowed_classes(seen, thresholds).sum(dim=1) > 1
+        asked = several if self.options.gate_rule == "exclude" else torch.ones_like(several)
+        return (seen, model.segment(patches[asked.to(patches.device)])) if asked.any() else (seen,)
 
 
 def rows(slide: str, found: Run, floor: Floor) -> dict[str, str]:

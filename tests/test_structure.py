@@ -44,6 +44,7 @@ LAYERS = [
             "unfinished",
             "pieces",
             "piece_writer",
+            "shards",
         ),
     },
     {"models"},

@@ -21,6 +21,7 @@ from wsiseg.journal import sync_path, sync_tree
 from wsiseg.memory import CHUNK_PX, trim_memory
 from wsiseg.ome import LABELS, MAP_FORMAT, grid_to_json, image_attributes, label_attributes, level_sizes
 from wsiseg.outputs import cannot_write
+from wsiseg.shards import shard_shape, shards_in
 
 UInt8Array = npt.NDArray[np.uint8]
 ZarrArray = zarr.Array[Any]
@@ -116,10 +117,11 @@ class MapWriter:
             if level not in done:
                 with cannot_write(self.store):
                     target = self._array(self.labels, level, self.sizes[level])
-                    _halve(_level(self.labels, level - 1), target, nearest=True)
+                    fine, folder = _level(self.labels, level - 1), self.store / "labels" / LABELS / str(level - 1)
+                    _halve(fine, target, folder, nearest=True)
                     if self.probabilities:
                         target = self._array(self.root, level, self.sizes[level], len(self.classes))
-                        _halve(_level(self.root, level - 1), target, nearest=False)
+                        _halve(_level(self.root, level - 1), target, self.store / str(level - 1), nearest=False)
                     for folder in self._level_folders(level):
                         sync_tree(folder)
             yield level
@@ -143,7 +145,7 @@ class MapWriter:
             for level in range(len(self.sizes)):
                 array = self._array(self.root, level, size, 3)
                 if level:
-                    _halve(_level(self.root, level - 1), array, nearest=False)
+                    _halve(_level(self.root, level - 1), array, self.store / str(level - 1), nearest=False)
                 else:
                     array[:] = picture.transpose(2, 0, 1)
                 mpps.append(mpp.times(2**level))
@@ -182,26 +184,36 @@ def _level(group: zarr.Group, level: int) -> ZarrArray:
     return array
 
 
-def _halve(fine: ZarrArray, coarse: ZarrArray, *, nearest: bool) -> None:
-    """Fill `coarse` from `fine`, shard by shard and channel by channel.
+def _halve(fine: ZarrArray, coarse: ZarrArray, folder: Path, *, nearest: bool) -> None:
+    """Fill `coarse` from `fine`, which lies in `folder`, shard by shard.
 
-    The upper left of four pixels, or their mean (rounded half up) over those that lie inside the map.
+    The upper left of four pixels, or their mean (rounded half up) over those that lie inside the map. A shard of
+    `fine` is all zero where it has no file, and is not read.
     """
-    height, width = coarse.shards[-2:] if coarse.shards else coarse.shape[-2:]
-    for y in range(0, coarse.shape[-2], height):
-        for x in range(0, coarse.shape[-1], width):
-            box = Box(x, y, width, height).intersect(Box(0, 0, coarse.shape[-1], coarse.shape[-2]))
-            source = (slice(2 * box.y, 2 * box.bottom), slice(2 * box.x, 2 * box.right))
-            if fine.ndim == 2:
-                pixels = np.asarray(fine[source])
-                if pixels.any():
-                    coarse[box.slices()] = _halved(pixels, nearest)
-            else:
-                # All channels lie in one shard, which must be written at once.
-                parts = [_halved(np.asarray(fine[(c, *source)]), nearest) for c in range(fine.shape[0])]
-                if any(part.any() for part in parts):
-                    coarse[(slice(None), *box.slices())] = np.stack(parts)
+    whole = Box(0, 0, coarse.shape[-1], coarse.shape[-2])
+    height, width = shard_shape(coarse)
+    for y in range(0, whole.height, height):
+        for x in range(0, whole.width, width):
+            box = Box(x, y, width, height).intersect(whole)
+            pixels = _halved_box(fine, folder, box, nearest)
+            if pixels is not None:
+                coarse[(..., *box.slices())] = pixels
             trim_memory()
+
+
+def _halved_box(fine: ZarrArray, folder: Path, box: Box, nearest: bool) -> UInt8Array | None:
+    """The pixels of a box of the coarser level, (h, w) or (K, h, w); None where all of them are zero."""
+    limits = Box(0, 0, fine.shape[-1], fine.shape[-2])
+    lead = fine.shape[:-2]
+    found = None
+    for source in shards_in(fine, Box(2 * box.x, 2 * box.y, 2 * box.width, 2 * box.height).intersect(limits), folder):
+        target = Box(source.x // 2, source.y // 2, -(-source.width // 2), -(-source.height // 2)).slices(box)
+        for channel in np.ndindex(lead):
+            pixels = np.asarray(fine[(*channel, *source.slices())])
+            if pixels.any():
+                found = np.zeros((*lead, *box.size.shape), np.uint8) if found is None else found
+                found[(*channel, *target)] = _halved(pixels, nearest)
+    return found
 
 
 STRIP_PX = 1024

@@ -70,9 +70,11 @@ class Areas:
             tissue: (height, width) bool.
         """
         found = cls.empty(len(values))
-        found.pixels += np.bincount(classes.ravel(), minlength=len(values) + 1)
         for index, channel in enumerate(values, start=1):
-            found.probability[index] = channel.sum(where=classes == index, dtype=np.int64)
+            mine = channel[classes == index]
+            found.pixels[index] = mine.size
+            found.probability[index] = mine.sum(dtype=np.int64)
+        found.pixels[0] = classes.size - found.pixels[1:].sum()
         found.tissue = int(np.count_nonzero(tissue))
         found.unread = found.tissue - int(found.pixels[1:].sum())
         return found

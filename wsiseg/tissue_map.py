@@ -17,6 +17,7 @@ from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.map_checks import check_files, check_grid, check_levels, check_metadata
 from wsiseg.map_codecs import bounded
 from wsiseg.ome import LABELS, MAP_FORMAT, grid_from_json
+from wsiseg.shards import shards_in
 
 _NEEDED = ("classes", "grid", "slide", "model")
 """What the tool's own metadata must hold for anything to be made from a map."""
@@ -97,13 +98,16 @@ class TissueMap:
 
     def read(self, box: Box, level: int = 0) -> npt.NDArray[np.uint8]:
         """The classes of a box inside the map, (height, width) uint8."""
+        array, found = self._class_maps[level], np.zeros(box.size.shape, np.uint8)
         try:
-            return np.asarray(self._class_maps[level][box.slices()], dtype=np.uint8)
+            for part in shards_in(array, box, self.path / "labels" / LABELS / str(level)):
+                found[part.slices(box)] = array[part.slices()]
         except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
             reason = " ".join(str(error).split())
             raise SlideError(
                 f"{self.path} is damaged at {box} of level {level} ({reason:.200}); write it anew"
             ) from error
+        return found
 
     def __repr__(self) -> str:
         return f"TissueMap({self.path.name}: {self.size} px at {self.mpp} um/px, {', '.join(self.classes.names)})"

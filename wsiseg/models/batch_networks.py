@@ -23,11 +23,13 @@ class BatchNetwork:
         name: "classifier" or "segmenter", as errors call it.
         network: what to compute, on its device.
         runtime: how.
+        threads: of the processor that OpenVINO may use.
     """
 
-    def __init__(self, name: str, network: PatchNetwork, runtime: Runtime) -> None:
+    def __init__(self, name: str, network: PatchNetwork, runtime: Runtime, threads: int = 1) -> None:
         self.name = name
         self.runtime = runtime
+        self._threads = threads
         self._fallback: str | None = None
         self._plain = network
         self._network: Network | None = None
@@ -60,7 +62,7 @@ class BatchNetwork:
             return self._batches(self._network, pixels)
 
     def _openvino(self) -> Network:
-        return OpenVinoNetwork(self._plain.folded(), self.runtime.precision)
+        return OpenVinoNetwork(self._plain.folded(), self.runtime.precision, self._threads)
 
     def _torch(self) -> Network:
         network = self._plain if self.runtime.exact else self._plain.folded()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import warnings
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -15,6 +17,10 @@ _TOLERANCES = {"float32": 1e-3, "bfloat16": 0.15}
 """How far OpenVINO may be from torch in float32 on a probe, as a share of the largest value (or of 1)."""
 
 
+MOST_STREAMS = 4
+"""Parts of a batch that are computed side by side: each takes memory of its own."""
+
+
 class OpenVinoError(RuntimeError):
     """OpenVINO cannot compute a network, or computes something else."""
 
@@ -22,18 +28,23 @@ class OpenVinoError(RuntimeError):
 class OpenVinoNetwork:
     """A `PatchNetwork` converted in memory: batches of any number of patches, of one height and width at a time.
 
-    Patches go in and values come out without a copy. A patch's values do not depend on what else is in its batch.
+    Patches go in and values come out without a copy. A patch's values do not depend on what else is in its batch, so
+    a batch is divided among OpenVINO's streams: threads that wait for one another only at its end, and not after every
+    layer. Several threads may call at once; what one has to do between two calls then costs the streams nothing.
 
     Args:
         network: what to compute, in float32.
         precision: "float32" or "bfloat16".
+        threads: that it may use.
     """
 
-    def __init__(self, network: PatchNetwork, precision: str) -> None:
+    def __init__(self, network: PatchNetwork, precision: str, threads: int) -> None:
         self._network = network
         self._precision = precision
-        self._requests: dict[tuple[int, int], Any] = {}
+        self._idle: dict[tuple[int, int], _Requests] = {}
         self._lock = threading.Lock()
+        self._threads = threads
+        self._streams = max(1, min(MOST_STREAMS, threads))
 
     def __call__(self, patches: Tensor) -> Values:
         """Values, float32, of patches (N, H, W, 3), uint8.
@@ -41,29 +52,34 @@ class OpenVinoNetwork:
         Raises:
             OpenVinoError: where the network cannot be converted, or its values on a probe are not torch's.
         """
+        height, width = patches.shape[1:3]
         with self._lock:
-            height, width = patches.shape[1:3]
-            if (height, width) not in self._requests:
-                self._requests[height, width] = self._request(height, width)
-            return self._infer(self._requests[height, width], patches)
+            if (height, width) not in self._idle:
+                self._idle[height, width] = self._compiled(height, width)
+        return self._infer(self._idle[height, width], patches)
 
-    def _infer(self, request: Any, patches: Tensor) -> Values:
+    def _infer(self, idle: _Requests, patches: Tensor) -> Values:
         from openvino import Tensor as Memory  # noqa: PLC0415 (an optional extra)
 
-        shapes = [output.partial_shape for output in request.model_outputs]
-        values = tuple(
-            torch.empty(len(patches), *(shape[axis].get_length() for axis in range(1, len(shape)))) for shape in shapes
-        )
         # Memory of torch's own, so that the next batch does not write over these values. OpenVINO holds no reference
-        # to it: both arrays must live until the network is through.
+        # to it: the arrays must live until the network is through.
+        values = tuple(torch.empty(len(patches), *shape) for shape in idle.shapes)
+        arrays = [value.numpy() for value in values]
         pixels = patches.contiguous().numpy()
-        request.set_input_tensor(Memory(pixels, shared_memory=True))
-        for index, value in enumerate(values):
-            request.set_output_tensor(index, Memory(value.numpy(), shared_memory=True))
-        request.infer()
+        share = max(1, -(-len(patches) // self._streams))
+        with ExitStack() as started:  # waits for all of them, whichever fails
+            for start in range(0, len(patches), share):
+                part = slice(start, start + share)
+                request = idle.take()
+                request.set_input_tensor(Memory(pixels[part], shared_memory=True))
+                for index, array in enumerate(arrays):
+                    request.set_output_tensor(index, Memory(array[part], shared_memory=True))
+                request.start_async()
+                started.callback(idle.put, request)
+                started.callback(request.wait)
         return values
 
-    def _request(self, height: int, width: int) -> Any:
+    def _compiled(self, height: int, width: int) -> _Requests:
         import openvino  # noqa: PLC0415
 
         probe = probe_patches(2, height, width)
@@ -81,15 +97,40 @@ class OpenVinoNetwork:
                 graph = openvino.convert_model(traced, input=[(shape, openvino.Type.u8)])
             settings = {
                 "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[self._precision],
-                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-                "NUM_STREAMS": 1,
+                "INFERENCE_NUM_THREADS": self._threads,
+                "NUM_STREAMS": self._streams,
             }
-            request = openvino.compile_model(graph, "CPU", settings).create_infer_request()
-            values = self._infer(request, probe)
+            idle = _Requests(openvino.compile_model(graph, "CPU", settings))
+            values = self._infer(idle, probe)
         except Exception as error:  # OpenVINO raises plain RuntimeErrors, torch's tracer of many kinds
             raise OpenVinoError(f"{type(error).__name__}: {' '.join(str(error).split()):.200}") from error
         wanted = self._network(probe)
         # Weights that give no numbers give none here either; that is told where patches are computed.
         if all(value.isfinite().all() for value in wanted) and not close(values, wanted, _TOLERANCES[self._precision]):
             raise OpenVinoError("its values are not torch's")
-        return request
+        return idle
+
+
+class _Requests:
+    """Inference requests of a compiled network that nobody uses at present.
+
+    Attributes:
+        shapes: of the values of one patch.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        shapes = [output.partial_shape for output in compiled.outputs]
+        self.shapes = [[shape[axis].get_length() for axis in range(1, len(shape))] for shape in shapes]
+
+    def take(self) -> Any:
+        """One of them, or a new one."""
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            return self._compiled.create_infer_request()
+
+    def put(self, request: Any) -> None:
+        """Nobody uses it any more."""
+        self._idle.put(request)

@@ -149,6 +149,7 @@ class TissueModel:
 
     def _use(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self._threads = torch.get_num_threads()  # now: who asks for patches may have torch use fewer
         self._networks: dict[Task, BatchNetwork] = {}
 
     def _network(self, task: Task) -> BatchNetwork:
@@ -157,7 +158,7 @@ class TissueModel:
             kind = "classifier" if task in ("classify", "activations") else "segmenter"
             described = getattr(self.spec.networks, kind)
             network = PatchNetwork(getattr(self, kind), described.mean, described.std, task).to(self.device)
-            self._networks[task] = BatchNetwork(kind, network, self.runtime)
+            self._networks[task] = BatchNetwork(kind, network, self.runtime, self._threads)
         return self._networks[task]
 
     def _computed(self, task: Task, patches: Tensor) -> Values:

@@ -190,6 +190,12 @@ def gate_windows(logits: Tensor, allowed: Tensor, windows: Windows) -> Tensor:
         allowed: (N, P, K) bool, at least one class in each window.
         windows: of the tiles.
     """
+    if logits.device.type == "cpu":  # one tile's values stay in the cache, and it has fewer sets of classes than all
+        return torch.cat([_gated(logits[n : n + 1], allowed[n : n + 1], windows) for n in range(len(logits))])
+    return _gated(logits, allowed, windows)
+
+
+def _gated(logits: Tensor, allowed: Tensor, windows: Windows) -> Tensor:
     sets, index = torch.unique(allowed.flatten(0, 1), dim=0, return_inverse=True)  # (S, K), (N * P,)
     if len(sets) == 1:
         return torch.softmax(gate_logits(logits, sets.expand(len(logits), -1)), dim=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -44,6 +44,21 @@ class PatchBlock:
     piece: Piece
     top: int
     tiles: list[Tile]
+
+
+@dataclass(frozen=True, slots=True)
+class PatchBatch:
+    """Patches that the networks get at once.
+
+    Attributes:
+        piece: the piece they are computed for.
+        patches: each with the first map row that it, or any later patch of the piece, touches.
+        seen: probabilities (N, K) that the gate goes by, None where it asks the classifier.
+    """
+
+    piece: Piece
+    patches: list[tuple[int, Patch]]
+    seen: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +152,13 @@ class Stream:
             field: what the gate goes by where it looks beyond a patch, else None.
             advance: told of patches as they are done.
         """
-        with closing(self._read(pieces)) as read:
-            for piece, blocks in groupby(read, key=lambda found: found[0].piece):
-                yield self._compute(piece, blocks, None if field is None else field.of(piece), advance)
+        with (
+            self.threads_for_networks(),
+            closing(self._read(pieces)) as read,
+            closing(self._predicted(self._batches(read, field))) as predicted,
+        ):
+            for piece, found in groupby(predicted, key=lambda found: found[0].piece):
+                yield self._compute(piece, found, advance)
 
     def _read(
         self, pieces: Iterable[Piece], *, owned: bool = False
@@ -166,28 +185,63 @@ class Stream:
                 if kept:
                     yield PatchBlock(piece, first * tiles.stride_px, kept)
 
+    def _batches(self, read: Iterable[tuple[PatchBlock, list[Patch]]], field: GateField | None) -> Iterator[PatchBatch]:
+        """What is read, in batches that end with their piece."""
+        for piece, blocks in groupby(read, key=lambda found: found[0].piece):
+            seen = None if field is None else field.of(piece)
+            patches = ((block.top, patch) for block, found in blocks for patch in found)
+            for batch in batches(patches, self._batch_size):
+                yield PatchBatch(piece, batch, _of_patches(seen, piece, [patch.tile for _, patch in batch]))
+
+    def _predicted(
+        self, found: Iterator[PatchBatch]
+    ) -> Generator[tuple[PatchBatch, tuple[Tensor, Tensor]], None, None]:
+        """Batches and what `predict` says of them.
+
+        OpenVINO computes in threads of its own: it has the next batch while one is gated and summed.
+        """
+        if self.side_by_side:
+            yield from read_ahead(found, self._predict_batch, workers=2, ahead=2)
+        else:
+            for batch in found:
+                yield batch, self._predict_batch(batch)
+
+    def _predict_batch(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
+        return self.predict(batch_tensor([patch for _, patch in batch.patches], self.model.device), batch.seen)
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether the networks are given two batches at once."""
+        return self.model.runtime.name == "openvino"
+
+    @contextmanager
+    def threads_for_networks(self) -> Iterator[None]:
+        """Beside OpenVINO torch does small things only; threads of its own would make them slower, and OpenVINO too."""
+        threads = torch.get_num_threads()
+        if self.side_by_side:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
     @torch.inference_mode()
     def _compute(
         self,
         piece: Piece,
-        blocks: Iterable[tuple[PatchBlock, list[Patch]]],
-        seen: FloatArray | None,
+        predicted: Iterable[tuple[PatchBatch, tuple[Tensor, Tensor]]],
         advance: Callable[[int], None],
     ) -> FinishedPiece:
         sums = PieceSums(piece.box, len(self.model.classes), self._weights, self._block_px)
         counts = Counts(0, 0, shut=[0] * len(self.model.classes))
-        patches = ((block.top, patch) for block, found in blocks for patch in found)
-        for batch in batches(patches, self._batch_size):
-            places = [patch.tile for _, patch in batch]
-            pixels = batch_tensor([patch for _, patch in batch], self.model.device)
-            probabilities, allowed = self.predict(pixels, _of_patches(seen, piece, places))
-            for (top, patch), values in zip(batch, probabilities, strict=True):
+        for batch, (probabilities, allowed) in predicted:
+            for (top, patch), values in zip(batch.patches, probabilities, strict=True):
                 sums.close_above(top)
                 sums.add(patch.tile, values, patch.readable)
-            mine = [piece.owns(tile) for tile in places]
+            mine = [piece.owns(patch.tile) for _, patch in batch.patches]
             counts.read += sum(mine)
             counts.add(allowed.cpu().numpy()[mine], segmented=self._rule != "exclude")
-            advance(len(batch))
+            advance(len(batch.patches))
         return FinishedPiece(piece, sums.finish(), counts)
 
     def predict(self, pixels: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:

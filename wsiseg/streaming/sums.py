@@ -104,26 +104,36 @@ class PieceSums:
         if bottom <= self._top or self._right <= self._left:
             return
         columns = slice(self._left - self.box.x, self._right - self.box.x)
-        sums = self._sums[:, : bottom - self._top, columns]
-        total = sums[-1]
-        covered = total > 0
-        probabilities = sums[:-1] / torch.where(covered, total, 1.0)  # (K, h, w), 0 where nothing was read
-        classes = torch.where(covered, first_of_largest(probabilities) + 1, 0).to(torch.uint8)
-        values = probabilities.mul_(255).round_().to(torch.uint8)
-        rows = slice(self._top - self.box.y, bottom - self.box.y)
-        self._pixels.classes[rows, columns] = classes.cpu().numpy()
-        self._pixels.values[:, rows, columns] = values.cpu().numpy()
+        step = CPU_ROWS if self._sums.device.type == "cpu" else bottom - self._top
+        for top in range(self._top, bottom, step):
+            last = min(top + step, bottom)
+            classes, values = quotients(self._sums[:, top - self._top : last - self._top, columns])
+            rows = slice(top - self.box.y, last - self.box.y)
+            self._pixels.classes[rows, columns] = classes.cpu().numpy()
+            self._pixels.values[:, rows, columns] = values.cpu().numpy()
+
+
+CPU_ROWS = 16
+"""Rows that are divided at once on a CPU: what comes of them stays in its cache."""
+
+
+def quotients(sums: Tensor) -> tuple[Tensor, Tensor]:
+    """Classes (h, w) and probabilities (K, h, w), both uint8, of K weighted sums and the weights' sum (K + 1, h, w)."""
+    total = sums[-1]
+    covered = total > 0
+    probabilities = sums[:-1] / torch.where(covered, total, 1.0)  # (K, h, w), 0 where nothing was read
+    classes = first_of_largest(probabilities).add_(1).mul_(covered)
+    return classes, probabilities.mul_(255).round_().to(torch.uint8)
 
 
 def first_of_largest(values: Tensor) -> Tensor:
-    """The channel (h, w), int64, of the largest of values (K, h, w); the first of equal ones, as numpy's `argmax`.
+    """The channel (h, w), uint8, of the largest of values (K, h, w); the first of equal ones, as numpy's `argmax`.
 
     Torch's own `max` takes any of them, which may depend on the number of threads.
     """
     largest = values[0]
-    index = torch.zeros(values.shape[1:], dtype=torch.int64, device=values.device)
+    index = torch.zeros(values.shape[1:], dtype=torch.uint8, device=values.device)
     for channel in range(1, len(values)):
-        better = values[channel] > largest
-        index = torch.where(better, channel, index)
+        index.masked_fill_(values[channel] > largest, channel)
         largest = torch.maximum(largest, values[channel])
     return index

@@ -1,0 +1,43 @@
+"""Shards of an array on disk: those that hold anything. Zarr writes none that would be all zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.core.chunk_key_encodings import DefaultChunkKeyEncoding
+
+from wsiseg.geometry import Box
+
+
+def shards_in(array: zarr.Array[Any], box: Box, folder: Path) -> Iterator[Box]:
+    """The parts of a box that lie in one shard each, row by row, without those that have no file and so are all zero.
+
+    Args:
+        array: (…, y, x), not divided along its other axes.
+        box: inside it.
+        folder: where it lies.
+    """
+    height, width = shard_shape(array)
+    lead = ["0"] * (array.ndim - 2)
+    if not _as_written_here(array):
+        yield box
+        return
+    for row in range(box.y // height, -(-box.bottom // height)):
+        for column in range(box.x // width, -(-box.right // width)):
+            if folder.joinpath("c", *lead, str(row), str(column)).exists():
+                yield Box(column * width, row * height, width, height).intersect(box)
+
+
+def shard_shape(array: zarr.Array[Any]) -> tuple[int, int]:
+    """Height and width of an array's shards; its chunks where it has none."""
+    height, width = (array.shards or array.chunks)[-2:]
+    return height, width
+
+
+def _as_written_here(array: zarr.Array[Any]) -> bool:
+    """Whether a missing file means zeros and files have Zarr's default names: others may have copied a map."""
+    encoding = getattr(array.metadata, "chunk_key_encoding", None)
+    return array.fill_value == 0 and encoding == DefaultChunkKeyEncoding(separator="/")
