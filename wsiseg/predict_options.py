@@ -114,6 +114,11 @@ class PredictOptions:
             gate_mode=mode,
             gate_context=context,
             device=self.device if "," in self.device else str(model.device),
-            batch_size=self.batch_size or max(1, pixels // patch),
+            batch_size=self.batch_size or _batch_size(pixels / patch),
             workers=self.workers or min(8, os.cpu_count() or 1),
         )
+
+
+def _batch_size(patches: float) -> int:
+    """About so many patches, in fours where it is more than two: OpenVINO's streams then get equal parts."""
+    return 4 * max(1, int(patches / 4)) if patches > 2 else max(1, int(patches))
