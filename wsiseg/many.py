@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from wsiseg.background import within
 from wsiseg.clock import Clock
 from wsiseg.errors import OptionError, OutputError, WsisegError
 from wsiseg.export import VectorOptions
-from wsiseg.map_job import MapJob, Progress, planned
+from wsiseg.map_job import PLAN_READS, MapJob, Progress, planned
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.outputs import is_tissue_map
@@ -73,6 +75,7 @@ def predict_many(
     overwrite: bool = False,
     restart: bool = False,
     progress: Progress | None = None,
+    began: Callable[[str], None] | None = None,
 ) -> Iterator[SlideResult]:
     """Segment slides into a folder, which is made if it is not there; see `wsiseg.predict`.
 
@@ -89,6 +92,7 @@ def predict_many(
         overwrite: replace maps that are there.
         restart: forget unfinished runs.
         progress: called as the work on a slide goes on.
+        began: called with each slide whose turn it is.
 
     Yields:
         The result of each slide: first of those that are done already, then of the others in order.
@@ -115,6 +119,8 @@ def predict_many(
         for slide, path in left:
             geojson = path.with_suffix(".geojson") if polygons else None
             try:
+                if began is not None:
+                    began(slide)
                 check_outputs(path, geojson, overwrite=overwrite, restart=restart)
                 job = opener.open(slide, str(model))
                 with job.slide:
@@ -168,9 +174,10 @@ class _Opener:
         return MapJob(reader, self.model, model_name, self.options, report, clock, todo)
 
     def _open(self, slide: str) -> tuple[SlideReader, Plan]:
-        reader = open_slide(slide, mpp=self.options.mpp, reader=self.options.reader)
+        limit_s = self.options.read_timeout_s
+        reader = within(partial(open_slide, slide, mpp=self.options.mpp, reader=self.options.reader), limit_s)
         try:
-            return reader, planned(reader, self.model, self.options)
+            return reader, within(partial(planned, reader, self.model, self.options), PLAN_READS * limit_s)
         except BaseException:
             reader.close()
             raise

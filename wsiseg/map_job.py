@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,14 @@ class MapJob:
             "device": self.model.device.type,
             **tissue_provenance(self.options.tissue),
             "mpp": asdict(self.slide.mpp),
-            "piece_px": self.memory.piece_px,
-            **{f"version of {name}": value for name, value in software().items() if name in ("wsiseg", "torch")},
+            "side of a piece, which --max-memory sets,": self.memory.piece_px,
+            **{f"version of {name}": value for name, value in self._versions().items()},
         }
+
+    def _versions(self) -> dict[str, str]:
+        """Of what computes and stores the map's bytes."""
+        found = {name: value for name, value in software().items() if name in ("wsiseg", "torch", "zarr")}
+        return {**found, "openvino": version("openvino")} if self.options.runtime == "openvino" else found
 
     def make_map(self, run: UnfinishedRun, overwrite: bool) -> Prediction:
         """Compute what is missing of the map and give it its name."""

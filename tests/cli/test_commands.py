@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,9 +128,19 @@ def test_several_slides_get_a_map_each_and_one_that_fails_is_told(
     results = [json.loads(line) for line in shown.out.splitlines()]
     assert [result["error"] is None for result in results] == [True, True, False]
     assert "1 of 3 slides failed" in shown.err
-    events = [json.loads(line)["event"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert events == ["start", "finished", "finished", "failed"]
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    told = [event for event in events if event["event"] in ("slide", "finished", "failed")]
+    assert [event["event"] for event in told] == ["slide", "finished", "slide", "finished", "slide", "failed"]
+    assert [event["slide"] for event in told if event["event"] == "slide"] == [str(slide) for slide in slides]
+    assert [event["phase"] for event in events if event["event"] == "begin"].count("tiles") == 2
     assert {path.name for path in (tmp_path / "maps").iterdir()} == {"a.zarr", "a.geojson", "b.zarr", "b.geojson"}
+    assert not [line for line in shown.err.splitlines() if line.startswith("tiles")]  # JSON is for programs
+    (tmp_path / "maps" / "a.geojson").unlink()
+    shutil.rmtree(tmp_path / "maps" / "a.zarr")
+    lines = run("predict", *slides[:2], *options).splitlines()
+    assert str(slides[0]) in lines
+    assert str(slides[1]) not in lines
+    assert any(line.startswith("tiles") for line in lines)
     again = run("predict", *slides[:2], *options)
     assert again.count("had its map already") == 2
     with pytest.raises(SystemExit) as stop:

@@ -87,6 +87,11 @@ class RunLog:
             self.event("end", phase=self._phase, seconds=round(time.monotonic() - self._since, 3))
             self._phase = ""
 
+    def next_slide(self, slide: str) -> None:
+        """What follows is of another slide."""
+        self._resumed = False
+        self.event("slide", slide=slide)
+
     def resumed(self, share: float) -> None:
         """An earlier run had done a share of the patches; told once."""
         if share and not self._resumed:

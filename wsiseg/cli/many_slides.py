@@ -1,16 +1,21 @@
-"""`wsiseg predict` with several slides: a line for each as it is done."""
+"""`wsiseg predict` with several slides: the phases of each as they go, and a line as it is done."""
 
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.cli.progress import shown_progress
+
 if TYPE_CHECKING:
     from wsiseg.cli.log import RunLog
+    from wsiseg.many import SlideResult
+    from wsiseg.prediction import Progress
     from wsiseg.report import Prediction
 
 
@@ -35,26 +40,47 @@ def many_slides(
     from wsiseg.prediction import PredictOptions
 
     vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area)
+    silent = quiet or as_json
     failed = 0
-    for found in predict_many(
-        slides, folder, model, PredictOptions(**options),
-        polygons=polygons, vectors=vectors, overwrite=overwrite, restart=restart,
-    ):  # fmt: skip
-        failed += found.error is not None
-        if found.prediction is not None:
-            events.finished(found.prediction)
-        elif found.error is not None:
-            events.event("failed", slide=found.slide, message=found.error)
-        if as_json:
-            facts = {} if found.prediction is None else facts_of(found.prediction)
-            click.echo(json.dumps({"slide": found.slide, "error": found.error, **facts}, default=str))
-        elif found.error is not None:
-            click.echo(f"wsiseg: {found.slide}: {found.error}", err=True)
-        elif not quiet:
-            click.echo(f"{found.slide}: {_one_line(found.prediction)} -> {found.map_path}")
+    with ExitStack() as shown:  # bars of the slide whose turn it is; closed before its line is printed
+        progress: list[Progress] = []
+
+        def began(slide: str) -> None:
+            events.next_slide(slide)
+            if not silent:
+                click.echo(slide, err=True)
+            progress[:] = [shown.enter_context(shown_progress(silent, events, vectors=polygons))]
+
+        def advance(phase: str, done: int, total: int) -> None:
+            progress[0](phase, done, total)
+
+        results = predict_many(
+            slides, folder, model, PredictOptions(**options), polygons=polygons, vectors=vectors, overwrite=overwrite,
+            restart=restart, progress=advance, began=began,
+        )  # fmt: skip
+        for found in results:
+            shown.close()
+            failed += found.error is not None
+            _tell(found, events, as_json=as_json, quiet=quiet)
     if failed:
         click.echo(f"wsiseg: {failed} of {len(slides)} slides failed", err=True)
     return 2 if failed else 0
+
+
+def _tell(found: SlideResult, events: RunLog, *, as_json: bool, quiet: bool) -> None:
+    """What became of a slide."""
+    if found.prediction is not None:
+        events.finished(found.prediction)
+    elif found.error is not None:
+        events.end_phase()
+        events.event("failed", slide=found.slide, message=found.error)
+    if as_json:
+        facts = {} if found.prediction is None else facts_of(found.prediction)
+        click.echo(json.dumps({"slide": found.slide, "error": found.error, **facts}, default=str))
+    elif found.error is not None:
+        click.echo(f"wsiseg: {found.slide}: {found.error}", err=True)
+    elif not quiet:
+        click.echo(f"{found.slide}: {_one_line(found.prediction)} -> {found.map_path}")
 
 
 def _one_line(result: Prediction | None) -> str:

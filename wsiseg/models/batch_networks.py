@@ -50,7 +50,7 @@ class BatchNetwork:
         """Values of patches (N, 3, H, W), uint8, best channels last in memory; float32, on the network's device."""
         pixels = patches.permute(0, 2, 3, 1)
         if self._network is None:
-            self._network = self._openvino() if self.runtime.name == "openvino" else self._torch()
+            self._network = self._made_ready()
         try:
             return self._batches(self._network, pixels)
         except OpenVinoError as error:
@@ -60,6 +60,14 @@ class BatchNetwork:
             self._fallback = f"{cannot}, torch did"
             self._network = self._torch()
             return self._batches(self._network, pixels)
+
+    def _made_ready(self) -> Network:
+        try:
+            return self._openvino() if self.runtime.name == "openvino" else self._torch()
+        except torch.OutOfMemoryError as error:  # a copy of its weights is made
+            raise DeviceError(
+                f"the memory of {self._plain.mean.device} is too small for the {self.name}, use --device cpu"
+            ) from error
 
     def _openvino(self) -> Network:
         return OpenVinoNetwork(self._plain.folded(), self.runtime.precision, self._threads)

@@ -63,8 +63,10 @@ def predict_patches(
         allowed = allowed_classes(seen, thresholds)
     else:
         allowed = torch.ones(count, len(model.classes), dtype=torch.bool, device=model.device)
-    probabilities = allowed[:, :, None, None].float().repeat(1, 1, height, width)
     several = allowed.sum(dim=1) > 1
+    if several.all():
+        return torch.softmax(gate_logits(model.segment(patches), allowed), dim=1), allowed
+    probabilities = allowed[:, :, None, None].float().repeat(1, 1, height, width)
     if several.any():
         logits = model.segment(patches[several.to(patches.device)])  # (n, K, H, W)
         probabilities[several] = torch.softmax(gate_logits(logits, allowed[several]), dim=1)
