@@ -42,7 +42,7 @@ _BLACK = 30
 _PEN_OD, _RIM_OD, _DARK_OD = 0.20, 0.05, 0.9
 _PEN_WIDTH_UM, _PEN_MARGIN_UM = 130.0, 24.0
 _SIGMA = 0.7
-_ROWS = 256
+_ROWS = 128
 _HALO = 8
 _BINS = 512
 
@@ -133,14 +133,17 @@ def pen(overview: npt.NDArray[np.uint8], glass: Colour, mpp: float) -> npt.NDArr
         core[rows] = (strongest > _PEN_OD) & ((green < 0.97 * red) | like_red | like_black)
         ink[rows] = (strongest > _RIM_OD) & ((green < red) | like_red | like_black)
     width = max(3, round(_PEN_WIDTH_UM / mpp))
+    ink |= core
     # A square of the pen's width fits inside the ink.
-    wide = ndimage.minimum_filter(core.astype(np.uint8), size=width, mode="nearest").astype(np.bool_)
+    wide = ndimage.minimum_filter(core.view(np.uint8), size=width, mode="nearest").view(np.bool_)
+    del core
     if not wide.any():
-        return np.zeros_like(core)
-    whole = ndimage.binary_propagation(wide, mask=ink | core)
+        return wide
+    whole = ndimage.binary_propagation(wide, mask=ink)
     # Where ink fades into glass its colour is lost.
     margin = 2 * math.ceil(_PEN_MARGIN_UM / mpp) + 1
-    return np.asarray(ndimage.maximum_filter(whole.astype(np.uint8), size=margin), np.bool_)
+    found: npt.NDArray[np.bool_] = ndimage.maximum_filter(whole.view(np.uint8), size=margin).view(np.bool_)
+    return found
 
 
 def stained(overview: npt.NDArray[np.uint8], mpp: float) -> npt.NDArray[np.bool_]:
@@ -150,7 +153,7 @@ def stained(overview: npt.NDArray[np.uint8], mpp: float) -> npt.NDArray[np.bool_
     """
     height, width = overview.shape[:2]
     glass = find_glass(overview)
-    kept = np.zeros((height, width), np.bool_)
+    kept = ~pen(overview, glass.level, mpp)  # first: it needs as much memory as `levels` and more
     levels = np.zeros((height, width), np.uint16)
     for top in range(0, height, _ROWS):
         bottom = min(height, top + _ROWS)
@@ -159,8 +162,7 @@ def stained(overview: npt.NDArray[np.uint8], mpp: float) -> npt.NDArray[np.bool_
         smooth = ndimage.gaussian_filter(band, (_SIGMA, _SIGMA, 0), output=np.float32, mode="nearest")
         values = np.clip(saturation(smooth, glass.level)[inner], 0, 1)
         levels[top:bottom] = np.minimum(values * _BINS, _BINS - 1)
-        kept[top:bottom] = ~_frame(band)[inner]
-    kept &= ~pen(overview, glass.level, mpp)
+        kept[top:bottom] &= ~_frame(band)[inner]
     if not kept.any():
         return kept
     histogram = np.zeros(_BINS, np.int64)

@@ -17,6 +17,7 @@ from scipy import ndimage
 from wsiseg.annotations import read_geojson
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Grid, Size
+from wsiseg.memory import trim_memory
 from wsiseg.slides.base import SlideReader
 from wsiseg.stain import stained
 from wsiseg.tiling import TileGrid
@@ -134,6 +135,7 @@ class TissueMask:
         unsure = selected & (count < np.outer(bottom - top, right - left))
         for row, column in np.argwhere(unsure).tolist():
             selected[row, column] = self.rows(grid, tiles.box(row, column).intersect(whole)).any()
+        self.__dict__.pop("_sums", None)  # of a large slide the largest thing that a run would hold to its end
         return np.asarray(selected, np.bool_)
 
     def _ranges(self, grid: Grid, tiles: TileGrid, axis: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -149,9 +151,10 @@ class TissueMask:
     def _sums(self) -> npt.NDArray[np.int32]:
         """(h + 1, w + 1): how many mask pixels above and left of each corner are tissue."""
         sums = np.zeros((self.mask.shape[0] + 1, self.mask.shape[1] + 1), np.int32)
-        inner = sums[1:, 1:]
-        np.cumsum(self.mask, axis=0, dtype=np.int32, out=inner)
-        np.cumsum(inner, axis=1, out=inner)
+        for top in range(0, len(self.mask), _ROWS):  # all at once would take the memory twice
+            band = np.cumsum(self.mask[top : top + _ROWS], axis=1, dtype=np.int32)
+            band[0] += sums[top, 1:]
+            np.cumsum(band, axis=0, out=sums[top + 1 : top + 1 + len(band), 1:])
         return sums
 
     def _span(self, start: int, length: int, map_step: float, mask_step: float, axis: int) -> tuple[int, int]:
@@ -239,16 +242,20 @@ def read_overview(slide: SlideReader, mpp: float = OVERVIEW_MPP) -> tuple[Grid, 
         corners = ((x, y) for y in range(0, grid.size.height, side) for x in range(0, grid.size.width, side))
         for done in pool.map(read, corners):
             assert done is None  # an error in a thread is raised here
+    trim_memory()
     return grid, overview
 
 
 def _found(slide: SlideReader, min_tissue_um2: float, min_hole_um2: float) -> TissueMask:
     grid, overview = read_overview(slide)
     mask = stained(overview, grid.mpp.mean)
+    del overview  # parts are labelled in as much memory again
     largest = _SPECK_SHARE * mask.size
     per_px = grid.mpp.pixel_area_um2
     mask = _without_small(mask, min(min_tissue_um2 / per_px, largest), ndimage.generate_binary_structure(2, 2))
-    mask = ~_without_small(~mask, min(min_hole_um2 / per_px, largest), ndimage.generate_binary_structure(2, 1))
+    np.logical_not(mask, out=mask)
+    mask = _without_small(mask, min(min_hole_um2 / per_px, largest), ndimage.generate_binary_structure(2, 1))
+    np.logical_not(mask, out=mask)
     return TissueMask(mask, grid.step_x, grid.step_y, slide.size, "otsu")
 
 
