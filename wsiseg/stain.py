@@ -135,15 +135,14 @@ def pen(overview: npt.NDArray[np.uint8], glass: Colour, mpp: float) -> npt.NDArr
     width = max(3, round(_PEN_WIDTH_UM / mpp))
     ink |= core
     # A square of the pen's width fits inside the ink.
-    wide = ndimage.minimum_filter(core.view(np.uint8), size=width, mode="nearest").view(np.bool_)
+    wide = np.asarray(ndimage.minimum_filter(core.view(np.uint8), size=width, mode="nearest")).view(np.bool_)
     del core
     if not wide.any():
         return wide
     whole = ndimage.binary_propagation(wide, mask=ink)
     # Where ink fades into glass its colour is lost.
     margin = 2 * math.ceil(_PEN_MARGIN_UM / mpp) + 1
-    found: npt.NDArray[np.bool_] = ndimage.maximum_filter(whole.view(np.uint8), size=margin).view(np.bool_)
-    return found
+    return np.asarray(ndimage.maximum_filter(whole.view(np.uint8), size=margin)).view(np.bool_)
 
 
 def stained(overview: npt.NDArray[np.uint8], mpp: float) -> npt.NDArray[np.bool_]:
