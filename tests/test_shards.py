@@ -28,7 +28,7 @@ def test_what_is_left_out_is_zero(tmp_path: Path, box: Box) -> None:
     array[:, 0:20, 40:50] = 3
     array[1, 66:68, 10:12] = 4
     found = np.zeros((2, 70, 50), np.uint8)
-    for part in shards_in(array, box, tmp_path):
+    for part in shards_in(array, box):
         assert not found[(..., *part.slices())].any()
         found[(..., *part.slices())] = array[(..., *part.slices())]
     expected = np.zeros_like(found)
@@ -38,9 +38,9 @@ def test_what_is_left_out_is_zero(tmp_path: Path, box: Box) -> None:
 
 def test_parts_without_a_file_are_not_given(tmp_path: Path) -> None:
     array = stored(tmp_path)
-    assert list(shards_in(array, Box(0, 0, 50, 70), tmp_path)) == []
+    assert list(shards_in(array, Box(0, 0, 50, 70))) == []
     array[0, 40, 40] = 1
-    assert list(shards_in(array, Box(0, 0, 50, 70), tmp_path)) == [Box(32, 32, 18, 32)]
+    assert list(shards_in(array, Box(0, 0, 50, 70))) == [Box(32, 32, 18, 32)]
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_parts_without_a_file_are_not_given(tmp_path: Path) -> None:
 def test_arrays_of_other_makers_are_read_whole(tmp_path: Path, settings: dict[str, Any]) -> None:
     array = stored(tmp_path, **settings)
     box = Box(3, 4, 40, 60)
-    assert list(shards_in(array, box, tmp_path)) == [box]
+    assert list(shards_in(array, box)) == [box]

@@ -117,11 +117,10 @@ class MapWriter:
             if level not in done:
                 with cannot_write(self.store):
                     target = self._array(self.labels, level, self.sizes[level])
-                    fine, folder = _level(self.labels, level - 1), self.store / "labels" / LABELS / str(level - 1)
-                    _halve(fine, target, folder, nearest=True)
+                    _halve(_level(self.labels, level - 1), target, nearest=True)
                     if self.probabilities:
                         target = self._array(self.root, level, self.sizes[level], len(self.classes))
-                        _halve(_level(self.root, level - 1), target, self.store / str(level - 1), nearest=False)
+                        _halve(_level(self.root, level - 1), target, nearest=False)
                     for folder in self._level_folders(level):
                         sync_tree(folder)
             yield level
@@ -145,7 +144,7 @@ class MapWriter:
             for level in range(len(self.sizes)):
                 array = self._array(self.root, level, size, 3)
                 if level:
-                    _halve(_level(self.root, level - 1), array, self.store / str(level - 1), nearest=False)
+                    _halve(_level(self.root, level - 1), array, nearest=False)
                 else:
                     array[:] = picture.transpose(2, 0, 1)
                 mpps.append(mpp.times(2**level))
@@ -184,8 +183,8 @@ def _level(group: zarr.Group, level: int) -> ZarrArray:
     return array
 
 
-def _halve(fine: ZarrArray, coarse: ZarrArray, folder: Path, *, nearest: bool) -> None:
-    """Fill `coarse` from `fine`, which lies in `folder`, shard by shard.
+def _halve(fine: ZarrArray, coarse: ZarrArray, *, nearest: bool) -> None:
+    """Fill `coarse` from `fine`, shard by shard.
 
     The upper left of four pixels, or their mean (rounded half up) over those that lie inside the map. A shard of
     `fine` is all zero where it has no file, and is not read.
@@ -195,18 +194,18 @@ def _halve(fine: ZarrArray, coarse: ZarrArray, folder: Path, *, nearest: bool) -
     for y in range(0, whole.height, height):
         for x in range(0, whole.width, width):
             box = Box(x, y, width, height).intersect(whole)
-            pixels = _halved_box(fine, folder, box, nearest)
+            pixels = _halved_box(fine, box, nearest)
             if pixels is not None:
                 coarse[(..., *box.slices())] = pixels
             trim_memory()
 
 
-def _halved_box(fine: ZarrArray, folder: Path, box: Box, nearest: bool) -> UInt8Array | None:
+def _halved_box(fine: ZarrArray, box: Box, nearest: bool) -> UInt8Array | None:
     """The pixels of a box of the coarser level, (h, w) or (K, h, w); None where all of them are zero."""
     limits = Box(0, 0, fine.shape[-1], fine.shape[-2])
     lead = fine.shape[:-2]
     found = None
-    for source in shards_in(fine, Box(2 * box.x, 2 * box.y, 2 * box.width, 2 * box.height).intersect(limits), folder):
+    for source in shards_in(fine, Box(2 * box.x, 2 * box.y, 2 * box.width, 2 * box.height).intersect(limits)):
         target = Box(source.x // 2, source.y // 2, -(-source.width // 2), -(-source.height // 2)).slices(box)
         for channel in np.ndindex(lead):
             pixels = np.asarray(fine[(*channel, *source.slices())])

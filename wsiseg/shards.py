@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import zarr
 from zarr.core.chunk_key_encodings import DefaultChunkKeyEncoding
+from zarr.storage import LocalStore
 
 from wsiseg.geometry import Box
 
 
-def shards_in(array: zarr.Array[Any], box: Box, folder: Path) -> Iterator[Box]:
+def shards_in(array: zarr.Array[Any], box: Box) -> Iterator[Box]:
     """The parts of a box that lie in one shard each, row by row, without those that have no file and so are all zero.
 
     Args:
         array: (…, y, x), not divided along its other axes.
         box: inside it.
-        folder: where it lies.
     """
-    height, width = shard_shape(array)
-    lead = ["0"] * (array.ndim - 2)
-    if not _as_written_here(array):
+    store = array.store
+    if not isinstance(store, LocalStore) or not _as_written_here(array):
         yield box
         return
+    folder = store.root.joinpath(array.path, "c", *["0"] * (array.ndim - 2))
+    height, width = shard_shape(array)
     for row in range(box.y // height, -(-box.bottom // height)):
         for column in range(box.x // width, -(-box.right // width)):
-            if folder.joinpath("c", *lead, str(row), str(column)).exists():
+            if folder.joinpath(str(row), str(column)).exists():
                 yield Box(column * width, row * height, width, height).intersect(box)
 
 

@@ -100,7 +100,7 @@ class TissueMap:
         """The classes of a box inside the map, (height, width) uint8."""
         array, found = self._class_maps[level], np.zeros(box.size.shape, np.uint8)
         try:
-            for part in shards_in(array, box, self.path / "labels" / LABELS / str(level)):
+            for part in shards_in(array, box):
                 found[part.slices(box)] = array[part.slices()]
         except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
             reason = " ".join(str(error).split())

@@ -43,16 +43,18 @@ def many_slides(
     silent = quiet or as_json
     failed = 0
     with ExitStack() as shown:  # bars of the slide whose turn it is; closed before its line is printed
-        progress: list[Progress] = []
+        progress: Progress | None = None
 
         def began(slide: str) -> None:
+            nonlocal progress
             events.next_slide(slide)
             if not silent:
                 click.echo(slide, err=True)
-            progress[:] = [shown.enter_context(shown_progress(silent, events, vectors=polygons))]
+            progress = shown.enter_context(shown_progress(silent, events, vectors=polygons))
 
         def advance(phase: str, done: int, total: int) -> None:
-            progress[0](phase, done, total)
+            if progress is not None:
+                progress(phase, done, total)
 
         results = predict_many(
             slides, folder, model, PredictOptions(**options), polygons=polygons, vectors=vectors, overwrite=overwrite,
