@@ -58,6 +58,7 @@ class BatchNetwork:
             if not self.runtime.optional:
                 raise DeviceError(f"{cannot}: use --runtime torch") from error
             self._fallback = f"{cannot}, torch did"
+            torch.set_num_threads(self._threads)  # who took these networks for OpenVINO's may have left torch fewer
             self._network = self._torch()
             return self._batches(self._network, pixels)
 

@@ -39,6 +39,11 @@ class Runtime:
     optional: bool = False
     batch_size: int | None = None
 
+    @property
+    def own_threads(self) -> bool:
+        """Whether it computes in threads of its own, not torch's: it is then best given two batches at once."""
+        return self.name == "openvino"
+
 
 def choose_runtime(
     runtime: str, precision: str, device: torch.device, *, exact: bool, batch_size: int | None = None

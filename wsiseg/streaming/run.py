@@ -198,7 +198,7 @@ class Stream:
     ) -> Generator[tuple[PatchBatch, tuple[Tensor, Tensor]], None, None]:
         """Batches and what `predict` says of them.
 
-        OpenVINO computes in threads of its own: it has the next batch while one is gated and summed.
+        A runtime with threads of its own has the next batch while one is gated and summed.
         """
         if self.side_by_side:
             yield from read_ahead(found, self._predict_batch, workers=2, ahead=2)
@@ -212,11 +212,11 @@ class Stream:
     @property
     def side_by_side(self) -> bool:
         """Whether the networks are given two batches at once."""
-        return self.model.runtime.name == "openvino"
+        return self.model.runtime.own_threads
 
     @contextmanager
     def threads_for_networks(self) -> Iterator[None]:
-        """Beside OpenVINO torch does small things only; threads of its own would make them slower, and OpenVINO too."""
+        """Beside another runtime torch does small things only; its threads would make them slower, and that one too."""
         threads = torch.get_num_threads()
         if self.side_by_side:
             torch.set_num_threads(1)
