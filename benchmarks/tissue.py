@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage.filters import threshold_otsu
 
+from wsiseg.bit_mask import BitMask
 from wsiseg.geometry import Box, Grid, Mpp
 from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
@@ -39,16 +40,17 @@ def main() -> None:
         size = truth.mask.shape
         grid = Grid(slide.size, Mpp(1, 1), step, truth.step_y, 0, 1.0, 1.0)
         box = Box(0, 0, size[1], size[0])
+        expected = truth.mask.pixels()
         print(f"{slide.name}: tissue {found.share:.1%}, in the mask {truth.share:.1%}, {seconds:.2f} s")
-        print(f"Dice                      {_dice(found.rows(grid, box), truth.mask):.4f}")
-        print(f"Dice, Otsu alone          {_dice(_otsu(slide).rows(grid, box), truth.mask):.4f}")
+        print(f"Dice                      {_dice(found.rows(grid, box), expected):.4f}")
+        print(f"Dice, Otsu alone          {_dice(_otsu(slide).rows(grid, box), expected):.4f}")
 
 
 def _otsu(slide: SlideReader) -> TissueMask:
     grid, overview = read_overview(slide)
     values = saturation(overview, DEFAULT_GLASS)
     threshold = float(threshold_otsu(values))  # type: ignore[no-untyped-call]
-    return TissueMask(values > threshold, grid.step_x, grid.step_y, slide.size, "otsu alone")
+    return TissueMask(BitMask(values > threshold), grid.step_x, grid.step_y, slide.size, "otsu alone")
 
 
 def _dice(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:

@@ -1,5 +1,10 @@
 """How memory is divided, and how an amount is written."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 
 from wsiseg.errors import OptionError
@@ -36,3 +41,26 @@ def test_amounts(text: str, expected: int) -> None:
 def test_what_is_no_amount(text: str) -> None:
     with pytest.raises(OptionError, match="amount of memory"):
         parse_bytes(text)
+
+
+FREED = """
+import numpy as np, sys
+from wsiseg.memory import keep_little_freed_memory, resident_bytes
+if sys.argv[1] == "little":
+    keep_little_freed_memory()
+np.ones(30 * 2**20, np.uint8)  # freed at once: from now on glibc keeps as much
+before = resident_bytes()
+arrays = [np.ones(20 * 2**20, np.uint8) for _ in range(2)]
+del arrays
+print(resident_bytes() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep memory in their own ways")
+def test_freed_memory_is_returned() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC"))}
+    kept = {
+        way: int(subprocess.check_output([sys.executable, "-c", FREED, way], env=environment))
+        for way in ("little", "much")
+    }
+    assert kept["little"] < 2**20 < 30 * 2**20 < kept["much"]

@@ -152,24 +152,26 @@ def stained(overview: npt.NDArray[np.uint8], mpp: float) -> npt.NDArray[np.bool_
     """
     height, width = overview.shape[:2]
     glass = find_glass(overview)
-    kept = ~pen(overview, glass.level, mpp)  # first: it needs as much memory as `levels` and more
-    levels = np.zeros((height, width), np.uint16)
+    kept = pen(overview, glass.level, mpp)  # first: it needs as much memory as `levels` and more
+    np.logical_not(kept, out=kept)
+    levels = np.zeros((height, width), np.uint8)
+    histogram = np.zeros(_BINS, np.int64)
     for top in range(0, height, _ROWS):
         bottom = min(height, top + _ROWS)
         first, last = max(0, top - _HALO), min(height, bottom + _HALO)
         band, inner = overview[first:last], slice(top - first, bottom - first)
         smooth = ndimage.gaussian_filter(band, (_SIGMA, _SIGMA, 0), output=np.float32, mode="nearest")
         values = np.clip(saturation(smooth, glass.level)[inner], 0, 1)
-        levels[top:bottom] = np.minimum(values * _BINS, _BINS - 1)
+        bins = np.minimum(values * _BINS, _BINS - 1).astype(np.uint16)
+        levels[top:bottom] = np.minimum(bins, 255)  # no threshold is as high
         kept[top:bottom] &= ~_frame(band)[inner]
-    if not kept.any():
+        histogram += np.bincount(bins[kept[top:bottom]], minlength=_BINS)
+    if not histogram.any():
         return kept
-    histogram = np.zeros(_BINS, np.int64)
-    for top in range(0, height, _ROWS):  # counting needs wide integers: not of all at once
-        rows = slice(top, top + _ROWS)
-        histogram += np.bincount(levels[rows][kept[rows]], minlength=_BINS)
-    threshold = _threshold(histogram, glass)
-    return kept & (levels >= threshold * _BINS)
+    least = _threshold(histogram, glass) * _BINS
+    for top in range(0, height, _ROWS):
+        kept[top : top + _ROWS] &= levels[top : top + _ROWS] >= least
+    return kept
 
 
 def _frame(band: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

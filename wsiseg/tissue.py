@@ -7,7 +7,6 @@ import os
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from wsiseg.annotations import read_geojson
+from wsiseg.bit_mask import BitMask
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Grid, Size
 from wsiseg.memory import trim_memory
@@ -47,14 +47,14 @@ class TissueMask:
     """Where the tissue of a slide is.
 
     Attributes:
-        mask: (h, w) bool.
+        mask: of the whole slide, (h, w).
         step_x: level-0 pixels per mask pixel along x.
         step_y: the same along y.
         slide_size: size of level 0; nothing outside it is tissue.
         method: "otsu", "none", or the name of the file that it came from.
     """
 
-    mask: npt.NDArray[np.bool_]
+    mask: BitMask
     step_x: float
     step_y: float
     slide_size: Size
@@ -65,7 +65,7 @@ class TissueMask:
         """Area of the tissue in level-0 pixels."""
         rows = np.clip(self.slide_size.height - np.arange(self.mask.shape[0]) * self.step_y, 0, self.step_y)
         columns = np.clip(self.slide_size.width - np.arange(self.mask.shape[1]) * self.step_x, 0, self.step_x)
-        return float(rows @ self.mask.astype(np.float64) @ columns)
+        return sum(float(rows[top : top + len(band)] @ (band @ columns)) for top, band in self.mask.bands())
 
     @property
     def share(self) -> float:
@@ -88,41 +88,27 @@ class TissueMask:
         """Fill `out` for a box of few rows."""
         y0, y1, fy, in_y = self._axis(box.y, box.height, grid.step_y, self.step_y, 0)
         x0, x1, fx, in_x = self._axis(box.x, box.width, grid.step_x, self.step_x, 1)
+        top = int(y0.min())
         for left in range(0, box.width, _CHUNK):  # a band may be as wide as the map
             part = slice(left, min(box.width, left + _CHUNK))
             first, last = int(x0[part].min()), int(x1[part].max()) + 1
-            block = self.mask[int(y0.min()) : int(y1.max()) + 1, first:last]
+            block = self.mask.block(top, int(y1.max()) + 1, first, last)
             if not block.any():
                 continue
             if block.all():
                 out[:, part] = True
                 continue
-            top = int(y0.min())
             strip = block.astype(np.float32)
             down = strip[y0 - top] * (1 - fy[:, None]) + strip[y1 - top] * fy[:, None]  # (h, mask columns)
             a, b = x0[part] - first, x1[part] - first
             out[:, part] = down[:, a] * (1 - fx[part]) + down[:, b] * fx[part] >= 0.5
         out &= in_y[:, None] & in_x[None, :]
 
-    def any(self, grid: Grid, box: Box) -> bool:
-        """Whether any map pixel of `box` is tissue; `rows(grid, box).any()`, mostly without computing it."""
-        if box.is_empty:
-            return False
-        top, bottom = self._span(box.y, box.height, grid.step_y, self.step_y, 0)
-        left, right = self._span(box.x, box.width, grid.step_x, self.step_x, 1)
-        if top == bottom or left == right:
-            return False
-        sums = self._sums
-        count = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
-        if count == 0:
-            return False
-        return bool(count == (bottom - top) * (right - left) or self.rows(grid, box).any())
-
     def select(self, grid: Grid, tiles: TileGrid) -> npt.NDArray[np.bool_]:
-        """Which patches hold tissue, (rows, columns) bool: `any` of each box, all of them at once."""
+        """Which patches hold tissue, (rows, columns) bool: `rows(…).any()` of each, mostly without computing it."""
         rows, columns = self._ranges(grid, tiles, 0), self._ranges(grid, tiles, 1)
         (top, bottom), (left, right) = rows, columns
-        sums = self._sums
+        sums = self._sums()
         count = (
             sums[np.ix_(bottom, right)]
             - sums[np.ix_(top, right)]
@@ -135,7 +121,6 @@ class TissueMask:
         unsure = selected & (count < np.outer(bottom - top, right - left))
         for row, column in np.argwhere(unsure).tolist():
             selected[row, column] = self.rows(grid, tiles.box(row, column).intersect(whole)).any()
-        self.__dict__.pop("_sums", None)  # of a large slide the largest thing that a run would hold to its end
         return np.asarray(selected, np.bool_)
 
     def _ranges(self, grid: Grid, tiles: TileGrid, axis: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -147,24 +132,17 @@ class TissueMask:
         last = np.minimum(first + tiles.patch_px, length) - 1
         return low[first], high[last] + 1
 
-    @cached_property
     def _sums(self) -> npt.NDArray[np.int32]:
-        """(h + 1, w + 1): how many mask pixels above and left of each corner are tissue."""
+        """(h + 1, w + 1): how many mask pixels above and left of each corner are tissue.
+
+        Not kept: of a large slide it would be the largest thing that a run holds to its end.
+        """
         sums = np.zeros((self.mask.shape[0] + 1, self.mask.shape[1] + 1), np.int32)
-        for top in range(0, len(self.mask), _ROWS):  # all at once would take the memory twice
-            band = np.cumsum(self.mask[top : top + _ROWS], axis=1, dtype=np.int32)
+        for top, rows in self.mask.bands():  # all at once would take the memory twice
+            band = np.cumsum(rows, axis=1, dtype=np.int32)
             band[0] += sums[top, 1:]
             np.cumsum(band, axis=0, out=sums[top + 1 : top + 1 + len(band), 1:])
         return sums
-
-    def _span(self, start: int, length: int, map_step: float, mask_step: float, axis: int) -> tuple[int, int]:
-        """The mask pixels that map pixels along one axis are interpolated from; none where all lie outside."""
-        last = self.mask.shape[axis] - 1
-        if start + length <= 0 or max(0, start) * map_step >= self.slide_size.shape[axis]:
-            return 0, 0
-        before = math.floor((start + 0.5) * map_step / mask_step - 0.5)
-        after = math.floor((start + length - 0.5) * map_step / mask_step - 0.5) + 1
-        return min(max(before, 0), last), min(max(after, 0), last) + 1
 
     def _axis(
         self, start: int, length: int, map_step: float, mask_step: float, axis: int
@@ -206,7 +184,7 @@ def tissue_mask(
         raise OptionError("areas of specks and holes cannot be negative")
     name = str(method)
     if name == "none":
-        return TissueMask(np.ones((1, 1), np.bool_), slide.size.width, slide.size.height, slide.size, "none")
+        return TissueMask(BitMask(np.ones((1, 1), np.bool_)), slide.size.width, slide.size.height, slide.size, "none")
     if name == "otsu":
         return _found(slide, min_tissue_um2, min_hole_um2)
     lower = name.lower()
@@ -242,6 +220,7 @@ def read_overview(slide: SlideReader, mpp: float = OVERVIEW_MPP) -> tuple[Grid, 
         corners = ((x, y) for y in range(0, grid.size.height, side) for x in range(0, grid.size.width, side))
         for done in pool.map(read, corners):
             assert done is None  # an error in a thread is raised here
+    slide.forget()
     trim_memory()
     return grid, overview
 
@@ -256,7 +235,7 @@ def _found(slide: SlideReader, min_tissue_um2: float, min_hole_um2: float) -> Ti
     np.logical_not(mask, out=mask)
     mask = _without_small(mask, min(min_hole_um2 / per_px, largest), ndimage.generate_binary_structure(2, 1))
     np.logical_not(mask, out=mask)
-    return TissueMask(mask, grid.step_x, grid.step_y, slide.size, "otsu")
+    return TissueMask(BitMask(mask), grid.step_x, grid.step_y, slide.size, "otsu")
 
 
 def _without_small(
@@ -288,7 +267,7 @@ def _from_geojson(slide: SlideReader, path: Path) -> TissueMask:
         raise OptionError(
             f"{path.name} has no area inside the slide ({slide.size} px); areas are expected in level-0 pixels"
         )
-    return TissueMask(mask.astype(np.bool_), step, step, slide.size, path.name)
+    return TissueMask(BitMask(mask.astype(np.bool_)), step, step, slide.size, path.name)
 
 
 def _from_png(slide: SlideReader, path: Path) -> TissueMask:
@@ -310,7 +289,7 @@ def _from_png(slide: SlideReader, path: Path) -> TissueMask:
     mask = pixels > (0 if pixels.max() <= _LABELS_MAX else pixels.max() / 2)
     if not mask.any():
         raise OptionError(f"{path.name} is black, that is, without tissue; expected tissue to be bright")
-    return TissueMask(mask, slide_width / width, slide_height / height, slide.size, path.name)
+    return TissueMask(BitMask(mask), slide_width / width, slide_height / height, slide.size, path.name)
 
 
 def _grey_png(path: Path) -> npt.NDArray[np.int32]:

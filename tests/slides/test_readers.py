@@ -52,6 +52,11 @@ class ReaderContract:
     def test_an_empty_box(self, slide):
         assert slide.read_level(0, Box(5, 5, 0, 9)).pixels.shape == (9, 0, 3)
 
+    def test_what_was_forgotten_is_read_again(self, slide, truth):
+        for _ in range(2):
+            assert np.array_equal(slide.read_level(0, Box(230, 250, 300, 20)).pixels, truth[250:270, 230:530])
+            slide.forget()
+
     def test_every_level_by_parts_equals_the_whole(self, slide):
         for index, level in enumerate(slide.levels):
             whole = slide.read_level(index, Box.of(level.size)).pixels

@@ -155,15 +155,15 @@ def predict(
     if geojson is None and not no_geojson and not many:
         geojson = out.with_suffix(".geojson")
     from wsiseg.cli.log import run_log
+    from wsiseg.memory import keep_little_freed_memory, parse_bytes
 
+    keep_little_freed_memory()
     asked = {**options, "tolerance": tolerance, "min_area": min_area, "max_memory": max_memory}
     asked |= {"overwrite": overwrite, "restart": restart}
     with run_log(
         log, slide=slides if many else slides[0], out=out, geojson=geojson, model=model, options=asked
     ) as events:
         if max_memory is not None:
-            from wsiseg.memory import parse_bytes
-
             options["max_memory"] = parse_bytes(max_memory)
         if many:
             return many_slides(

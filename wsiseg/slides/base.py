@@ -89,6 +89,9 @@ class SlideReader(ABC):
     def read_associated(self, name: str) -> npt.NDArray[np.uint8]:
         """An associated picture, (height, width, 3) uint8. Raises `KeyError` on an unknown name."""
 
+    def forget(self) -> None:  # noqa: B027  (a reader may keep nothing)
+        """Free the memory of pixels that are kept for boxes to come; they are read again where one needs them."""
+
     @abstractmethod
     def close(self) -> None:
         """Give back the file. Reading afterwards is an error."""

@@ -47,6 +47,11 @@ class FileReader(SlideReader):
         pixels[mask] = WHITE
         return Region(pixels, mask)
 
+    def forget(self) -> None:
+        """See `SlideReader.forget`."""
+        if self._tiles is not None:
+            self._tiles.forget()
+
     def _read_tiles(self, level: int, inside: Box, pixels: npt.NDArray[np.uint8], box: Box) -> None:
         """Paste the tiles under `inside` into `pixels`, whose first pixel is the corner of `box`."""
         assert self._tiles is not None

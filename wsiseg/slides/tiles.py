@@ -123,7 +123,13 @@ class TileSource:
         """Give back the file."""
         with self._lock:
             self._file.close()
+        self.forget()
+
+    def forget(self) -> None:
+        """Free the decoded tiles."""
+        with self._lock:
             self._cache.clear()
+            self._cached_bytes = 0
 
     def can_read(self, level: int) -> bool:
         """Whether a level is read this way."""

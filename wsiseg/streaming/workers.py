@@ -18,7 +18,7 @@ from wsiseg.background import WriteBehind
 from wsiseg.errors import DeviceError, WsisegError
 from wsiseg.journal import Step
 from wsiseg.map_writer import MapWriter
-from wsiseg.memory import MemoryPlan
+from wsiseg.memory import MemoryPlan, keep_little_freed_memory
 from wsiseg.models.bundle import load_model
 from wsiseg.piece_writer import PieceWriter
 from wsiseg.pieces import Piece
@@ -141,6 +141,7 @@ class _Booking:
 
 def _work(work: SharedWork, device: str, todo: Any, told: Any) -> None:
     """Compute pieces until there are no more."""
+    keep_little_freed_memory()
     try:
         with open_slide(work.slide, mpp=work.options.mpp, reader=work.options.reader) as slide:
             slide.damage.restore(work.damage)
