@@ -8,14 +8,17 @@
 TIAToolbox has requirements of its own, so it gets an environment of its own. It is given the segmenter in float32 and
 the model's patches, overlap and resolution, and writes class map and probabilities as Zarr. By default it does not run
 the gate: less work than `wsiseg predict --runtime torch` does. With `--gate` both networks are run as there. Work is
-everything from `run()` to the files; start-up is imports and loading. Peak memory is the largest of the process.
+everything from `run()` to the files; start-up is imports and loading. Peak memory is the largest of the process. Every
+minute it says on standard error how far it is, since it may not end.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +84,22 @@ class Peer(ModelABC):  # type: ignore[misc]
         return image.argmax(axis=-1)
 
 
+def tell(peer: Peer, started: float) -> None:
+    """Say every minute how far it is."""
+    while True:
+        time.sleep(60)
+        print(
+            f"{(time.perf_counter() - started) / 60:.0f} min: {peer.patches} patches, networks {peer.seconds:.0f} s, "
+            f"{peak_gb():.1f} GB",
+            file=sys.stderr,
+        )
+
+
+def peak_gb() -> float:
+    """Largest memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("slide", type=Path)
@@ -110,6 +129,7 @@ def main() -> None:
         save_resolution=resolution[0],
     )
     started = time.perf_counter()
+    threading.Thread(target=tell, args=(peer, started), daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:
         engine.run(
             [args.slide],
@@ -130,7 +150,7 @@ def main() -> None:
         "networks alone, s": f"{peer.seconds:.1f}",
         "work / networks alone": f"{work / peer.seconds:.2f}",
         "patches": str(peer.patches),
-        "peak memory, GB": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f}",
+        "peak memory, GB": f"{peak_gb():.2f}",
         "written, MB": f"{written / 1e6:.1f}",
         "threads of torch": str(args.threads),
     }
