@@ -14,6 +14,7 @@ LAYERS = [
     {
         *("slides", "tissue", "tiling", "reading", "blending", "ome", "map_writer", "tissue_map", "annotations"),
         *(
+            "bit_mask",
             "class_map",
             "components",
             "sieve",

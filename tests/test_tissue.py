@@ -183,6 +183,7 @@ def test_none_is_all_of_the_slide(sample_data):
         assert mask.rows(grid, Box.of(grid.size)).all()
         beyond = mask.rows(grid, Box(-5, -7, grid.size.width + 12, grid.size.height + 13))
         assert beyond.sum() == grid.size.area
+        assert not mask.rows(grid, Box(-50, 0, 50, 100)).any()
 
 
 # ---- of one's own
