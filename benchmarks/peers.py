@@ -90,13 +90,13 @@ def tell(peer: Peer, started: float) -> None:
         time.sleep(60)
         print(
             f"{(time.perf_counter() - started) / 60:.0f} min: {peer.patches} patches, networks {peer.seconds:.0f} s, "
-            f"{peak_gb():.1f} GB",
+            f"{peak_gib():.1f} GiB",
             file=sys.stderr,
         )
 
 
-def peak_gb() -> float:
-    """Largest memory of this process so far."""
+def peak_gib() -> float:
+    """Largest memory of this process so far, GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
@@ -150,7 +150,7 @@ def main() -> None:
         "networks alone, s": f"{peer.seconds:.1f}",
         "work / networks alone": f"{work / peer.seconds:.2f}",
         "patches": str(peer.patches),
-        "peak memory, GB": f"{peak_gb():.2f}",
+        "peak memory, GiB": f"{peak_gib():.2f}",
         "written, MB": f"{written / 1e6:.1f}",
         "threads of torch": str(args.threads),
     }

@@ -145,7 +145,7 @@ def rows(slide: str, found: Run, floor: Floor) -> dict[str, str]:
         "waited for pixels": f"{100 * result['waited_s'] / seconds['tiles']:.1f} %",
         "tissue, mm2": f"{result['tissue_mm2']:.2f}",
         "tissue, mm2 a minute": f"{result['tissue_mm2'] / work * 60:.1f}",
-        "peak memory, MB": f"{found.used['peak_mb']:.0f}",
+        "peak memory, MiB": f"{found.used['peak_mb']:.0f}",
         "read, written, MB": f"{found.used['read'] / 1e6:.0f}, {found.used['written'] / 1e6:.0f}",
         "map, GeoJSON, MB": f"{found.map_mb:.1f}, {found.geojson_mb:.1f}",
     }

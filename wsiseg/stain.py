@@ -163,7 +163,7 @@ def stained(overview: npt.NDArray[np.uint8], mpp: float) -> npt.NDArray[np.bool_
         smooth = ndimage.gaussian_filter(band, (_SIGMA, _SIGMA, 0), output=np.float32, mode="nearest")
         values = np.clip(saturation(smooth, glass.level)[inner], 0, 1)
         bins = np.minimum(values * _BINS, _BINS - 1).astype(np.uint16)
-        levels[top:bottom] = np.minimum(bins, 255)  # no threshold is as high
+        levels[top:bottom] = np.minimum(bins, 255)  # `_threshold` is at most `_NOISE_MAX`, bin 25
         kept[top:bottom] &= ~_frame(band)[inner]
         histogram += np.bincount(bins[kept[top:bottom]], minlength=_BINS)
     if not histogram.any():
