@@ -46,6 +46,7 @@ LAYERS = [
             "pieces",
             "piece_writer",
             "shards",
+            "halving",
         ),
     },
     {"models"},

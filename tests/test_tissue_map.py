@@ -148,22 +148,22 @@ def test_empty_glass_takes_no_file(tmp_path: Path) -> None:
     writer.write_metadata(PROVENANCE)
     shards = [p for p in (tmp_path / "map.zarr" / "labels" / "tissue" / "0" / "c").rglob("*") if p.is_file()]
     assert len(shards) == 1
-    assert writer.sizes_on_disk(Box(0, 0, 4096, 4096)) == [0, 0]
+    assert writer.sizes_on_disk(Box(0, 0, 4096, 4096)) == [0, 0, 0, 0]
     assert writer.sizes_on_disk(box)[0] == shards[0].stat().st_size > 0
     assert open_map(tmp_path / "map.zarr").class_map().sum().compute() == 100
 
 
 def test_a_writer_goes_on_with_what_another_began(tmp_path: Path) -> None:
     whole, parts = tmp_path / "a.zarr", tmp_path / "b.zarr"
-    classes, values = write_map(whole, Size(1301, 1700), piece_px=512)
-    boxes = [Box(x, y, 512, 512).intersect(Box(0, 0, 1301, 1700)) for y in range(0, 1700, 512) for x in (0, 512, 1024)]
+    classes, values = write_map(whole, Size(1301, 2100), piece_px=512)
+    boxes = [Box(x, y, 512, 512).intersect(Box(0, 0, 1301, 2100)) for y in range(0, 2100, 512) for x in (0, 512, 1024)]
     for some in (boxes[::2], boxes[1::2]):  # in another order, by another writer
-        writer = MapWriter(parts, CLASSES, grid_of(Size(1301, 1700)), 512)
+        writer = MapWriter(parts, CLASSES, grid_of(Size(1301, 2100)), 512)
         for box in reversed(some):
             writer.write(box, classes[box.slices()], values[(slice(None), *box.slices())])
-    levels = MapWriter(parts, CLASSES, grid_of(Size(1301, 1700)), 512).write_levels()
-    assert [next(levels), next(levels)] == [0, 1]
-    assert list(MapWriter(parts, CLASSES, grid_of(Size(1301, 1700)), 512).write_levels({1})) == [0, 1, 2]
+    levels = MapWriter(parts, CLASSES, grid_of(Size(1301, 2100)), 512).write_levels()
+    assert [next(levels), next(levels), next(levels)] == [0, 1, 2]
+    assert list(MapWriter(parts, CLASSES, grid_of(Size(1301, 2100)), 512).write_levels({2})) == [0, 1, 2, 3]
     for file in whole.rglob("c/**/*"):
         if file.is_file():
             assert file.read_bytes() == (parts / file.relative_to(whole)).read_bytes()

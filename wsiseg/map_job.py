@@ -18,7 +18,7 @@ from wsiseg.clock import Clock
 from wsiseg.export import VectorOptions, export_geojson
 from wsiseg.geometry import Grid, Mpp, coarser_grid
 from wsiseg.journal import Fingerprint, sync_path, sync_tree
-from wsiseg.map_writer import MapWriter
+from wsiseg.map_writer import PIECE_LEVELS, MapWriter
 from wsiseg.memory import MemoryPlan, give_back_memory
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.outputs import cannot_write, check_map, put_folder, remove_cut_file
@@ -191,7 +191,7 @@ class MapJob:
         booked = {step["level"]: step["files"] for step in run.journal.of("level")}
         done = {level for level, files in booked.items() if files == writer.level_on_disk(level)}
         for level in writer.write_levels(done):
-            if level and level not in done:
+            if level >= PIECE_LEVELS and level not in done:
                 run.journal.add({"step": "level", "level": level, "files": writer.level_on_disk(level)})
             self.report("pyramid", level + 1, len(writer.sizes))
         if not self.options.probabilities:

@@ -6,6 +6,7 @@ with its final name is always whole. No shard is written by two, so pieces may c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,20 @@ from zarr.codecs import ZstdCodec
 
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.halving import half_box, halve, halved
 from wsiseg.journal import sync_path, sync_tree
-from wsiseg.memory import CHUNK_PX, trim_memory
+from wsiseg.memory import CHUNK_PX
 from wsiseg.ome import LABELS, MAP_FORMAT, grid_to_json, image_attributes, label_attributes, level_sizes
 from wsiseg.outputs import cannot_write
-from wsiseg.shards import shard_shape, shards_in
 
 UInt8Array = npt.NDArray[np.uint8]
 ZarrArray = zarr.Array[Any]
+
+PIECE_LEVELS = 2
+"""Levels that are written piece by piece: the second is made while the first is in memory, so it is not read again.
+
+They are all but a sixteenth of the pyramid's pixels. A piece of a coarser level would be no whole number of chunks.
+"""
 
 
 class MapWriter:
@@ -54,25 +61,34 @@ class MapWriter:
         with cannot_write(store):
             self.root = zarr.open_group(store, mode="a", zarr_format=3)
             self.labels = self.root.require_group("labels").require_group(LABELS)
-            self._class_map = self._array(self.labels, 0, self.sizes[0])
-            self._probability_map = self._array(self.root, 0, self.sizes[0], len(classes)) if probabilities else None
+            self._class_maps = self._piece_levels(self.labels)
+            self._probability_maps = self._piece_levels(self.root, len(classes)) if probabilities else []
+
+    def _piece_levels(self, group: zarr.Group, channels: int = 0) -> list[ZarrArray]:
+        return [self._array(group, level, size, channels) for level, size in enumerate(self.sizes[:PIECE_LEVELS])]
 
     def _array(self, group: zarr.Group, level: int, size: Size, channels: int = 0) -> ZarrArray:
         """The array of one level, made if it is not there: (y, x), or (c, y, x) with channels."""
         if str(level) in group:
             return _level(group, level)
         lead = (channels,) if channels else ()
-        height, width = (-(-length // CHUNK_PX) * CHUNK_PX for length in size.shape)
+        side = self._shard_px(level)
+        chunk = math.gcd(side, CHUNK_PX)
+        height, width = (-(-length // chunk) * chunk for length in size.shape)
         return group.create_array(
             str(level),
             shape=(*lead, *size.shape),
-            chunks=(*(1 for _ in lead), CHUNK_PX, CHUNK_PX),
-            shards=(*lead, min(self.piece_px, height), min(self.piece_px, width)),
+            chunks=(*(1 for _ in lead), chunk, chunk),
+            shards=(*lead, min(side, height), min(side, width)),
             dtype="uint8",
             fill_value=0,
             compressors=ZstdCodec(level=3),
             dimension_names=(*("c" for _ in lead), "y", "x"),
         )
+
+    def _shard_px(self, level: int) -> int:
+        """Side of a level's shards: a piece each on those that pieces bring with them, as much memory on others."""
+        return self.piece_px // 2**level if level < PIECE_LEVELS else self.piece_px
 
     @property
     def picture_factor(self) -> int:
@@ -82,45 +98,51 @@ class MapWriter:
             factor *= 2
         return factor
 
-    def write(self, box: Box, classes: UInt8Array, values: UInt8Array) -> None:
-        """Write a piece, and see it onto the disk.
+    def write(self, piece: Box, classes: UInt8Array, values: UInt8Array) -> None:
+        """Write a piece on its levels, and see it onto the disk.
 
         Args:
-            box: its place: a whole cell of the map's pieces.
+            piece: its place: a whole cell of the map's pieces.
             classes: (height, width) uint8.
-            values: (K, height, width) uint8; left out where probabilities are not kept.
+            values: (K, height, width) uint8; not written where probabilities are not kept.
         """
+        box = piece
         with cannot_write(self.store):
-            self._class_map[box.slices()] = classes
-            if self._probability_map is not None:
-                self._probability_map[(slice(None), *box.slices())] = values
-            for path in self._shards(box):
+            for level in range(len(self._class_maps)):
+                if level:
+                    box, classes = half_box(box), halved(classes, nearest=True)
+                    values = np.stack([halved(channel, nearest=False) for channel in values])
+                self._class_maps[level][box.slices()] = classes
+                if self.probabilities:
+                    self._probability_maps[level][(slice(None), *box.slices())] = values
+            for path in self._shards(piece):
                 if path.exists():
                     sync_path(path)
                     sync_path(path.parent)
 
-    def sizes_on_disk(self, box: Box) -> list[int]:
+    def sizes_on_disk(self, piece: Box) -> list[int]:
         """Bytes of the piece's shards, 0 for one that is all zero and so has no file."""
-        return [path.stat().st_size if path.exists() else 0 for path in self._shards(box)]
+        return [path.stat().st_size if path.exists() else 0 for path in self._shards(piece)]
 
-    def _shards(self, box: Box) -> list[Path]:
-        row, column = str(box.y // self.piece_px), str(box.x // self.piece_px)
-        paths = [self.store / "labels" / LABELS / "0" / "c" / row / column]
-        if self.probabilities:
-            paths.append(self.store / "0" / "c" / "0" / row / column)
+    def _shards(self, piece: Box) -> list[Path]:
+        row, column = str(piece.y // self.piece_px), str(piece.x // self.piece_px)
+        paths = []
+        for level in range(len(self._class_maps)):
+            paths.append(self.store / "labels" / LABELS / str(level) / "c" / row / column)
+            if self.probabilities:
+                paths.append(self.store / str(level) / "c" / "0" / row / column)
         return paths
 
     def write_levels(self, done: Collection[int] = ()) -> Iterator[int]:
-        """Write the coarser levels that are not `done`; yields each level when it is there, 0 at once."""
-        yield 0
-        for level in range(1, len(self.sizes)):
-            if level not in done:
+        """Write the levels that no piece brought and that are not `done`; yields each level when it is there."""
+        for level in range(len(self.sizes)):
+            if level >= PIECE_LEVELS and level not in done:
                 with cannot_write(self.store):
                     target = self._array(self.labels, level, self.sizes[level])
-                    _halve(_level(self.labels, level - 1), target, nearest=True)
+                    halve(_level(self.labels, level - 1), target, nearest=True)
                     if self.probabilities:
                         target = self._array(self.root, level, self.sizes[level], len(self.classes))
-                        _halve(_level(self.root, level - 1), target, nearest=False)
+                        halve(_level(self.root, level - 1), target, nearest=False)
                     for folder in self._level_folders(level):
                         sync_tree(folder)
             yield level
@@ -144,7 +166,7 @@ class MapWriter:
             for level in range(len(self.sizes)):
                 array = self._array(self.root, level, size, 3)
                 if level:
-                    _halve(_level(self.root, level - 1), array, nearest=False)
+                    halve(_level(self.root, level - 1), array, nearest=False)
                 else:
                     array[:] = picture.transpose(2, 0, 1)
                 mpps.append(mpp.times(2**level))
@@ -181,53 +203,3 @@ def _level(group: zarr.Group, level: int) -> ZarrArray:
     array = group[str(level)]
     assert isinstance(array, zarr.Array)
     return array
-
-
-def _halve(fine: ZarrArray, coarse: ZarrArray, *, nearest: bool) -> None:
-    """Fill `coarse` from `fine`, shard by shard.
-
-    The upper left of four pixels, or their mean (rounded half up) over those that lie inside the map. A shard of
-    `fine` is all zero where it has no file, and is not read.
-    """
-    whole = Box(0, 0, coarse.shape[-1], coarse.shape[-2])
-    height, width = shard_shape(coarse)
-    for y in range(0, whole.height, height):
-        for x in range(0, whole.width, width):
-            box = Box(x, y, width, height).intersect(whole)
-            pixels = _halved_box(fine, box, nearest)
-            if pixels is not None:
-                coarse[(..., *box.slices())] = pixels
-            trim_memory()
-
-
-def _halved_box(fine: ZarrArray, box: Box, nearest: bool) -> UInt8Array | None:
-    """The pixels of a box of the coarser level, (h, w) or (K, h, w); None where all of them are zero."""
-    limits = Box(0, 0, fine.shape[-1], fine.shape[-2])
-    lead = fine.shape[:-2]
-    found = None
-    for source in shards_in(fine, Box(2 * box.x, 2 * box.y, 2 * box.width, 2 * box.height).intersect(limits)):
-        target = Box(source.x // 2, source.y // 2, -(-source.width // 2), -(-source.height // 2)).slices(box)
-        for channel in np.ndindex(lead):
-            pixels = np.asarray(fine[(*channel, *source.slices())])
-            if pixels.any():
-                found = np.zeros((*lead, *box.size.shape), np.uint8) if found is None else found
-                found[(*channel, *target)] = _halved(pixels, nearest)
-    return found
-
-
-STRIP_PX = 1024
-"""Rows that are halved at once: the intermediate sums take four times as much as the pixels."""
-
-
-def _halved(pixels: UInt8Array, nearest: bool) -> UInt8Array:
-    """(ceil(h / 2), ceil(w / 2)) of (h, w) uint8."""
-    if nearest or not pixels.any():
-        return np.ascontiguousarray(pixels[::2, ::2])
-    return np.concatenate([_means(pixels[y : y + STRIP_PX]) for y in range(0, len(pixels), STRIP_PX)])
-
-
-def _means(pixels: UInt8Array) -> UInt8Array:
-    odd_height, odd_width = pixels.shape[0] % 2, pixels.shape[1] % 2
-    even = np.pad(pixels, ((0, odd_height), (0, odd_width)), mode="edge") if odd_height or odd_width else pixels
-    rows = even[::2].astype(np.uint16) + even[1::2]
-    return ((rows[:, ::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)

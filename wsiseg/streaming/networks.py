@@ -56,13 +56,13 @@ def predict_patches(
         Probabilities (N, K, H, W) float32, and which classes the gate allowed, (N, K) bool.
     """
     count, height, width = patches.shape[0], patches.shape[2], patches.shape[3]
-    if thresholds is not None:
-        seen = model.classify(patches) if seen is None else seen.to(model.device)  # (N, K)
-        if rule == "multiply_logits":
-            return torch.softmax(gate_published(model.segment(patches), seen, thresholds), dim=1), seen > thresholds
-        allowed = allowed_classes(seen, thresholds)
-    else:
+    if thresholds is None:
         allowed = torch.ones(count, len(model.classes), dtype=torch.bool, device=model.device)
+        return torch.softmax(model.segment(patches), dim=1), allowed
+    seen = model.classify(patches) if seen is None else seen.to(model.device)  # (N, K)
+    if rule == "multiply_logits":
+        return torch.softmax(gate_published(model.segment(patches), seen, thresholds), dim=1), seen > thresholds
+    allowed = allowed_classes(seen, thresholds)
     several = allowed.sum(dim=1) > 1
     if several.all():
         return torch.softmax(gate_logits(model.segment(patches), allowed), dim=1), allowed
