@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PYRAMID_S, VECTORS_S = (0.1, 0.04), (0.8, 0.027)
+PYRAMID_S, VECTORS_S = (0.1, 0.01), (0.8, 0.027)
 """Seconds that the phase takes for any map, and for a million map pixels with tissue, until it is measured."""
 
 TILES_PER_GATE = 2.0

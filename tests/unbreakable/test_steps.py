@@ -23,8 +23,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pieces of 512 px, and a pyramid."""
-    classes = np.ones((300, 700), np.uint8)
+    """Three pieces of 512 px, and a pyramid with a level that they do not bring."""
+    classes = np.ones((300, 1100), np.uint8)
     classes[30:200, 400:600] = 2
     classes[97:131, 101:659] = 3
     path = tmp_path_factory.mktemp("slide") / "p.png"
