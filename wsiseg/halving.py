@@ -24,13 +24,17 @@ def half_box(box: Box) -> Box:
 
 
 def halved(pixels: UInt8Array, *, nearest: bool) -> UInt8Array:
-    """(ceil(h / 2), ceil(w / 2)) of (h, w) uint8.
+    """(…, ceil(h / 2), ceil(w / 2)) of (…, h, w) uint8.
 
     The upper left of four pixels, or their mean (rounded half up) over those that lie inside the map.
     """
-    if nearest or not pixels.any():
-        return np.ascontiguousarray(pixels[::2, ::2])
-    return np.concatenate([_means(pixels[y : y + STRIP_PX]) for y in range(0, len(pixels), STRIP_PX)])
+    coarse = np.ascontiguousarray(pixels[..., ::2, ::2])
+    if nearest:
+        return coarse
+    for channel in np.ndindex(pixels.shape[:-2]):
+        for y in range(0, pixels.shape[-2], STRIP_PX):
+            coarse[channel][y // 2 : (y + STRIP_PX) // 2] = _means(pixels[channel][y : y + STRIP_PX])
+    return coarse
 
 
 def _means(pixels: UInt8Array) -> UInt8Array:

@@ -111,7 +111,7 @@ class MapWriter:
             for level in range(len(self._class_maps)):
                 if level:
                     box, classes = half_box(box), halved(classes, nearest=True)
-                    values = np.stack([halved(channel, nearest=False) for channel in values])
+                    values = halved(values, nearest=False)
                 self._class_maps[level][box.slices()] = classes
                 if self.probabilities:
                     self._probability_maps[level][(slice(None), *box.slices())] = values
