@@ -1,4 +1,4 @@
-"""Writing a tissue map: whole pieces in, each a shard of the store, then the pyramid, then the metadata.
+"""Writing a tissue map: whole pieces in, each a shard of the two finest levels, then the others, then the metadata.
 
 A store is written in the folder of an unfinished run and gets its final name when all of it is there, so that a store
 with its final name is always whole. No shard is written by two, so pieces may come in any order.
@@ -111,9 +111,9 @@ class MapWriter:
             for level in range(len(self._class_maps)):
                 if level:
                     box, classes = half_box(box), halved(classes, nearest=True)
-                    values = halved(values, nearest=False)
                 self._class_maps[level][box.slices()] = classes
                 if self.probabilities:
+                    values = halved(values, nearest=False) if level else values
                     self._probability_maps[level][(slice(None), *box.slices())] = values
             for path in self._shards(piece):
                 if path.exists():
