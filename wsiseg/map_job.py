@@ -140,6 +140,7 @@ class MapJob:
             resumed=resumed,
             waited_s=waited,
             model_notes=self.model.notes,
+            slide_notes=self.slide.notes,
         )
 
     def _pieces(self, run: UnfinishedRun, todo: Plan, writer: MapWriter) -> tuple[float, float]:

@@ -15,6 +15,9 @@ MAP_FORMAT = 1
 LABELS = "tissue"
 """Name of the class map among the labels."""
 
+WHITE_VALUE = 255
+"""Value of the class map where tissue was looked at and is white (glass, lumen, fat): no class, and not unread."""
+
 SMALLEST_PX = 512
 """A pyramid ends at the first level no side of which is longer."""
 

@@ -178,6 +178,7 @@ class Prediction:
         resumed: share of the patches that an earlier run of the same command had done.
         waited_s: seconds in which the networks waited for the slide's pixels.
         model_notes: what the model said of its computing, one sentence each.
+        slide_notes: what the reader said of the slide, one sentence each.
     """
 
     map_path: Path
@@ -193,11 +194,12 @@ class Prediction:
     resumed: float = 0.0
     waited_s: float = 0.0
     model_notes: Sequence[str] = ()
+    slide_notes: Sequence[str] = ()
 
     @property
     def notes(self) -> list[str]:
         """What a reader of the result should know, one sentence each."""
-        found = list(self.model_notes)
+        found = [*self.model_notes, *self.slide_notes]
         if self.enlarged > 1:
             found.append(
                 f"the slide is coarser than what the model learned from and was enlarged {self.enlarged:.3g} times; "

@@ -57,6 +57,7 @@ class SlideReader(ABC):
         associated: names and sizes of label, macro and thumbnail pictures.
         damage: the source tiles found damaged so far.
         stated_mpp: what the user stated, None where nothing was.
+        notes: what whoever uses the slide should know of it, one sentence each.
     """
 
     reader: str
@@ -74,6 +75,7 @@ class SlideReader(ABC):
     damage: DamageMap
 
     stated_mpp: Mpp | None = None
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def read_level(self, level: int, box: Box) -> Region:

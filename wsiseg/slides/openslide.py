@@ -29,7 +29,9 @@ from wsiseg.slides.limits import (
     tile_size,
 )
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
-from wsiseg.slides.tiles import TileSource, TileTable
+from wsiseg.slides.source import LocalSource
+from wsiseg.slides.tile_table import TileTable
+from wsiseg.slides.tiles import TileSource
 from wsiseg.slides.truncation import require_whole_tiff
 
 _PLAIN_TIFF = {"aperio", "generic-tiff"}
@@ -124,8 +126,7 @@ class OpenSlideReader(FileReader):
         levels = [by_size.get(level.size) for level in self.levels]
         if not any(levels):
             return None
-        file = Path(self.path).open("rb")  # noqa: SIM115  the source owns it and closes it
-        source = TileSource(file, levels, zero_is_damaged=self.vendor == "aperio")
+        source = TileSource(LocalSource(Path(self.path)), levels, zero_is_damaged=self.vendor == "aperio")
         if not self._same_pixels(source):
             source.close()
             return None

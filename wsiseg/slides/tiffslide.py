@@ -21,7 +21,9 @@ from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader, hash_samples
 from wsiseg.slides.limits import check_picture, check_sizes, check_tiles, tile_size
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
-from wsiseg.slides.tiles import TileSource, TileTable
+from wsiseg.slides.remote import open_source
+from wsiseg.slides.tile_table import TileTable
+from wsiseg.slides.tiles import TileSource
 
 _PICTURES = {"YX": (1, 0), "YXS": (1, 0), "CYX": (2, 1)}
 """Of the axes that a label, macro or thumbnail may have, those of its width and height."""
@@ -116,7 +118,7 @@ class TiffSlideReader(FileReader):
         )
         if not fit or not any(tables):
             return None
-        return TileSource(fsspec.open(self.path, "rb").open(), tables, zero_is_damaged=self.vendor == "aperio")
+        return TileSource(open_source(self.path), tables, zero_is_damaged=self.vendor == "aperio")
 
     def _read_box(self, level: int, box: Box) -> npt.NDArray[np.uint8]:
         """See `FileReader`. TiffSlide rounds a place down to a pixel of the level, so that rounding up gives it."""

@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.geometry import Box, Size
-from wsiseg.slides.claims import require_claim
 from wsiseg.slides.damage import Cell, UnreadableError
-from wsiseg.slides.integrity import join_tables, jpeg_fault
-from wsiseg.slides.limits import MIN_TILE
+from wsiseg.slides.source import ByteSource
+from wsiseg.slides.tile_table import TileTable
 
 CACHE_BYTES = 64 * 2**20
 """Decoded tiles that are kept: boxes that overlap need the same ones again."""
@@ -28,101 +23,28 @@ CACHE_BYTES = 64 * 2**20
 SAMPLE = 16
 """Tiles of a level that are looked at before the check for whole data is trusted with its writer."""
 
-_RGB, _YCBCR = 2, 6
-_JPEG = 7
-_CODECS = {1, 5, 7, 8, 32946, 33003, 33005, 34712, 50000}  # none, LZW, JPEG, deflate, JPEG 2000, Zstandard
-_MAX_TILE_BYTES = 16 * 2**20
-
-
-@dataclass(frozen=True)
-class TileTable:
-    """One level's tiles.
-
-    Attributes:
-        size: pixels of the level.
-        tile: pixels of a tile.
-        offsets: where each tile lies in the file.
-        counts: its number of bytes.
-        is_jpeg: whether tiles are JPEG.
-        tables: what JPEG tiles share, None where each stands alone.
-        decode: tifffile's decoder of the page.
-    """
-
-    size: Size
-    tile: Size
-    offsets: Sequence[int]
-    counts: Sequence[int]
-    is_jpeg: bool
-    tables: bytes | None
-    decode: Callable[..., Any]
-
-    @property
-    def columns(self) -> int:
-        """Tiles in a row."""
-        return -(-self.size.width // self.tile.width)
-
-    @classmethod
-    def of(cls, page: Any) -> TileTable | None:
-        """The table of a tifffile page, None where its tiles are not plain 8-bit RGB."""
-        try:
-            return cls._of_plain(page.keyframe)
-        except (TypeError, ValueError, ArithmeticError, LookupError):
-            return None  # tifffile computes with whatever stands in the tags, when it is asked for it
-
-    @classmethod
-    def _of_plain(cls, page: Any) -> TileTable | None:
-        plain = (
-            page.is_tiled
-            and min(page.tilewidth, page.tilelength) >= MIN_TILE
-            and int(page.photometric) in (_RGB, _YCBCR)
-            and page.samplesperpixel == 3
-            and int(page.planarconfig) == 1
-            and page.dtype == np.uint8
-            and page.imagedepth == 1
-            and int(page.compression) in _CODECS
-            and isinstance(page.jpegtables, bytes | None)
-            and page.tilewidth * page.tilelength * 3 <= _MAX_TILE_BYTES
-        )
-        if not plain:
-            return None
-        count = -(-page.imagewidth // page.tilewidth) * -(-page.imagelength // page.tilelength)
-        if not len(page.dataoffsets) == len(page.databytecounts) == count:
-            return None
-        return cls(
-            Size(page.imagewidth, page.imagelength),
-            Size(page.tilewidth, page.tilelength),
-            page.dataoffsets,
-            page.databytecounts,
-            int(page.compression) == _JPEG,
-            page.jpegtables,
-            page.decode,
-        )
-
 
 class TileSource:
     """Reads the tiles of some levels of one file; safe to use from several threads.
 
     Args:
-        file: the file, which this object owns from now on.
+        source: the file, which this object owns from now on.
         tables: by level, None where a level is not read this way.
         zero_is_damaged: whether a tile without bytes is damaged (Aperio), or left out on purpose (others).
     """
 
-    def __init__(self, file: BinaryIO, tables: list[TileTable | None], *, zero_is_damaged: bool = False) -> None:
-        self._file = file
+    def __init__(self, source: ByteSource, tables: list[TileTable | None], *, zero_is_damaged: bool = False) -> None:
+        self._source = source
         self.tables = tables
         self._zero_is_damaged = zero_is_damaged
         self._lock = threading.Lock()
         self._cache: OrderedDict[tuple[int, Cell], npt.NDArray[np.uint8]] = OrderedDict()
         self._cached_bytes = 0
         self._checked: dict[int, bool] = {}
-        self._file.seek(0, 2)
-        self._length = self._file.tell()
 
     def close(self) -> None:
         """Give back the file."""
-        with self._lock:
-            self._file.close()
+        self._source.close()
         self.forget()
 
     def forget(self) -> None:
@@ -159,46 +81,24 @@ class TileSource:
     def _decode(self, level: int, cell: Cell) -> npt.NDArray[np.uint8]:
         table = self.tables[level]
         assert table is not None
-        index = cell[1] * table.columns + cell[0]
-        inside = Box(cell[0] * table.tile.width, cell[1] * table.tile.height, table.tile.width, table.tile.height)
-        inside = inside.intersect(Box.of(table.size))
-        data = self._raw(table, index)
-        if data is None:
-            return np.full((*inside.size.shape, 3), 255, np.uint8)
-        require_claim(data, table.tile)
+        parts = self._raw(table, cell)
+        if parts is None:
+            return np.full((*table.box(cell).size.shape, 3), 255, np.uint8)
         if table.is_jpeg and self._checks(level, table):
-            fault = jpeg_fault(join_tables(data, table.tables))
+            fault = table.fault(parts)
             if fault is not None:
                 raise UnreadableError(fault)
-        try:
-            pixels = table.decode(data, index, jpegtables=table.tables)[0]
-            pixels = np.asarray(pixels, np.uint8).reshape(-1, pixels.shape[-2], 3)
-        except Exception as error:  # codecs raise whatever they like on damaged data
-            raise UnreadableError(str(error)) from error
-        if pixels.shape[0] < inside.height or pixels.shape[1] < inside.width:
-            raise UnreadableError(f"is {pixels.shape[1]} x {pixels.shape[0]} pixels")
-        return pixels[: inside.height, : inside.width]
+        return table.pixels(cell, parts)
 
-    def _raw(self, table: TileTable, index: int) -> bytes | None:
+    def _raw(self, table: TileTable, cell: Cell) -> list[bytes] | None:
         """The bytes of a tile, None where the file leaves it out."""
-        try:
-            offset, count = int(table.offsets[index]), int(table.counts[index])
-        except (TypeError, ValueError) as error:  # whatever stands in the tags
-            raise UnreadableError("states no place or length") from error
-        if count == 0:
-            if self._zero_is_damaged or offset:
-                raise UnreadableError("has no data")
+        ranges = table.ranges(cell, self._source.length, zero_is_damaged=self._zero_is_damaged)
+        if ranges is None:
             return None
-        if min(offset, count) < 0 or count > 4 * _MAX_TILE_BYTES:
-            raise UnreadableError("states an impossible place or length")
-        if offset + count > self._length:
+        parts = self._source.read_many(ranges)
+        if any(len(part) != count for part, (_, count) in zip(parts, ranges, strict=True)):
             raise UnreadableError("lies beyond the end of the file")
-        with self._lock:
-            self._file.seek(offset)
-            data = self._file.read(count)
-        if len(data) != count:
-            raise UnreadableError("lies beyond the end of the file")
-        return data
+        return parts
 
     def _checks(self, level: int, table: TileTable) -> bool:
         """Whether tiles of a level are checked: not where its writer ends sound tiles as if they were damaged.
@@ -210,12 +110,12 @@ class TileSource:
             faults, looked = 0, 0
             for index in range(0, total, max(1, total // SAMPLE)):
                 try:
-                    data = self._raw(table, index)
+                    parts = self._raw(table, (index % table.columns, index // table.columns))
                 except UnreadableError:
                     continue
-                if data is not None:
+                if parts is not None:
                     looked += 1
-                    fault = jpeg_fault(join_tables(data, table.tables)) or ""
+                    fault = table.fault(parts) or ""
                     faults += fault.startswith(("has data left", "ends early"))
             self._checked[level] = faults <= looked / 2
         return self._checked[level]
