@@ -60,8 +60,6 @@ def _first_that_reads(path: Path, stated: Mpp | None, vendor: Vendor | None) -> 
         except SlideError as error:
             # OpenSlide gives up on a TIFF some of whose coarsest tiles are missing; TiffSlide does not.
             first = first or error
-            if name == "openslide" and not _is_plain_tiff(path):
-                break
         else:
             if opened is not None:
                 return opened
@@ -74,14 +72,14 @@ def _first_that_reads(path: Path, stated: Mpp | None, vendor: Vendor | None) -> 
 def _readers(path: Path, vendor: Vendor | None) -> list[str]:
     """The readers that may try a file."""
     known = READERS if vendor is None else vendor.readers
-    return [name for name in known if name != "tiffslide" or is_tiff(path)]
+    return [name for name in known if name != "tiffslide" or (is_tiff(path) and not _is_stitched(path))]
 
 
-def _is_plain_tiff(path: Path) -> bool:
-    """Whether a TIFF that OpenSlide knows holds its levels as tiles side by side, as any reader would read them."""
-    from wsiseg.slides.openslide import PLAIN_TIFF, format_of  # noqa: PLC0415
+def _is_stitched(path: Path) -> bool:
+    """Whether OpenSlide alone puts the tiles of a TIFF to their places."""
+    from wsiseg.slides.openslide import STITCHED, format_of  # noqa: PLC0415
 
-    return format_of(path) in PLAIN_TIFF
+    return format_of(path) in STITCHED
 
 
 def _open(name: str, path: Path, stated: Mpp | None) -> SlideReader | None:

@@ -40,6 +40,9 @@ from wsiseg.slides.truncation import require_whole_tiff
 PLAIN_TIFF = {"aperio", "generic-tiff"}
 """Formats whose levels are tiles of a TIFF and nothing else: no overlaps, no offsets, no several areas."""
 
+STITCHED = {"leica", "ventana", "trestle", "argos"}
+"""TIFFs whose tiles overlap, or whose pages are several areas or focal planes: no other reader puts them together."""
+
 _BLOCK = 1024
 
 
