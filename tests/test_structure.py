@@ -48,6 +48,8 @@ LAYERS = [
             "shards",
             "halving",
         ),
+        *("printable", "placement", "areas", "map_facts", "map_picture", "map_legend", "map_repr", "conversions"),
+        *("ome_tiff", "ome_zarr_v2"),
     },
     {"models"},
     {"predict_options", "streaming", "map_job", "prediction", "many", "training"},
