@@ -47,6 +47,7 @@ LAYERS = [
             "piece_writer",
             "shards",
             "halving",
+            *("versions",),
         ),
     },
     {"models"},
