@@ -16,7 +16,7 @@ from wsiseg.errors import OptionError, SlideError, WsisegError
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.map_checks import check_files, check_grid, check_levels, check_metadata
 from wsiseg.map_codecs import bounded
-from wsiseg.ome import LABELS, MAP_FORMAT, grid_from_json
+from wsiseg.ome import LABELS, READ_FORMATS, first_centre_um, grid_from_json
 from wsiseg.shards import shards_in
 
 _NEEDED = ("classes", "grid", "slide", "model")
@@ -80,8 +80,15 @@ class TissueMap:
         mpp = self.mpp.times(2**level)
         return mpp.y, mpp.x
 
+    def translation_um(self, level: int = 0) -> tuple[float, float]:
+        """(y, x): where the middle of a level's first pixel lies, from that of level 0's; with `scale_um` its place.
+
+        Labels of maps of format 1 lie at 0 on every level instead: they are those of the upper left of their pixels.
+        """
+        return first_centre_um(self.mpp.times(2**level), self.mpp)
+
     def class_map(self, level: int = 0) -> da.Array:
-        """Lazy (y, x) uint8: 0 is not tissue or not read, else the index of the class."""
+        """Lazy (y, x) uint8: 0 is not tissue or not read, 255 white (`wsiseg.ome.WHITE_VALUE`), else the class."""
         return _lazy(self._class_maps[level])
 
     def probabilities(self, level: int = 0) -> da.Array:
@@ -140,8 +147,10 @@ def _own_metadata(path: Path, root: zarr.Group) -> dict[str, Any]:
     own = root.attrs.asdict().get("wsiseg")
     if not isinstance(own, dict) or "format" not in own:
         raise SlideError(f"{path} was not written by wsiseg; expected a map made by `wsiseg predict`")
-    if own["format"] != MAP_FORMAT:
-        raise SlideError(f"{path} has map format {own['format']}, this program reads {MAP_FORMAT}; update wsiseg")
+    if isinstance(own["format"], bool) or own["format"] not in READ_FORMATS:
+        raise SlideError(
+            f"{path} has map format {own['format']!r:.40}, this program reads up to {READ_FORMATS[-1]}; update wsiseg"
+        )
     missing = [key for key in _NEEDED if key not in own]
     if missing:
         raise SlideError(f"{path} says nothing of its {missing[0]}; the map is damaged, write it anew")

@@ -34,7 +34,7 @@ from wsiseg.slides.tile_table import TileTable
 from wsiseg.slides.tiles import TileSource
 from wsiseg.slides.truncation import require_whole_tiff
 
-_PLAIN_TIFF = {"aperio", "generic-tiff"}
+PLAIN_TIFF = {"aperio", "generic-tiff"}
 """Formats whose levels are tiles of a TIFF and nothing else: no overlaps, no offsets, no several areas."""
 
 _BLOCK = 1024
@@ -104,7 +104,7 @@ class OpenSlideReader(FileReader):
         stated = [f"openslide.level[{index}].tile-" for index in range(len(self.levels))]
         get = self.properties.get
         sides = [(number(get(f"{key}width")), number(get(f"{key}height"))) for key in stated]
-        if self.vendor in _PLAIN_TIFF and any(side is not None and side < MIN_TILE for pair in sides for side in pair):
+        if self.vendor in PLAIN_TIFF and any(side is not None and side < MIN_TILE for pair in sides for side in pair):
             raise SlideError(f"{self.name} states tiles of a few pixels, which would take for ever; it is damaged")
         return [tile_size(*pair) for pair in sides]
 
@@ -114,7 +114,7 @@ class OpenSlideReader(FileReader):
 
     def _tile_source(self) -> TileSource | None:
         """The tiles of a plain TIFF, where its pages are OpenSlide's levels and decode to the same pixels."""
-        if self.vendor not in _PLAIN_TIFF or self.bounds is not None:
+        if self.vendor not in PLAIN_TIFF or self.bounds is not None:
             return None
         logging.getLogger("tifffile").addHandler(logging.NullHandler())  # OpenSlide judges the file
         try:
@@ -210,7 +210,13 @@ class OpenSlideReader(FileReader):
 
 def detects(path: Path) -> bool:
     """Whether OpenSlide knows the format of a file."""
-    return openslide.OpenSlide.detect_format(str(path)) is not None
+    return format_of(path) is not None
+
+
+def format_of(path: Path) -> str | None:
+    """OpenSlide's name of a file's format, None where it does not know it."""
+    found: str | None = openslide.OpenSlide.detect_format(str(path))
+    return found
 
 
 def _open(path: Path) -> Any:
