@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,6 @@ import numpy.typing as npt
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Grid
 from wsiseg.slides.base import SlideReader
-
-LIBRARIES = ("wsiseg", "torch", "zarr", "numpy", "openslide-python", "openslide-bin", "tiffslide", "shapely", "timm")
-"""Those whose version may change a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,11 +271,6 @@ def tissue_provenance(method: str) -> dict[str, str]:
     if not path.is_file():
         return {"tissue": method}
     return {"tissue": path.name, "tissue_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
-def software() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
 AREA_COLUMNS = (
