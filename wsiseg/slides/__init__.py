@@ -7,7 +7,6 @@ from pathlib import Path
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Mpp
 from wsiseg.slides.base import Region, SlideReader
-from wsiseg.slides.folders import folder_error
 from wsiseg.slides.identify import identify, is_tiff
 from wsiseg.slides.truncation import require_whole_tiff
 from wsiseg.slides.vendors import Vendor
@@ -39,13 +38,10 @@ def open_slide(path: str | Path, *, mpp: float | None = None, reader: str | None
         if reader not in (None, "tiffslide"):
             raise OptionError(f"only the reader tiffslide opens URLs, not {reader}")
         return _tiffslide(str(path), stated)
-    local = Path(path)
-    if local.is_dir():
-        raise folder_error(local)
-    local, vendor = identify(local)
+    local, vendor = identify(Path(path))
     require_whole_tiff(local)
     if reader is not None:
-        opened = _open(reader, local, stated) if vendor is None or reader in vendor.readers else None
+        opened = _open(reader, local, stated) if reader in _readers(local, vendor) else None
         if opened is None:
             kind = f"is {vendor.name}, which is" if vendor else "is"
             raise SlideError(
@@ -58,9 +54,7 @@ def open_slide(path: str | Path, *, mpp: float | None = None, reader: str | None
 def _first_that_reads(path: Path, stated: Mpp | None, vendor: Vendor | None) -> SlideReader:
     """The slide; where all fail, the error of the first that knew the format."""
     first: SlideError | None = None
-    for name in READERS if vendor is None else vendor.readers:
-        if name == "tiffslide" and not is_tiff(path):
-            break
+    for name in _readers(path, vendor):
         try:
             opened = _open(name, path, stated)
         except SlideError as error:
@@ -75,6 +69,12 @@ def _first_that_reads(path: Path, stated: Mpp | None, vendor: Vendor | None) -> 
         f"{path.name} is no slide or picture of a format that is known here; where it is a slide, export it as TIFF, "
         "OME-TIFF or DICOM from its own software (docs/formats.md)"
     )
+
+
+def _readers(path: Path, vendor: Vendor | None) -> list[str]:
+    """The readers that may try a file."""
+    known = READERS if vendor is None else vendor.readers
+    return [name for name in known if name != "tiffslide" or is_tiff(path)]
 
 
 def _is_plain_tiff(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
@@ -17,6 +18,8 @@ import tifffile
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.base import WHITE
+from wsiseg.slides.causes import opening_error, plain
+from wsiseg.slides.companions import companion_files
 from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader, hash_samples
 from wsiseg.slides.limits import (
@@ -64,7 +67,7 @@ class OpenSlideReader(FileReader):
             self._slide.close()
             if isinstance(error, SlideError):
                 raise
-            raise SlideError(f"{path.name} cannot be read, it may be cut off or damaged ({error})") from error
+            raise opening_error(path.name, error) from error
 
     def _read_head(self) -> None:
         """What the file says of itself; raises whatever damaged values lead to."""
@@ -192,12 +195,19 @@ class OpenSlideReader(FileReader):
             check_picture(self.name, self.associated[name])
             return associated_rgb(self._slide.associated_images[name])
         except (openslide.OpenSlideError, KeyError, ValueError) as error:
-            raise SlideError(f"{self.name}: the picture {name!r} cannot be read ({error})") from error
+            raise SlideError(f"{self.name}: the picture {name} cannot be read ({plain(error)})") from error
 
     def quick_hash(self) -> str:
         """See `SlideReader.quick_hash`."""
-        with Path(self.path).open("rb") as file:
-            return hash_samples(file, os.fstat(file.fileno()).st_size)
+        digest = hashlib.sha256()
+        parts = companion_files(Path(self.path))  # a MIRAX slide's own file is its preview alone
+        for part in (Path(self.path), *parts):
+            with part.open("rb") as file:
+                found = hash_samples(file, os.fstat(file.fileno()).st_size)
+            if not parts:
+                return found
+            digest.update(found.encode())
+        return digest.hexdigest()
 
     def close(self) -> None:
         """See `SlideReader.close`."""
@@ -223,7 +233,7 @@ def _open(path: Path) -> Any:
     try:
         return openslide.OpenSlide(str(path))
     except openslide.OpenSlideError as error:
-        raise SlideError(f"{path.name} cannot be opened, it may be cut off or damaged ({error})") from error
+        raise opening_error(path.name, error) from error
 
 
 def _on_white(image: Any) -> npt.NDArray[np.uint8]:
