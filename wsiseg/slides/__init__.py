@@ -5,9 +5,11 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from wsiseg.addresses import is_address, local_path
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Mpp
 from wsiseg.slides.base import Region, SlideReader
+from wsiseg.slides.transport import DEFAULT_RETRY_S
 from wsiseg.slides.truncation import require_whole_tiff
 
 __all__ = ["Region", "SlideReader", "open_slide"]
@@ -15,7 +17,9 @@ __all__ = ["Region", "SlideReader", "open_slide"]
 READERS = ("openslide", "image", "tiffslide")
 
 
-def open_slide(path: str | Path, *, mpp: float | None = None, reader: str | None = None) -> SlideReader:
+def open_slide(
+    path: str | Path, *, mpp: float | None = None, reader: str | None = None, retry_s: float = DEFAULT_RETRY_S
+) -> SlideReader:
     """Open a slide for reading.
 
     OpenSlide reads what it knows; then plain pictures (PNG, JPEG) are tried, then TiffSlide, which also reads URLs
@@ -25,6 +29,7 @@ def open_slide(path: str | Path, *, mpp: float | None = None, reader: str | None
         path: a path or a URL.
         mpp: microns per level-0 pixel; wins over what the file records.
         reader: "openslide", "image" or "tiffslide", to try no other.
+        retry_s: seconds for which a server that fails is asked again, from each failure on.
 
     Raises:
         SlideError: it is missing, of no known format, cut off or damaged.
@@ -33,11 +38,12 @@ def open_slide(path: str | Path, *, mpp: float | None = None, reader: str | None
     if reader is not None and reader not in READERS:
         raise OptionError(f"expected a reader among {', '.join(READERS)}, got {reader!r}")
     stated = _stated(mpp)
-    if "://" in str(path):
+    where = local_path(str(path))
+    if is_address(where):
         if reader not in (None, "tiffslide"):
-            raise OptionError(f"only the reader tiffslide opens URLs, not {reader}")
-        return _tiffslide(str(path), stated)
-    local = Path(path)
+            raise OptionError(f"only the reader tiffslide opens addresses, not {reader}")
+        return _tiffslide(where, stated, retry_s)
+    local = Path(where)
     _require_file(local)
     require_whole_tiff(local)
     if reader is not None:
@@ -77,10 +83,10 @@ def _open(name: str, path: Path, stated: Mpp | None) -> SlideReader | None:
     return _tiffslide(str(path), stated)
 
 
-def _tiffslide(path: str, stated: Mpp | None) -> SlideReader:
+def _tiffslide(path: str, stated: Mpp | None, retry_s: float = DEFAULT_RETRY_S) -> SlideReader:
     from wsiseg.slides.tiffslide import TiffSlideReader  # noqa: PLC0415
 
-    return TiffSlideReader(path, stated)
+    return TiffSlideReader(path, stated, retry_s)
 
 
 def _stated(mpp: float | None) -> Mpp | None:

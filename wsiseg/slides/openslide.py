@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.base import WHITE
 from wsiseg.slides.damage import DamageMap, UnreadableError
-from wsiseg.slides.file import FileReader, hash_samples
+from wsiseg.slides.file import FileReader
 from wsiseg.slides.limits import (
     MAX_DECODED_PX,
     MAX_TILE_BYTES,
@@ -196,8 +196,8 @@ class OpenSlideReader(FileReader):
 
     def quick_hash(self) -> str:
         """See `SlideReader.quick_hash`."""
-        with Path(self.path).open("rb") as file:
-            return hash_samples(file, os.fstat(file.fileno()).st_size)
+        with closing(LocalSource(Path(self.path))) as source:
+            return source.quick_hash()
 
     def close(self) -> None:
         """See `SlideReader.close`."""
