@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "wsiseg"
 
 LAYERS = [
-    {"errors", "geometry", "classes", "json_values"},
+    {"errors", "geometry", "classes", "json_values", "addresses"},
     {
         *("slides", "tissue", "tiling", "reading", "blending", "ome", "map_writer", "tissue_map", "annotations"),
         *(

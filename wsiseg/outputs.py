@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from wsiseg.addresses import names_elsewhere
 from wsiseg.errors import OptionError, OutputError, WsisegError
 
 MAP_SUFFIX = ".zarr"
@@ -64,6 +65,15 @@ def check_file(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:
         raise OutputError(f"{path} exists; choose another name, or replace it with --overwrite")
 
 
+def refuse_address(path: str | Path) -> None:
+    """Raise `OptionError` on an output that is no path of this machine, before a folder called `s3:` is made."""
+    if names_elsewhere(path):
+        scheme = str(path).partition(":")[0]
+        raise OptionError(
+            f"outputs are written to folders of this machine, not to {scheme}://; name a path, and copy it there then"
+        )
+
+
 def is_tissue_map(path: Path) -> bool:
     """Whether a folder (not a link to one) is a map that this program wrote."""
     if path.is_symlink():
@@ -76,6 +86,7 @@ def is_tissue_map(path: Path) -> bool:
 
 
 def _check_name(path: Path, suffixes: tuple[str, ...]) -> None:
+    refuse_address(path)
     name = path.name.lower()
     if not name.endswith(suffixes) or name in suffixes:
         raise OptionError(f"expected an output name that ends in {' or '.join(suffixes)}, got {path}")

@@ -256,6 +256,7 @@ def slide_provenance(slide: SlideReader) -> dict[str, Any]:
         "width": slide.size.width,
         "height": slide.size.height,
         "quick_hash": slide.quick_hash(),
+        "version": slide.version,
         "vendor": slide.vendor,
         "reader": slide.reader,
         "mpp": asdict(slide.mpp),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from wsiseg.slides.base import WHITE
 from wsiseg.slides.causes import opening_error, plain
 from wsiseg.slides.companions import companion_files
 from wsiseg.slides.damage import DamageMap, UnreadableError
-from wsiseg.slides.file import FileReader, hash_samples
+from wsiseg.slides.file import FileReader
 from wsiseg.slides.limits import (
     MAX_DECODED_PX,
     MAX_TILE_BYTES,
@@ -199,15 +199,12 @@ class OpenSlideReader(FileReader):
 
     def quick_hash(self) -> str:
         """See `SlideReader.quick_hash`."""
-        digest = hashlib.sha256()
         parts = companion_files(Path(self.path))  # a MIRAX slide's own file is its preview alone
+        found = []
         for part in (Path(self.path), *parts):
-            with part.open("rb") as file:
-                found = hash_samples(file, os.fstat(file.fileno()).st_size)
-            if not parts:
-                return found
-            digest.update(found.encode())
-        return digest.hexdigest()
+            with closing(LocalSource(part)) as source:
+                found.append(source.quick_hash())
+        return found[0] if not parts else hashlib.sha256("".join(found).encode()).hexdigest()
 
     def close(self) -> None:
         """See `SlideReader.close`."""
