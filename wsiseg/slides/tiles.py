@@ -74,7 +74,7 @@ class TileSource:
             if key not in self._cache:
                 self._cache[key] = pixels
                 self._cached_bytes += pixels.nbytes
-                while self._cached_bytes > CACHE_BYTES:
+                while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:  # a strip may be larger
                     self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return pixels
 
@@ -106,7 +106,7 @@ class TileSource:
         Looks at tiles spread over the level; more than half of them faulty is a way of writing, not damage.
         """
         if level not in self._checked:
-            total = len(table.offsets)
+            total = table.count
             faults, looked = 0, 0
             for index in range(0, total, max(1, total // SAMPLE)):
                 try:
