@@ -33,6 +33,7 @@ from wsiseg.slides.limits import (
 )
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
 from wsiseg.slides.source import LocalSource
+from wsiseg.slides.tiff import has_ome_xml
 from wsiseg.slides.tile_table import TileTable
 from wsiseg.slides.tiles import TileSource
 from wsiseg.slides.truncation import require_whole_tiff
@@ -216,8 +217,13 @@ class OpenSlideReader(FileReader):
 
 
 def detects(path: Path) -> bool:
-    """Whether OpenSlide knows the format of a file."""
-    return format_of(path) is not None
+    """Whether OpenSlide reads a file best: it knows the format, and that is a vendor's own, not OME-TIFF or any TIFF."""
+    return format_of(path) not in (None, "generic-tiff") and not has_ome_xml(path)
+
+
+def is_generic(path: Path) -> bool:
+    """Whether OpenSlide takes a file for a TIFF that is no vendor's."""
+    return format_of(path) == "generic-tiff"
 
 
 def format_of(path: Path) -> str | None:
