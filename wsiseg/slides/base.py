@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.addresses import last_part, without_secrets
 from wsiseg.errors import MissingMppError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Box, Grid, Level, Mpp, Size, plan_grid, source_interval
 from wsiseg.slides.damage import DamageMap
@@ -39,6 +40,27 @@ class Region:
     damaged: npt.NDArray[np.bool_] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ImageInFile:
+    """One of the images that a file holds.
+
+    Attributes:
+        index: its number, for `--series`.
+        name: its name, "" where it has none.
+        role: "slide" for the one that is read; "macro", "label", "thumbnail" or "overview"; else "image".
+        size: its pixels.
+        mpp: microns per pixel, None where they are not recorded.
+        refused: what its pixels are where they are not read, else None.
+    """
+
+    index: int
+    name: str
+    role: str
+    size: Size
+    mpp: Mpp | None
+    refused: str | None = None
+
+
 class SlideReader(ABC):
     """A slide that is open for reading; several threads may read from it at once.
 
@@ -58,6 +80,9 @@ class SlideReader(ABC):
         damage: the source tiles found damaged so far.
         stated_mpp: what the user stated, None where nothing was.
         notes: what whoever uses the slide should know of it, one sentence each.
+        version: what a server says of the state of the file, None for files of this machine.
+        images: all images of the file, where it may hold several.
+        left_out: pictures of the file that might be levels and are none, and why.
     """
 
     reader: str
@@ -76,6 +101,9 @@ class SlideReader(ABC):
 
     stated_mpp: Mpp | None = None
     notes: tuple[str, ...] = ()
+    version: str | None = None
+    images: tuple[ImageInFile, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @abstractmethod
     def read_level(self, level: int, box: Box) -> Region:
@@ -91,6 +119,13 @@ class SlideReader(ABC):
     def read_associated(self, name: str) -> npt.NDArray[np.uint8]:
         """An associated picture, (height, width, 3) uint8. Raises `KeyError` on an unknown name."""
 
+    def require_unchanged(self) -> None:  # noqa: B027  (files of this machine are watched by their directory entry)
+        """Ask the server whether the slide is still the one that was opened; nothing for files of this machine.
+
+        Raises:
+            SlideError: it is another one now, or gone.
+        """
+
     def forget(self) -> None:  # noqa: B027  (a reader may keep nothing)
         """Free the memory of pixels that are kept for boxes to come; they are read again where one needs them."""
 
@@ -104,8 +139,13 @@ class SlideReader(ABC):
 
     @property
     def name(self) -> str:
-        """Last part of the path."""
-        return self.path.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
+        """Last part of the path, or of the address without its query."""
+        return last_part(self.path)
+
+    @property
+    def shown_path(self) -> str:
+        """The path, or the address without what is secret in it, for everything that is printed or kept."""
+        return without_secrets(self.path)
 
     @property
     def size(self) -> Size:

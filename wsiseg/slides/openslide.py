@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from wsiseg.slides.base import WHITE
 from wsiseg.slides.causes import opening_error, plain
 from wsiseg.slides.companions import companion_files
 from wsiseg.slides.damage import DamageMap, UnreadableError
-from wsiseg.slides.file import FileReader, hash_samples
+from wsiseg.slides.file import FileReader
 from wsiseg.slides.limits import (
     MAX_DECODED_PX,
     MAX_TILE_BYTES,
@@ -33,6 +33,7 @@ from wsiseg.slides.limits import (
 )
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
 from wsiseg.slides.source import LocalSource
+from wsiseg.slides.tiff import has_ome_xml
 from wsiseg.slides.tile_table import TileTable
 from wsiseg.slides.tiles import TileSource
 from wsiseg.slides.truncation import require_whole_tiff
@@ -202,15 +203,12 @@ class OpenSlideReader(FileReader):
 
     def quick_hash(self) -> str:
         """See `SlideReader.quick_hash`."""
-        digest = hashlib.sha256()
         parts = companion_files(Path(self.path))  # a MIRAX slide's own file is its preview alone
+        found = []
         for part in (Path(self.path), *parts):
-            with part.open("rb") as file:
-                found = hash_samples(file, os.fstat(file.fileno()).st_size)
-            if not parts:
-                return found
-            digest.update(found.encode())
-        return digest.hexdigest()
+            with closing(LocalSource(part)) as source:
+                found.append(source.quick_hash())
+        return found[0] if not parts else hashlib.sha256("".join(found).encode()).hexdigest()
 
     def close(self) -> None:
         """See `SlideReader.close`."""
@@ -222,8 +220,13 @@ class OpenSlideReader(FileReader):
 
 
 def detects(path: Path) -> bool:
-    """Whether OpenSlide knows the format of a file."""
-    return format_of(path) is not None
+    """Whether OpenSlide reads a file best: it knows the format, and that is a vendor's own, not OME-TIFF or any TIFF."""
+    return format_of(path) not in (None, "generic-tiff") and not has_ome_xml(path)
+
+
+def is_generic(path: Path) -> bool:
+    """Whether OpenSlide takes a file for a TIFF that is no vendor's."""
+    return format_of(path) == "generic-tiff"
 
 
 def format_of(path: Path) -> str | None:
