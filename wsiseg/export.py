@@ -24,9 +24,9 @@ from wsiseg.outputs import check_file, whole_file
 from wsiseg.report import write_areas_csv
 from wsiseg.slides.base import SlideReader
 from wsiseg.tissue_map import TissueMap
-from wsiseg.vectors import MIN_AREA_UM2, simplified_polygons
+from wsiseg.vectors import MIN_AREA_UM2, exact_polygons, simplified_polygons
 
-__all__ = ["VectorOptions", "export_csv", "export_geojson", "export_png", "require_same_slide"]
+__all__ = ["VectorOptions", "export_csv", "export_geojson", "export_png", "map_polygons", "require_same_slide"]
 
 UM_PER_INCH = 25400
 
@@ -95,6 +95,15 @@ def export_geojson(
         "repaired": summary.get("repaired", 0) + written.repaired,
         "dropped": summary.get("dropped", 0) + written.dropped,
     }
+
+
+def map_polygons(tissue_map: TissueMap, options: VectorOptions) -> tuple[dict[int, list[Any]], dict[str, Any]]:
+    """Polygons in map pixels by class index, and what simplification did; exact ones are a MultiPolygon a class."""
+    if not options.exact:
+        simplified, summary = _simplify(tissue_map, options)
+        return dict(simplified), summary
+    exact = exact_polygons(tissue_map, tissue_map.classes)
+    return {index: [region] for index, region in exact.items() if not region.is_empty}, {}
 
 
 def _simplify(tissue_map: TissueMap, options: VectorOptions) -> tuple[dict[int, list[shapely.Polygon]], dict[str, Any]]:
