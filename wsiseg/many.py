@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from wsiseg.addresses import last_part, without_secrets
 from wsiseg.background import within
 from wsiseg.clock import Clock
 from wsiseg.errors import OptionError, OutputError, WsisegError
@@ -15,7 +16,7 @@ from wsiseg.export import VectorOptions
 from wsiseg.map_job import PLAN_READS, MapJob, Progress, planned
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.outputs import is_tissue_map
+from wsiseg.outputs import is_tissue_map, refuse_address
 from wsiseg.planning import Plan
 from wsiseg.predict_options import PredictOptions
 from wsiseg.prediction import loaded_model, predict_opened, silent
@@ -52,12 +53,13 @@ def map_paths(slides: Sequence[str | Path], folder: Path) -> list[Path]:
     for index, path in enumerate(paths):
         if path in paths[:index]:
             first = slides[paths.index(path)]
-            raise OptionError(f"{first} and {slides[index]} would both become {path.name}; predict them apart")
+            pair = f"{without_secrets(str(first))} and {without_secrets(str(slides[index]))}"
+            raise OptionError(f"{pair} would both become {path.name}; predict them apart")
     return paths
 
 
 def _stem(slide: str) -> str:
-    name = slide.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
+    name = last_part(slide)
     for ending in (".ome.tiff", ".ome.tif"):
         if name.lower().endswith(ending):
             return name[: -len(ending)]
@@ -101,6 +103,7 @@ def predict_many(
         WsisegError: where model, options or folder are to blame, and not one slide.
     """
     options = options or PredictOptions()
+    refuse_address(folder)
     folder = Path(folder)
     paths = map_paths(slides, folder)
     try:
@@ -175,7 +178,10 @@ class _Opener:
 
     def _open(self, slide: str) -> tuple[SlideReader, Plan]:
         limit_s = self.options.read_timeout_s
-        reader = within(partial(open_slide, slide, mpp=self.options.mpp, reader=self.options.reader), limit_s)
+        opening = partial(
+            open_slide, slide, mpp=self.options.mpp, reader=self.options.reader, retry_s=self.options.retry_s
+        )
+        reader = within(opening, limit_s)
         try:
             return reader, within(partial(planned, reader, self.model, self.options), PLAN_READS * limit_s)
         except BaseException:

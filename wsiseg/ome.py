@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Grid, Mpp, Size
+from wsiseg.json_values import is_number, is_whole
 
 OME_VERSION = "0.5"
 MAP_FORMAT = 2
@@ -124,17 +125,36 @@ def grid_to_json(grid: Grid) -> dict[str, Any]:
     return asdict(grid)
 
 
-def grid_from_json(value: dict[str, Any]) -> Grid:
-    """The inverse of `grid_to_json`; raises `OptionError` on anything else."""
-    try:
-        return Grid(
-            size=Size(int(value["size"]["width"]), int(value["size"]["height"])),
-            mpp=Mpp(float(value["mpp"]["x"]), float(value["mpp"]["y"])),
-            step_x=float(value["step_x"]),
-            step_y=float(value["step_y"]),
-            level=int(value["level"]),
-            zoom_x=float(value["zoom_x"]),
-            zoom_y=float(value["zoom_y"]),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise OptionError(f"a map's grid must have size, mpp, steps, level and zooms, got {value!r:.200}") from error
+def grid_from_json(value: object) -> Grid:
+    """The inverse of `grid_to_json`; raises `OptionError` on anything else, which is named."""
+    fields = _fields("grid", value)
+    size, mpp = _fields("grid's size", fields.get("size")), _fields("grid's mpp", fields.get("mpp"))
+    return Grid(
+        size=Size(_whole(size, "width"), _whole(size, "height")),
+        mpp=Mpp(_number(mpp, "x"), _number(mpp, "y")),
+        step_x=_number(fields, "step_x"),
+        step_y=_number(fields, "step_y"),
+        level=_whole(fields, "level"),
+        zoom_x=_number(fields, "zoom_x"),
+        zoom_y=_number(fields, "zoom_y"),
+    )
+
+
+def _fields(name: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise OptionError(f"a map's {name} must be an object, got {value!r:.60}")
+    return value
+
+
+def _whole(fields: Mapping[str, Any], key: str) -> int:
+    value = fields.get(key)
+    if not is_whole(value):
+        raise OptionError(f"a grid's {key} must be a whole number, got {value!r:.60}")
+    return value
+
+
+def _number(fields: Mapping[str, Any], key: str) -> float:
+    value = fields.get(key)
+    if not is_number(value):
+        raise OptionError(f"a grid's {key} must be a number, got {value!r:.60}")
+    return float(value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.addresses import without_secrets
 from wsiseg.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def many_slides(
             nonlocal progress
             events.next_slide(slide)
             if not silent:
-                click.echo(slide, err=True)
+                click.echo(without_secrets(slide), err=True)
             progress = shown.enter_context(shown_progress(silent, events, vectors=polygons))
 
         def advance(phase: str, done: int, total: int) -> None:
@@ -71,18 +72,19 @@ def many_slides(
 
 def _tell(found: SlideResult, events: RunLog, *, as_json: bool, quiet: bool) -> None:
     """What became of a slide."""
+    slide = without_secrets(found.slide)
     if found.prediction is not None:
         events.finished(found.prediction)
     elif found.error is not None:
         events.end_phase()
-        events.event("failed", slide=found.slide, message=found.error)
+        events.event("failed", slide=slide, message=found.error)
     if as_json:
         facts = {} if found.prediction is None else facts_of(found.prediction)
-        click.echo(json.dumps({"slide": found.slide, "error": found.error, **facts}, default=str))
+        click.echo(json.dumps({"slide": slide, "error": found.error, **facts}, default=str))
     elif found.error is not None:
-        click.echo(f"wsiseg: {found.slide}: {found.error}", err=True)
+        click.echo(f"wsiseg: {slide}: {found.error}", err=True)
     elif not quiet:
-        click.echo(f"{found.slide}: {_one_line(found.prediction)} -> {found.map_path}")
+        click.echo(f"{slide}: {_one_line(found.prediction)} -> {found.map_path}")
 
 
 def _one_line(result: Prediction | None) -> str:

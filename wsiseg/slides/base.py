@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.addresses import last_part, without_secrets
 from wsiseg.errors import MissingMppError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Box, Grid, Level, Mpp, Size, plan_grid, source_interval
 from wsiseg.slides.damage import DamageMap
@@ -58,6 +59,7 @@ class SlideReader(ABC):
         damage: the source tiles found damaged so far.
         stated_mpp: what the user stated, None where nothing was.
         notes: what whoever uses the slide should know of it, one sentence each.
+        version: what a server says of the state of the file, None for files of this machine.
     """
 
     reader: str
@@ -76,6 +78,7 @@ class SlideReader(ABC):
 
     stated_mpp: Mpp | None = None
     notes: tuple[str, ...] = ()
+    version: str | None = None
 
     @abstractmethod
     def read_level(self, level: int, box: Box) -> Region:
@@ -91,6 +94,13 @@ class SlideReader(ABC):
     def read_associated(self, name: str) -> npt.NDArray[np.uint8]:
         """An associated picture, (height, width, 3) uint8. Raises `KeyError` on an unknown name."""
 
+    def require_unchanged(self) -> None:  # noqa: B027  (files of this machine are watched by their directory entry)
+        """Ask the server whether the slide is still the one that was opened; nothing for files of this machine.
+
+        Raises:
+            SlideError: it is another one now, or gone.
+        """
+
     def forget(self) -> None:  # noqa: B027  (a reader may keep nothing)
         """Free the memory of pixels that are kept for boxes to come; they are read again where one needs them."""
 
@@ -104,8 +114,13 @@ class SlideReader(ABC):
 
     @property
     def name(self) -> str:
-        """Last part of the path."""
-        return self.path.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
+        """Last part of the path, or of the address without its query."""
+        return last_part(self.path)
+
+    @property
+    def shown_path(self) -> str:
+        """The path, or the address without what is secret in it, for everything that is printed or kept."""
+        return without_secrets(self.path)
 
     @property
     def size(self) -> Size:
