@@ -47,6 +47,7 @@ LAYERS = [
             "piece_writer",
             "shards",
             "halving",
+            *("frame", "coverage", "balance", "drawing", "region_measures", "polygon_facts"),
         ),
     },
     {"models"},

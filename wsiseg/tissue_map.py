@@ -98,10 +98,22 @@ class TissueMap:
 
     def read(self, box: Box, level: int = 0) -> npt.NDArray[np.uint8]:
         """The classes of a box inside the map, (height, width) uint8."""
-        array, found = self._class_maps[level], np.zeros(box.size.shape, np.uint8)
+        return self._read(self._class_maps[level], box, level)
+
+    def read_probability(self, index: int, box: Box, level: int = 0) -> npt.NDArray[np.uint8]:
+        """The probability of the class with this index in a box inside the map, (height, width) uint8, 255 is 1.0.
+
+        Raises:
+            IndexError: the map was written without probabilities, see `has_probabilities`.
+            SlideError: it is damaged there.
+        """
+        return self._read(self._images[level], box, level, index - 1)
+
+    def _read(self, array: zarr.Array[Any], box: Box, level: int, *channel: int) -> npt.NDArray[np.uint8]:
+        found = np.zeros(box.size.shape, np.uint8)
         try:
             for part in shards_in(array, box):
-                found[part.slices(box)] = array[part.slices()]
+                found[part.slices(box)] = array[(*channel, *part.slices())]
         except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
             reason = " ".join(str(error).split())
             raise SlideError(
