@@ -61,7 +61,8 @@ class _Net:
     def areas(self, xy: Floats) -> Floats:
         """(256,) area of each class."""
         a, b = xy[self.place], xy[self.after]
-        return np.bincount(self.classes, (a[:, 0] * b[:, 1] - b[:, 0] * a[:, 1]) / 2, minlength=256)
+        signed = (a[:, 0] * b[:, 1] - b[:, 0] * a[:, 1]) / 2
+        return np.asarray(np.bincount(self.classes, signed, minlength=256), np.float64)
 
     def edges(self) -> Ints:
         """(E, 2) pairs of places that a border joins, each once."""
@@ -72,7 +73,7 @@ class _Net:
     def ring_areas(self, xy: Floats) -> Floats:
         """(R,) area of each ring, holes negative."""
         a, b = xy[self.place], xy[self.after]
-        return np.bincount(self.ring, (a[:, 0] * b[:, 1] - b[:, 0] * a[:, 1]) / 2)
+        return np.asarray(np.bincount(self.ring, (a[:, 0] * b[:, 1] - b[:, 0] * a[:, 1]) / 2), np.float64)
 
 
 def balance(coverage: Coverage, wanted_px: Floats, limit_px: float, frame: Frame) -> float:
@@ -91,7 +92,8 @@ def balance(coverage: Coverage, wanted_px: Floats, limit_px: float, frame: Frame
         return 0.0
     kind, xy, offsets = shapely.to_ragged_array(shapely.orient_polygons(coverage.polygons))
     net, place = _net(xy, offsets, coverage.indices)
-    fixed = (net.xy <= 0).any(axis=1) | (net.xy >= [frame.width, frame.height]).any(axis=1)
+    at_side = (net.xy <= 0) | (net.xy >= [frame.width, frame.height])
+    fixed = np.asarray(at_side.any(axis=1), bool)
     edges = net.edges()
     for _ in range(ROUNDS):
         moved = _move(net, wanted_px, limit_px, fixed)

@@ -54,7 +54,7 @@ class Coverage:
     def areas_px(self) -> npt.NDArray[np.float64]:
         """(256,) area by class index."""
         areas = np.asarray(shapely.area(self.polygons), np.float64)
-        return np.bincount(self.indices, weights=areas, minlength=256)
+        return np.asarray(np.bincount(self.indices, weights=areas, minlength=256), np.float64)
 
     def simplify(self, tolerance_px: float) -> None:
         """Simplify; doing so again with a larger tolerance goes on from here, and is the same work as at once."""

@@ -137,6 +137,10 @@ def _uncertain(best: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     return (best > 0) & (best < UNCERTAIN_BELOW * 255)
 
 
+def _lengths(starts: npt.NDArray[Any]) -> Ints:
+    return np.diff(starts).astype(np.int64)
+
+
 def _bands(size: Size) -> Iterator[Box]:
     rows = min(BAND_ROWS, max(1, BAND_PX // size.width))
     for y in range(0, size.height, rows):
@@ -168,8 +172,8 @@ class _Edges:
         _, xy, (ring_starts, polygon_starts) = shapely.to_ragged_array(polygons)
         xy = xy / step
         ring_starts = np.asarray(ring_starts, np.int64)
-        of_ring = np.repeat(np.arange(len(regions)), np.diff(np.asarray(polygon_starts, np.int64)))
-        region = np.repeat(of_ring, np.diff(ring_starts))
+        of_ring = np.repeat(np.arange(len(regions)), _lengths(polygon_starts))
+        region = np.repeat(of_ring, _lengths(ring_starts))
         begins = np.ones(len(xy), bool)
         begins[ring_starts[1:] - 1] = False
         at = np.flatnonzero(begins)

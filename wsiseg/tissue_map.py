@@ -111,9 +111,10 @@ class TissueMap:
 
     def _read(self, array: zarr.Array[Any], box: Box, level: int, *channel: int) -> npt.NDArray[np.uint8]:
         found = np.zeros(box.size.shape, np.uint8)
+        lead: tuple[int | slice, ...] = channel
         try:
             for part in shards_in(array, box):
-                found[part.slices(box)] = array[(*channel, *part.slices())]
+                found[part.slices(box)] = array[lead + part.slices()]
         except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
             reason = " ".join(str(error).split())
             raise SlideError(
