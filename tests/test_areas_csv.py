@@ -30,7 +30,11 @@ def test_the_whole_maps_areas_have_columns_of_their_own(tmp_path: Path) -> None:
 
 def test_white_and_polygons_where_they_are_known(tmp_path: Path) -> None:
     stored_map(tmp_path / "m.zarr", Size(60, 50), about={**provenance("a,\n\"b'.svs"), "white_mm2": 0.25})
-    export_csv(open_map(tmp_path / "m.zarr"), tmp_path / "a.csv", polygons_mm2={1: 0.49, 3: 0.26})
+    export_csv(
+        open_map(tmp_path / "m.zarr"),
+        tmp_path / "a.csv",
+        polygons={"classes": [{"polygons_um2": 4.9e5}, {"polygons_um2": 0.0}, {"polygons_um2": 2.6e5}]},
+    )
     rows = rows_of(tmp_path / "a.csv")
     assert [row["polygons_mm2"] for row in rows] == ["0.490000", "0.000000", "0.260000"]
     assert {row["white_mm2"] for row in rows} == {"0.250000"}
