@@ -13,31 +13,35 @@ from wsiseg.slides.truncation import require_whole_tiff
 __all__ = ["Region", "SlideReader", "open_slide"]
 
 READERS = ("openslide", "image", "tiffslide")
+"""In the order in which they are tried; "dicom" comes before them, for files that begin as DICOM."""
 
 
 def open_slide(path: str | Path, *, mpp: float | None = None, reader: str | None = None) -> SlideReader:
     """Open a slide for reading.
 
-    OpenSlide reads what it knows; then plain pictures (PNG, JPEG) are tried, then TiffSlide, which also reads URLs
-    that fsspec knows (`s3://`, `https://`, `memory://`).
+    DICOM, by any file of a slide or its folder, has a reader of its own. OpenSlide reads what it knows; then plain
+    pictures (PNG, JPEG) are tried, then TiffSlide, which also reads URLs that fsspec knows (`s3://`, `https://`,
+    `memory://`).
 
     Args:
         path: a path or a URL.
         mpp: microns per level-0 pixel; wins over what the file records.
-        reader: "openslide", "image" or "tiffslide", to try no other.
+        reader: "openslide", "image", "tiffslide" or "dicom", to try no other.
 
     Raises:
         SlideError: it is missing, of no known format, cut off or damaged.
         OptionError: `mpp` is implausible, or the reader unknown.
     """
-    if reader is not None and reader not in READERS:
-        raise OptionError(f"expected a reader among {', '.join(READERS)}, got {reader!r}")
+    if reader is not None and reader not in (*READERS, "dicom"):
+        raise OptionError(f"expected a reader among {', '.join(READERS)}, dicom, got {reader!r}")
     stated = _stated(mpp)
     if "://" in str(path):
         if reader not in (None, "tiffslide"):
             raise OptionError(f"only the reader tiffslide opens URLs, not {reader}")
         return _tiffslide(str(path), stated)
     local = Path(path)
+    if reader in (None, "dicom") and (found := _dicom(local, stated)) is not None:
+        return found
     _require_file(local)
     require_whole_tiff(local)
     if reader is not None:
@@ -64,12 +68,25 @@ def _first_that_reads(path: Path, stated: Mpp | None) -> SlideReader:
     raise first
 
 
+def _dicom(path: Path, stated: Mpp | None) -> SlideReader | None:
+    """The DICOM slide that a file or folder is part of, None where it is no DICOM."""
+    from wsiseg.slides.dicom_series import is_part  # noqa: PLC0415
+
+    if not is_part(path):
+        return None
+    from wsiseg.slides.dicom import DicomReader  # noqa: PLC0415
+
+    return DicomReader(path, stated)
+
+
 def _open(name: str, path: Path, stated: Mpp | None) -> SlideReader | None:
     """The slide, None where the reader does not know its format."""
     if name == "openslide":
         from wsiseg.slides.openslide import OpenSlideReader, detects  # noqa: PLC0415
 
         return OpenSlideReader(path, stated) if detects(path) else None
+    if name == "dicom":
+        return None
     if name == "image":
         from wsiseg.slides.array import ArrayReader  # noqa: PLC0415
 

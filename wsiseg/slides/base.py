@@ -6,6 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -106,6 +107,11 @@ class SlideReader(ABC):
     def name(self) -> str:
         """Last part of the path."""
         return self.path.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the slide consists of, none where it has an address."""
+        return () if "://" in self.path else (Path(self.path),)
 
     @property
     def size(self) -> Size:

@@ -9,7 +9,7 @@ from wsiseg.slides.base import SlideReader
 
 
 class SlideWatch:
-    """Remembers what a slide's file looked like.
+    """Remembers what a slide's files looked like.
 
     A slide that changes while it is read gives damaged tiles, or tiles of two slides, and neither may become a result.
 
@@ -23,15 +23,15 @@ class SlideWatch:
     def __init__(self, slide: SlideReader) -> None:
         self._slide = slide
         self.hash = slide.quick_hash()
-        self._state = _state(slide.path)
+        self._state = _state(slide)
 
     def check(self) -> None:
-        """Compare the file with what it was; costs one look at its directory entry.
+        """Compare the files with what they were; costs one look at each one's directory entry.
 
         Raises:
             SlideError: it is gone or another one now.
         """
-        state = _state(self._slide.path)
+        state = _state(self._slide)
         if state == self._state:
             return
         try:
@@ -46,12 +46,14 @@ class SlideWatch:
         self._state = state
 
 
-def _state(path: str) -> tuple[int, int, int] | None:
-    """Size, time of change and number of a file; None for an address, which cannot be watched, and where it is gone."""
-    if "://" in path:
-        return None
+def _state(slide: SlideReader) -> tuple[tuple[int, int, int] | None, ...]:
+    """Size, time of change and number of each file, None where it is gone; an address, which is not watched, has none."""
+    return tuple(_file_state(path) for path in slide.files)
+
+
+def _file_state(path: Path) -> tuple[int, int, int] | None:
     try:
-        found = Path(path).stat()
+        found = path.stat()
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns, found.st_ino
