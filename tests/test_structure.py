@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "wsiseg"
 
 LAYERS = [
-    {"errors", "geometry", "classes"},
+    {"errors", "geometry", "classes", "json_values"},
     {
         *("slides", "tissue", "tiling", "reading", "blending", "ome", "map_writer", "tissue_map", "annotations"),
         *(
@@ -47,7 +47,10 @@ LAYERS = [
             "piece_writer",
             "shards",
             "halving",
+            *("versions",),
         ),
+        *("printable", "placement", "areas", "map_facts", "map_picture", "map_legend", "map_repr", "conversions"),
+        *("ome_tiff", "ome_zarr_v2"),
     },
     {"models"},
     {"predict_options", "streaming", "map_job", "prediction", "many", "training"},

@@ -13,6 +13,7 @@ from ome_zarr_models import open_ome_zarr
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError, OutputError, SlideError
 from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.halving import halved
 from wsiseg.map_writer import MapWriter
 from wsiseg.ome import level_sizes
 from wsiseg.outputs import check_map, put_folder
@@ -72,14 +73,14 @@ def test_classes_and_probabilities_come_out_as_they_went_in(written: tuple[Path,
     assert tissue_map.metadata["slide"]["name"] == "a.svs"
 
 
-def test_pyramid_is_nearest_for_classes_and_mean_for_probabilities(
+def test_pyramid_is_majority_for_classes_and_mean_for_probabilities(
     written: tuple[Path, np.ndarray, np.ndarray],
 ) -> None:
     path, classes, probabilities = written
     tissue_map = open_map(path)
     assert tissue_map.levels == len(level_sizes(tissue_map.size)) == 5
     for level in range(1, tissue_map.levels):
-        classes = classes[::2, ::2]
+        classes = halved(classes, labels=True)  # of the whole at once; see test_halving
         height, width = probabilities.shape[1:]
         padded = np.pad(probabilities, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge").astype(int)
         four = padded[:, ::2, ::2] + padded[:, 1::2, ::2] + padded[:, ::2, 1::2] + padded[:, 1::2, 1::2]
@@ -87,6 +88,7 @@ def test_pyramid_is_nearest_for_classes_and_mean_for_probabilities(
         assert np.array_equal(tissue_map.class_map(level).compute(), classes)
         assert np.array_equal(tissue_map.probabilities(level).compute(), probabilities)
         assert tissue_map.scale_um(level) == (0.5 * 2**level, 0.5 * 2**level)
+        assert tissue_map.transform(level).translation == ((2**level - 1) / 4, (2**level - 1) / 4)
 
 
 @pytest.mark.parametrize("probabilities", [True, False])
@@ -107,7 +109,12 @@ def test_two_independent_validators_accept_image_and_labels(tmp_path: Path, size
     assert labels["image-label"]["colors"][1] == {"label-value": 1, "rgba": [200, 0, 0, 255]}
     scale = datasets[-1]["coordinateTransformations"][0]["scale"]
     assert scale[0] == 1
-    assert scale[1:] == [(0.5 if probabilities else 2) * 2 ** (len(datasets) - 1)] * 2
+    side = (0.5 if probabilities else 2) * 2 ** (len(datasets) - 1)
+    assert scale[1:] == [side] * 2
+    translation = datasets[-1]["coordinateTransformations"][1]["translation"]
+    assert translation == [0, (side - 0.5) / 2, (side - 0.5) / 2]
+    assert labels["image-label"]["properties"][-1] == {"label-value": 255, "class": "White"}
+    assert labels["image-label"]["colors"][-1]["rgba"][3] == 0
 
 
 def test_without_probabilities_asking_for_them_says_so(tmp_path: Path) -> None:
@@ -174,6 +181,7 @@ def test_a_writer_goes_on_with_what_another_began(tmp_path: Path) -> None:
     [
         ({}, "not written by wsiseg"),
         ({"wsiseg": {"format": 99, "classes": [], "grid": {}}}, "update wsiseg"),
+        ({"wsiseg": {"format": True, "classes": [], "grid": {}}}, "map format True"),
         ({"wsiseg": {"format": 1, "classes": [{"index": 1}]}}, "says nothing of its grid"),
         ({"wsiseg": {"format": 1, "classes": [{"index": 1}], "grid": {}, "slide": {}, "model": {}}}, "a class needs"),
     ],

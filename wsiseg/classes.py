@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsiseg.errors import OptionError
+from wsiseg.json_values import is_whole
 
 MAX_CLASSES = 254
 """The class map is uint8, 0 is "not tissue or not read", and 255 stays free."""
@@ -30,15 +31,19 @@ class TissueClass:
     color: tuple[int, int, int]
 
     def __post_init__(self) -> None:
-        if not 1 <= self.index <= MAX_CLASSES:
-            raise OptionError(f"a class index must be 1 to {MAX_CLASSES}, got {self.index}")
+        if not is_whole(self.index) or not 1 <= self.index <= MAX_CLASSES:
+            raise OptionError(f"a class index must be a whole number 1 to {MAX_CLASSES}, got {self.index!r:.60}")
+        if not isinstance(self.name, str):
+            raise OptionError(f"the name of class {self.index} must be text, got {self.name!r:.60}")
         if not self.name.strip():
             raise OptionError(f"class {self.index} needs a name")
         # They go into tables, pictures and messages, and into files in UTF-8, which has no halves of letters.
         if len(self.name) > MAX_NAME or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in self.name):
             raise OptionError(f"a class name must be plain text of up to {MAX_NAME} letters, got {self.name!r:.60}")
-        if len(self.color) != 3 or any(not isinstance(v, int) or not 0 <= v <= 255 for v in self.color):
-            raise OptionError(f"the colour of {self.name!r} must be three whole numbers 0 to 255, got {self.color}")
+        if any(not is_whole(v) or not 0 <= v <= 255 for v in self.color):
+            raise OptionError(
+                f"the colour of {self.name!r} must be three whole numbers 0 to 255, got {self.color!s:.100}"
+            )
 
     @property
     def hex_color(self) -> str:
@@ -88,7 +93,7 @@ class ClassTable:
             raise OptionError(f"{len(names)} class names need as many colours, got {len(chosen)}")
         return cls(
             tuple(
-                TissueClass(i, name, (int(c[0]), int(c[1]), int(c[2])))
+                TissueClass(i, name, _color(c, i))
                 for i, (name, c) in enumerate(zip(names, chosen, strict=True), start=1)
             )
         )
@@ -98,15 +103,25 @@ class ClassTable:
         return [{"index": c.index, "name": c.name, "color": list(c.color)} for c in self.classes]
 
     @classmethod
-    def from_json(cls, rows: Sequence[Mapping[str, Any]]) -> ClassTable:
-        """The inverse of `to_json`; raises `OptionError` on anything else."""
-        try:
-            parts = [(int(row["index"]), str(row["name"]), [int(v) for v in row["color"]]) for row in rows]
-            return cls(tuple(TissueClass(index, name, (r, g, b)) for index, name, (r, g, b) in parts))
-        except OptionError:
-            raise
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise OptionError(f"a class needs index, name and color, got {rows!r:.200}") from error
+    def from_json(cls, rows: object) -> ClassTable:
+        """The inverse of `to_json`; raises `OptionError` on anything else, which is named."""
+        if not isinstance(rows, list | tuple):
+            raise OptionError(f"classes must be a list of index, name and color, got {rows!r:.100}")
+        return cls(tuple(_class_from(row, place) for place, row in enumerate(rows, start=1)))
+
+
+def _class_from(row: object, place: int) -> TissueClass:
+    """One class from what stands at a place, from 1, of a table from outside."""
+    if not isinstance(row, Mapping) or not {"index", "name", "color"} <= row.keys():
+        raise OptionError(f"a class needs index, name and color, got {row!r:.100}")
+    return TissueClass(row["index"], row["name"], _color(row["color"], place))
+
+
+def _color(value: object, place: int) -> tuple[int, int, int]:
+    """The colour of the class at a place; its numbers are checked by `TissueClass`."""
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        raise OptionError(f"the colour of class {place} must be three whole numbers 0 to 255, got {value!r:.60}")
+    return value[0], value[1], value[2]
 
 
 PALETTE: tuple[tuple[int, int, int], ...] = (

@@ -21,6 +21,7 @@ from wsiseg.predict_options import PredictOptions
 from wsiseg.prediction import loaded_model, predict_opened, silent
 from wsiseg.report import Prediction
 from wsiseg.slides import open_slide
+from wsiseg.slides.arguments import slide_name, slides_of
 from wsiseg.slides.base import SlideReader
 from wsiseg.unfinished import check_outputs, unfinished_folder
 
@@ -57,6 +58,8 @@ def map_paths(slides: Sequence[str | Path], folder: Path) -> list[Path]:
 
 
 def _stem(slide: str) -> str:
+    if (dicom := slide_name(slide)) is not None:
+        return dicom
     name = slide.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
     for ending in (".ome.tiff", ".ome.tif"):
         if name.lower().endswith(ending):
@@ -102,6 +105,7 @@ def predict_many(
     """
     options = options or PredictOptions()
     folder = Path(folder)
+    slides = slides_of([str(slide) for slide in slides])
     paths = map_paths(slides, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Grid, Size
+from wsiseg.json_values import is_number, is_whole
 
 MAX_META_BYTES = 16 * 2**20
 MAX_SIDE_PX = 2**21
@@ -96,7 +97,7 @@ def _sizes(path: Path, values: Any, most: int) -> list[int]:
     if not isinstance(values, list) or not 2 <= len(values) <= 3:
         raise _damaged(path, f"a shape of two or three sizes is expected, got {values!r:.60}")
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        if not is_whole(value) or not 1 <= value <= most:
             raise _damaged(path, f"sizes must be whole numbers from 1 to {most}, got {value!r:.40}")
     return values
 
@@ -117,16 +118,18 @@ def check_metadata(path: Path, own: Mapping[str, Any]) -> None:
             raise _damaged(path, f"{part} must have {' and '.join(keys)}")
     for key in ("width", "height"):
         value = own["slide"].get(key, 1)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise _damaged(path, f"the slide's {key} must be a whole number")
+        if not is_whole(value) or not 1 <= value < 2**63:
+            raise _damaged(path, f"the slide's {key} must be a whole number from 1, got {value!r:.40}")
+    if not isinstance(own.get("probabilities", False), bool):
+        raise _damaged(path, f"probabilities must be true or false, got {own['probabilities']!r:.40}")
     for row in own.get("areas", []) if isinstance(own.get("areas", []), list) else [None]:
         if not isinstance(row, dict) or not _is_text(row.get("name")):
             raise _damaged(path, "areas must be a list of classes with their names")
         for key in ("area_mm2", "share", "mean_probability"):
-            if not _is_number(row.get(key)):
+            if not is_number(row.get(key)):
                 raise _damaged(path, f"an area's {key} must be a number")
-    for key in ("tissue_mm2", "unread_mm2"):
-        if not _is_number(own.get(key, 0)):
+    for key in ("tissue_mm2", "white_mm2", "unread_mm2"):
+        if not is_number(own.get(key, 0)):
             raise _damaged(path, f"{key} must be a number")
 
 
@@ -155,10 +158,6 @@ def _is_encodable(value: str) -> bool:
     except UnicodeEncodeError:  # half of a surrogate pair
         return False
     return True
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _damaged(path: Path, why: str) -> SlideError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ from wsiseg.report import (
     Prediction,
     results,
     slide_provenance,
-    software,
     tissue_provenance,
 )
 from wsiseg.slides.base import SlideReader
@@ -46,6 +44,7 @@ from wsiseg.streaming.workers import SharedWork, run_on_devices
 from wsiseg.tiling import TileGrid
 from wsiseg.tissue_map import open_map
 from wsiseg.unfinished import UnfinishedRun, begun_drawing
+from wsiseg.versions import OPENVINO, of_map, software
 
 Progress = Callable[[str, int, int], None]
 """Called with a phase ("tissue", "gate", "tiles", "pyramid", "vectors"), the steps of it that are done, and all.
@@ -86,16 +85,12 @@ class MapJob:
             "model": self.model.hash,
             **options,
             "device": self.model.device.type,
+            "exact": self.model.runtime.exact,
             **tissue_provenance(self.options.tissue),
             "mpp": asdict(self.slide.mpp),
             "side of a piece, which --max-memory sets,": self.memory.piece_px,
-            **{f"version of {name}": value for name, value in self._versions().items()},
+            **{f"version of {name}": value for name, value in of_map(software(), self.options.runtime).items()},
         }
-
-    def _versions(self) -> dict[str, str]:
-        """Of what computes and stores the map's bytes."""
-        found = {name: value for name, value in software().items() if name in ("wsiseg", "torch", "zarr")}
-        return {**found, "openvino": version("openvino")} if self.options.runtime == "openvino" else found
 
     def make_map(self, run: UnfinishedRun, overwrite: bool) -> Prediction:
         """Compute what is missing of the map and give it its name."""
@@ -156,7 +151,7 @@ class MapJob:
         devices = device_names(self.options.device)
         if len(devices) > 1:
             work = SharedWork(
-                self.slide.path, self.model_name, todo, self.options, self.memory, run.store,
+                self.slide.path, self.model_name, todo, self.options, self.model.runtime, self.memory, run.store,
                 None if field is None else field.file, self.slide.damage.to_json(),
             )  # fmt: skip
             waited_s = run_on_devices(work, devices, missing, run.journal.add, advance)
@@ -208,11 +203,14 @@ class MapJob:
             "parameters": {
                 **asdict(self.options),
                 **tissue_provenance(self.options.tissue),
+                "exact": self.model.runtime.exact,
+                "computed_by": self.model.computed_by,
                 "patch_px": tiling.side_px,
                 "patch_overlap_px": tiling.overlap_px,
                 "gate_thresholds": None if thresholds is None else [float(value) for value in thresholds],
             },
-            "software": software(),
+            "software": _used(software(), self.options.runtime),
+            "notes": [*self.model.notes, *self.slide.notes],
             "times": self.clock.times(),
             **found,
         }
@@ -237,6 +235,11 @@ class MapJob:
         self.clock.lap("vectors")
         run.journal.add({"step": "drawn", "of": step, "result": result})
         return result
+
+
+def _used(versions: dict[str, str], runtime: str) -> dict[str, str]:
+    """Versions without that of a runtime that computed nothing."""
+    return {name: number for name, number in versions.items() if name != OPENVINO or runtime == OPENVINO}
 
 
 def planned(slide: SlideReader, model: TissueModel, options: PredictOptions) -> Plan:

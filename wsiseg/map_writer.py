@@ -110,10 +110,10 @@ class MapWriter:
         with cannot_write(self.store):
             for level in range(len(self._class_maps)):
                 if level:
-                    box, classes = half_box(box), halved(classes, nearest=True)
+                    box, classes = half_box(box), halved(classes, labels=True)
                 self._class_maps[level][box.slices()] = classes
                 if self.probabilities:
-                    values = halved(values, nearest=False) if level else values
+                    values = halved(values, labels=False) if level else values
                     self._probability_maps[level][(slice(None), *box.slices())] = values
             for path in self._shards(piece):
                 if path.exists():
@@ -139,10 +139,10 @@ class MapWriter:
             if level >= PIECE_LEVELS and level not in done:
                 with cannot_write(self.store):
                     target = self._array(self.labels, level, self.sizes[level])
-                    halve(_level(self.labels, level - 1), target, nearest=True)
+                    halve(_level(self.labels, level - 1), target, labels=True)
                     if self.probabilities:
                         target = self._array(self.root, level, self.sizes[level], len(self.classes))
-                        halve(_level(self.root, level - 1), target, nearest=False)
+                        halve(_level(self.root, level - 1), target, labels=False)
                     for folder in self._level_folders(level):
                         sync_tree(folder)
             yield level
@@ -166,13 +166,13 @@ class MapWriter:
             for level in range(len(self.sizes)):
                 array = self._array(self.root, level, size, 3)
                 if level:
-                    halve(_level(self.root, level - 1), array, nearest=False)
+                    halve(_level(self.root, level - 1), array, labels=False)
                 else:
                     array[:] = picture.transpose(2, 0, 1)
                 mpps.append(mpp.times(2**level))
                 size = Size(-(-size.width // 2), -(-size.height // 2))
             channels = [("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF")]
-            self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels)
+            self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels, self.grid.mpp)
 
     def write_metadata(self, provenance: dict[str, Any]) -> None:
         """Write what the map says of itself; `provenance` is the tool's own, plain JSON values."""
@@ -180,7 +180,7 @@ class MapWriter:
         with cannot_write(self.store):
             if self.probabilities:
                 channels = [(c.name, c.hex_color) for c in self.classes]
-                self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels)
+                self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels, self.grid.mpp)
             self.labels.attrs["ome"] = label_attributes(self.classes, mpps)
             listed = _group(self.root, "labels")
             listed.attrs.update({"ome": {"version": "0.5", "labels": [LABELS]}, "labels": [LABELS]})

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Grid, Mpp, Size
+from wsiseg.json_values import is_number, is_whole
 
 OME_VERSION = "0.5"
-MAP_FORMAT = 1
+MAP_FORMAT = 2
+"""Written into a map. 1 had no white, and labels of coarser levels were the upper left of four, not the majority."""
+
+READ_FORMATS = (1, 2)
 LABELS = "tissue"
 """Name of the class map among the labels."""
 
 WHITE_VALUE = 255
 """Value of the class map where tissue was looked at and is white (glass, lumen, fat): no class, and not unread."""
+
+WHITE_NAME = "White"
 
 SMALLEST_PX = 512
 """A pyramid ends at the first level no side of which is longer."""
@@ -30,13 +36,18 @@ def level_sizes(size: Size) -> list[Size]:
     return sizes
 
 
-def multiscales(name: str, axes: str, mpps: Sequence[Mpp]) -> list[dict[str, Any]]:
+def multiscales(name: str, axes: str, mpps: Sequence[Mpp], map_mpp: Mpp) -> list[dict[str, Any]]:
     """`multiscales` of an image whose level n is the array `n`, with pixels of `mpps[n]` um.
+
+    Every level has a scale and then a translation, which says where the middle of its first pixel lies, as readers
+    take it (ome-zarr-py and ngff-zarr write it so, Neuroglancer and napari draw it so). The place 0 is the middle of
+    the map's own first pixel: a pixel that is n of them wide begins with them, and its middle lies (n - 1) / 2 further.
 
     Args:
         name: shown by viewers.
-        axes: "yx" or "cyx".
+        axes: "yx" of classes or "cyx" of values.
         mpps: microns per pixel of each level.
+        map_mpp: that of the map itself.
     """
     spatial = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
     lead = [{"name": "c", "type": "channel"}] if axes == "cyx" else []
@@ -47,20 +58,30 @@ def multiscales(name: str, axes: str, mpps: Sequence[Mpp]) -> list[dict[str, Any
             "datasets": [
                 {
                     "path": str(index),
-                    "coordinateTransformations": [{"type": "scale", "scale": [1.0] * len(lead) + [mpp.y, mpp.x]}],
+                    "coordinateTransformations": [
+                        {"type": "scale", "scale": [1.0] * len(lead) + [mpp.y, mpp.x]},
+                        {"type": "translation", "translation": [0.0] * len(lead) + list(first_centre_um(mpp, map_mpp))},
+                    ],
                 }
                 for index, mpp in enumerate(mpps)
             ],
-            "type": "mean" if axes == "cyx" else "nearest",
+            "type": "mean" if axes == "cyx" else "mode",
         }
     ]
 
 
-def image_attributes(name: str, mpps: Sequence[Mpp], channels: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def first_centre_um(mpp: Mpp, map_mpp: Mpp) -> tuple[float, float]:
+    """(y, x): from the middle of a map's first pixel to that of a level's whose pixels are of `mpp`."""
+    return (mpp.y - map_mpp.y) / 2, (mpp.x - map_mpp.x) / 2
+
+
+def image_attributes(
+    name: str, mpps: Sequence[Mpp], channels: Sequence[tuple[str, str]], map_mpp: Mpp
+) -> dict[str, Any]:
     """`ome` of the root image; `channels` are pairs of a name and a colour of six hexadecimal digits."""
     return {
         "version": OME_VERSION,
-        "multiscales": multiscales(name, "cyx", mpps),
+        "multiscales": multiscales(name, "cyx", mpps, map_mpp),
         "omero": {
             "name": name,
             "version": OME_VERSION,
@@ -82,16 +103,18 @@ def image_attributes(name: str, mpps: Sequence[Mpp], channels: Sequence[tuple[st
 
 
 def label_attributes(classes: ClassTable, mpps: Sequence[Mpp]) -> dict[str, Any]:
-    """`ome` of the class map: value 0 is transparent, the classes have their names and colours."""
+    """`ome` of the class map: the classes have their names and colours; 0 and white are transparent."""
     return {
         "version": OME_VERSION,
-        "multiscales": multiscales(LABELS, "yx", mpps),
+        "multiscales": multiscales(LABELS, "yx", mpps, mpps[0]),
         "image-label": {
             "version": OME_VERSION,
             "colors": [{"label-value": 0, "rgba": [0, 0, 0, 0]}]
-            + [{"label-value": c.index, "rgba": [*c.color, 255]} for c in classes],
+            + [{"label-value": c.index, "rgba": [*c.color, 255]} for c in classes]
+            + [{"label-value": WHITE_VALUE, "rgba": [255, 255, 255, 0]}],
             "properties": [{"label-value": 0, "class": ClassTable.BACKGROUND}]
-            + [{"label-value": c.index, "class": c.name} for c in classes],
+            + [{"label-value": c.index, "class": c.name} for c in classes]
+            + [{"label-value": WHITE_VALUE, "class": WHITE_NAME}],
             "source": {"image": "../../"},
         },
     }
@@ -102,17 +125,36 @@ def grid_to_json(grid: Grid) -> dict[str, Any]:
     return asdict(grid)
 
 
-def grid_from_json(value: dict[str, Any]) -> Grid:
-    """The inverse of `grid_to_json`; raises `OptionError` on anything else."""
-    try:
-        return Grid(
-            size=Size(int(value["size"]["width"]), int(value["size"]["height"])),
-            mpp=Mpp(float(value["mpp"]["x"]), float(value["mpp"]["y"])),
-            step_x=float(value["step_x"]),
-            step_y=float(value["step_y"]),
-            level=int(value["level"]),
-            zoom_x=float(value["zoom_x"]),
-            zoom_y=float(value["zoom_y"]),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise OptionError(f"a map's grid must have size, mpp, steps, level and zooms, got {value!r:.200}") from error
+def grid_from_json(value: object) -> Grid:
+    """The inverse of `grid_to_json`; raises `OptionError` on anything else, which is named."""
+    fields = _fields("grid", value)
+    size, mpp = _fields("grid's size", fields.get("size")), _fields("grid's mpp", fields.get("mpp"))
+    return Grid(
+        size=Size(_whole(size, "width"), _whole(size, "height")),
+        mpp=Mpp(_number(mpp, "x"), _number(mpp, "y")),
+        step_x=_number(fields, "step_x"),
+        step_y=_number(fields, "step_y"),
+        level=_whole(fields, "level"),
+        zoom_x=_number(fields, "zoom_x"),
+        zoom_y=_number(fields, "zoom_y"),
+    )
+
+
+def _fields(name: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise OptionError(f"a map's {name} must be an object, got {value!r:.60}")
+    return value
+
+
+def _whole(fields: Mapping[str, Any], key: str) -> int:
+    value = fields.get(key)
+    if not is_whole(value):
+        raise OptionError(f"a grid's {key} must be a whole number, got {value!r:.60}")
+    return value
+
+
+def _number(fields: Mapping[str, Any], key: str) -> float:
+    value = fields.get(key)
+    if not is_number(value):
+        raise OptionError(f"a grid's {key} must be a number, got {value!r:.60}")
+    return float(value)

@@ -13,6 +13,7 @@ from wsiseg.models.spec import GATE_RULES, GateRule
 from wsiseg.models.tile_shape import GATE_MODES, GateMode, check_gate_mode
 
 if TYPE_CHECKING:
+    from wsiseg.models.spec import BundleSpec
     from wsiseg.models.tissue_model import TissueModel
 
 CPU_BATCH_PIXELS, GPU_BATCH_PIXELS = 2**17, 2**22
@@ -41,11 +42,12 @@ class PredictOptions:
         probabilities: whether the map keeps them.
         device: "auto", "cpu", "cuda", "cuda:1", …; or several, "cuda:0,cuda:1", each of which gets a process
         runtime: what computes the networks: "torch"; "openvino", on CPUs, where the extra is installed; "compiled", by
-            torch for this machine; or "auto", OpenVINO where it can be had and results need not be exact, else torch.
+            torch for this machine; or "auto", OpenVINO where it can be had and results need not be exact, else torch;
+            a model that is loaded already then keeps what it was prepared with where that is exact enough.
         batch_size: patches at once; None fits them to the device.
         workers: threads that read ahead; None takes the machine's cores, at most 8.
         precision: "float32"; "bfloat16", faster where the processor has it, and not quite equal; "auto" is bfloat16
-            where the processor has it.
+            where the processor has it; None is float32, or what a model that is loaded already was prepared with.
         max_memory: bytes that a run may take; None takes half of what the machine or its control group allows, at most
             4 GiB.
         read_timeout_s: seconds after which a read that does not come back ends the run.
@@ -63,7 +65,7 @@ class PredictOptions:
     faithful: bool = False
     probabilities: bool = True
     device: str = "auto"
-    precision: str = "float32"
+    precision: str | None = None
     runtime: str = "auto"
     batch_size: int | None = None
     workers: int | None = None
@@ -88,7 +90,7 @@ class PredictOptions:
             )
         if self.runtime not in RUNTIMES:
             raise OptionError(f"expected a runtime among {', '.join(RUNTIMES)}, got {self.runtime!r}")
-        if self.precision not in PRECISIONS:
+        if self.precision is not None and self.precision not in PRECISIONS:
             raise OptionError(f"expected a precision among {', '.join(PRECISIONS)}, got {self.precision!r}")
         check_timeout(self.read_timeout_s)
         for name, value in (("batch size", self.batch_size), ("number of workers", self.workers)):
@@ -96,9 +98,12 @@ class PredictOptions:
                 raise OptionError(f"the {name} must be at least 1, got {value}")
 
     def resolved(self, model: TissueModel) -> PredictOptions:
-        """The same with every None that the model and the machine decide filled in."""
-        spec = model.spec
-        pixels = CPU_BATCH_PIXELS if model.device.type == "cpu" else GPU_BATCH_PIXELS
+        """The same with every None that the model and the machine decide filled in, but for the precision."""
+        return self.resolved_by(model.spec, str(model.device))
+
+    def resolved_by(self, spec: BundleSpec, device: str) -> PredictOptions:
+        """The same for a model that need not be loaded, and the device that it would be on."""
+        pixels = CPU_BATCH_PIXELS if device == "cpu" else GPU_BATCH_PIXELS
         overlap = 0.0 if self.faithful else spec.overlap
         overlap = overlap if self.overlap is None else self.overlap
         rule: GateRule = self.gate_rule or ("multiply_logits" if self.faithful else spec.gate_rule)
@@ -113,10 +118,15 @@ class PredictOptions:
             gate_rule=rule,
             gate_mode=mode,
             gate_context=context,
-            device=self.device if "," in self.device else str(model.device),
+            device=self.device if "," in self.device else device,
             batch_size=self.batch_size or _batch_size(pixels / patch),
             workers=self.workers or min(8, os.cpu_count() or 1),
         )
+
+    @property
+    def published_gate(self) -> bool:
+        """Whether resolved options gate by the published rule, where the sign of a logit decides: results are exact."""
+        return self.gate and self.gate_rule == "multiply_logits"
 
 
 def _batch_size(patches: float) -> int:

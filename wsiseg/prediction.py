@@ -15,6 +15,8 @@ from wsiseg.export import VectorOptions
 from wsiseg.map_job import MapJob, Progress, device_names, pick_device
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import load_model
+from wsiseg.models.runtimes import Runtime, choose_runtime
+from wsiseg.models.spec import BundleSpec
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.predict_options import PredictOptions
 from wsiseg.report import Prediction
@@ -93,26 +95,56 @@ def predict_opened(
 def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tuple[TissueModel, PredictOptions]:
     """The model on the first of the devices, ready to compute, and the options with all that it decides.
 
-    A model that is loaded already computes as it was prepared, unless the options state a runtime or a precision.
+    A model that is loaded already computes as it was prepared, unless the options state a runtime or a precision, or
+    ask for the published gate rule, which is computed exactly. It then stays as these options had it prepared.
 
     Raises:
         OptionError: for several devices and a model that is loaded already, since each needs its own.
     """
     devices = device_names(options.device)
-    given = isinstance(model, TissueModel)
-    if given and len(devices) > 1:
-        raise OptionError("several devices need the model's name or folder, not a model that is loaded already")
-    loaded = model if isinstance(model, TissueModel) else load_model(model, devices[0])
-    resolved = options.resolved(loaded)
-    if not given or options.runtime != "auto" or options.precision != "float32":
+    if isinstance(model, TissueModel):
+        if len(devices) > 1:
+            raise OptionError("several devices need the model's name or folder, not a model that is loaded already")
+        loaded, resolved = model, options.resolved(model)
+        wanted = _as_prepared(resolved, loaded.runtime)
+        if wanted is not None:
+            prepare(loaded, wanted)
+    else:
+        loaded = load_model(model, devices[0])
+        resolved = options.resolved(loaded)
         prepare(loaded, resolved)
     return loaded, replace(resolved, runtime=loaded.runtime.name, precision=loaded.runtime.precision)
 
 
+def _as_prepared(options: PredictOptions, now: Runtime) -> PredictOptions | None:
+    """Resolved options whose open choices are what a model was prepared with; None where it computes so already."""
+    precision = options.precision or now.precision
+    if options.runtime != "auto" or (options.published_gate and not now.exact):
+        return replace(options, precision=precision)
+    if precision == now.precision:
+        return None
+    return replace(options, precision=precision, runtime="auto" if now.optional else now.name)
+
+
+def chosen_runtime(spec: BundleSpec, options: PredictOptions, device: str) -> Runtime:
+    """What computes a model that is loaded for resolved options; needs no model.
+
+    Raises:
+        DeviceError: where this machine or this device cannot do what the options ask for.
+    """
+    exact = options.runtime == "torch" or options.published_gate or spec.gate_rule == "multiply_logits"
+    return choose_runtime(
+        options.runtime,
+        options.precision or "float32",
+        torch.device(device),
+        exact=exact,
+        batch_size=options.batch_size,
+    )
+
+
 def prepare(model: TissueModel, options: PredictOptions) -> None:
     """Have a model compute as resolved options say, and let a first patch make it ready."""
-    exact = True if options.gate_rule == "multiply_logits" else None  # None: as the model and the runtime need it
-    model.prepare(options.runtime, options.precision, exact=exact, batch_size=options.batch_size)
+    model.use(chosen_runtime(model.spec, options, str(model.device)))
     mode = options.gate_mode or "patches"
     side = model.spec.tiling(mode, options.overlap).side_px
     blank = torch.zeros(1, side, side, 3, dtype=torch.uint8).permute(0, 3, 1, 2)

@@ -140,7 +140,7 @@ def run_log(path: Path | None, **start: Any) -> Iterator[RunLog]:
     """
     log = RunLog(path)
     if path is not None:
-        from wsiseg.report import software
+        from wsiseg.versions import software
 
         log.event("start", **start, versions=software())
     try:

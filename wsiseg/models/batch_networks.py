@@ -36,6 +36,11 @@ class BatchNetwork:
         self._batches = SmallerBatches()
 
     @property
+    def computed_by(self) -> str:
+        """Name of the runtime that computes it: torch where another gave up."""
+        return "torch" if self._fallback else self.runtime.name
+
+    @property
     def notes(self) -> list[str]:
         """What a person should know: that another runtime took over, that batches became smaller."""
         notes = [self._fallback] if self._fallback else []

@@ -19,6 +19,7 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     SerializerFunctionWrapHandler,
+    Strict,
     ValidationError,
     model_serializer,
     model_validator,
@@ -66,10 +67,13 @@ Classes = Annotated[ClassTable, PlainValidator(_classes), PlainSerializer(ClassT
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Channel = Annotated[float, Field(allow_inf_nan=False)]
 Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Listed = Strict(strict=False)
+"""Of a tuple: it may come as a list, as JSON has it; its items are as strict as all else."""
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    # Strict: a number is no text and no truth value, and a count is no 96.0.
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), strict=True)
 
 
 class NetworkSpec(_Part):
@@ -88,8 +92,8 @@ class NetworkSpec(_Part):
     arguments: dict[str, JsonValue] = {}
     file: str = Field(pattern=_FILE_NAME)
     sha256: str = Field(pattern=_SHA256)
-    mean: tuple[Channel, Channel, Channel]
-    std: tuple[Deviation, Deviation, Deviation]
+    mean: Annotated[tuple[Channel, Channel, Channel], Listed]
+    std: Annotated[tuple[Deviation, Deviation, Deviation], Listed]
 
 
 class Networks(_Part):
@@ -155,18 +159,18 @@ class BundleSpec(_Part):
     mpp: float = Field(ge=MPP_MIN, le=MPP_MAX, allow_inf_nan=False)
     patch_size_px: int = Field(ge=16, le=4096)
     overlap: float = Field(default=0.25, ge=0, lt=1, allow_inf_nan=False)
-    gate: tuple[Share, ...]
+    gate: Annotated[tuple[Share, ...], Listed]
     gate_rule: GateRule = "exclude"
     gate_context: float = Field(default=0.0, ge=0, le=20, allow_inf_nan=False)
     gate_mode: GateMode = "patches"
-    shared_gate: tuple[Share, ...] | None = None
+    shared_gate: Annotated[tuple[Share, ...], Listed] | None = None
     tile_px: int | None = Field(default=None, ge=16, le=MAX_TILE_PX)
     tile_margin_px: int = Field(default=0, ge=0, le=MAX_TILE_PX)
     networks: Networks
     licence: str
     training_data: str
     citation: str = ""
-    metrics: tuple[Metric, ...] = ()
+    metrics: Annotated[tuple[Metric, ...], Listed] = ()
     tool_version: str
     training: dict[str, JsonValue] = {}
     created: str

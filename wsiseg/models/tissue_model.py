@@ -93,10 +93,18 @@ class TissueModel:
         """
         if exact is None:
             exact = runtime == "torch" or self.spec.gate_rule == "multiply_logits"
-        chosen = choose_runtime(runtime, precision, self.device, exact=exact, batch_size=batch_size)
-        if chosen != self.runtime:
-            self._use(chosen)
+        return self.use(choose_runtime(runtime, precision, self.device, exact=exact, batch_size=batch_size))
+
+    def use(self, runtime: Runtime) -> Self:
+        """The same model, computed by a runtime that fits its device; see `prepare`."""
+        if runtime != self.runtime:
+            self._use(runtime)
         return self
+
+    @property
+    def computed_by(self) -> dict[str, str]:
+        """What computed each of the networks that were asked so far: another runtime may have taken over."""
+        return {network.name: network.computed_by for network in self._networks.values()}
 
     @torch.inference_mode()
     def classify(self, patches: Tensor) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Mpp
+from wsiseg.slides.arguments import is_dicom_slide
 from wsiseg.slides.base import Region, SlideReader
+from wsiseg.slides.identify import identify, is_tiff
 from wsiseg.slides.truncation import require_whole_tiff
+from wsiseg.slides.vendors import Vendor
 
 __all__ = ["Region", "SlideReader", "open_slide"]
 
@@ -39,40 +41,57 @@ def open_slide(path: str | Path, *, mpp: float | None = None, reader: str | None
         if reader not in (None, "tiffslide"):
             raise OptionError(f"only the reader tiffslide opens URLs, not {reader}")
         return _tiffslide(str(path), stated)
-    local = Path(path)
-    if reader in (None, "dicom") and (found := _dicom(local, stated)) is not None:
+    if reader in (None, "dicom") and (found := _dicom(Path(path), stated)) is not None:
         return found
-    _require_file(local)
+    local, vendor = identify(Path(path))
     require_whole_tiff(local)
     if reader is not None:
-        opened = _open(reader, local, stated)
+        opened = _open(reader, local, stated) if reader in _readers(local, vendor) else None
         if opened is None:
-            raise SlideError(f"{local.name} is no format that {reader} reads; leave the reader out, or name another")
+            kind = f"is {vendor.name}, which is" if vendor else "is"
+            raise SlideError(
+                f"{local.name} {kind} no format that {reader} reads; leave the reader out, or name another"
+            )
         return opened
-    return _first_that_reads(local, stated)
+    return _first_that_reads(local, stated, vendor)
 
 
-def _first_that_reads(path: Path, stated: Mpp | None) -> SlideReader:
+def _first_that_reads(path: Path, stated: Mpp | None, vendor: Vendor | None) -> SlideReader:
     """The slide; where all fail, the error of the first that knew the format."""
     first: SlideError | None = None
-    for name in READERS:
+    for name in _readers(path, vendor):
         try:
             opened = _open(name, path, stated)
         except SlideError as error:
             # OpenSlide gives up on a TIFF some of whose coarsest tiles are missing; TiffSlide does not.
             first = first or error
+            if name == "openslide" and not _is_plain_tiff(path):
+                break
         else:
             if opened is not None:
                 return opened
-    assert first is not None  # TiffSlide, the last, either reads or raises
-    raise first
+    raise first or SlideError(
+        f"{path.name} is no slide or picture of a format that is known here; where it is a slide, export it as TIFF, "
+        "OME-TIFF or DICOM from its own software (docs/formats.md)"
+    )
+
+
+def _readers(path: Path, vendor: Vendor | None) -> list[str]:
+    """The readers that may try a file."""
+    known = READERS if vendor is None else vendor.readers
+    return [name for name in known if name != "tiffslide" or is_tiff(path)]
+
+
+def _is_plain_tiff(path: Path) -> bool:
+    """Whether a TIFF that OpenSlide knows holds its levels as tiles side by side, as any reader would read them."""
+    from wsiseg.slides.openslide import PLAIN_TIFF, format_of  # noqa: PLC0415
+
+    return format_of(path) in PLAIN_TIFF
 
 
 def _dicom(path: Path, stated: Mpp | None) -> SlideReader | None:
     """The DICOM slide that a file or folder is part of, None where it is no DICOM."""
-    from wsiseg.slides.dicom_series import is_part  # noqa: PLC0415
-
-    if not is_part(path):
+    if not is_dicom_slide(path):
         return None
     from wsiseg.slides.dicom import DicomReader  # noqa: PLC0415
 
@@ -85,8 +104,6 @@ def _open(name: str, path: Path, stated: Mpp | None) -> SlideReader | None:
         from wsiseg.slides.openslide import OpenSlideReader, detects  # noqa: PLC0415
 
         return OpenSlideReader(path, stated) if detects(path) else None
-    if name == "dicom":
-        return None
     if name == "image":
         from wsiseg.slides.array import ArrayReader  # noqa: PLC0415
 
@@ -106,20 +123,3 @@ def _stated(mpp: float | None) -> Mpp | None:
     if not MPP_MIN <= mpp <= MPP_MAX:
         raise OptionError(f"expected {MPP_MIN} to {MPP_MAX} um per pixel (--mpp), got {mpp}")
     return Mpp(mpp, mpp)
-
-
-def _require_file(path: Path) -> None:
-    try:
-        found = path.stat()
-        if stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
-            path.open("rb").close()
-    except FileNotFoundError as error:
-        raise SlideError(f"{path} does not exist; give the path of a slide") from error
-    except (OSError, ValueError) as error:  # no right, a loop of links, a name too long, a null byte
-        reason = getattr(error, "strerror", None) or error
-        raise SlideError(f"{str(path)!r:.300} cannot be read ({reason})") from error
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
-        raise SlideError(f"{path} is {kind}; give the path of a slide")
-    if found.st_size == 0:
-        raise SlideError(f"{path.name} is empty (0 bytes); copy it again")

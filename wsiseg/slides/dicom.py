@@ -86,7 +86,7 @@ class DicomReader(FileReader):
         if parts[0].key.resampled and self.stated_mpp is None:
             raise SlideError(
                 f"{self.name} lacks its original: the finest level here, {parts[0].size} px, says that it was "
-                "resampled from a finer one; copy all files of its series, or state its um per pixel with --mpp to read it"
+                "resampled from a finer one; copy all files of its series, or state its um per pixel with --mpp"
             )
 
     def read_associated(self, name: str) -> npt.NDArray[np.uint8]:

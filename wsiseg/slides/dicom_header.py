@@ -26,7 +26,6 @@ SLIDE_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
 
 _DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-_MAGIC_AT, _MAGIC = 128, b"DICM"
 _MAX_TEXT = 200
 
 MAX_FRAMES = 2**22
@@ -129,15 +128,6 @@ class Instance:
     def name(self) -> str:
         """Of the file."""
         return self.key.path.name
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM files do; its name does not matter."""
-    try:
-        with path.open("rb") as file:
-            return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
-    except (OSError, ValueError):
-        return False
 
 
 def read_key(path: Path) -> Key:

@@ -8,14 +8,14 @@ are called after their glass slides' identifiers, their descriptions, or their U
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsiseg.errors import SlideError
-from wsiseg.slides.dicom_header import SLIDE_CLASS, Key, is_dicom, read_key
+from wsiseg.slides.arguments import dicom_files, is_dicom_slide
+from wsiseg.slides.dicom_header import SLIDE_CLASS, Key, read_key
 
 _NAMES_LISTED = 5
 
@@ -51,7 +51,7 @@ class DicomSlide:
 def slides_in(folder: Path) -> tuple[DicomSlide, ...]:
     """The slides whose files lie in a folder, not those in folders within it; files that are damaged are none."""
     keys: dict[str, Key] = {}
-    for path in _dicom_files(folder):
+    for path in dicom_files(folder):
         try:
             key = read_key(path)
         except (SlideError, OSError):
@@ -94,36 +94,24 @@ def slide_of(path: Path) -> DicomSlide:
     )
 
 
-def is_part(path: str | Path) -> bool:
-    """Whether something is a DICOM file, or a folder that holds DICOM slides."""
-    return _local(path) is not None
-
-
-def slide_name(path: str | Path) -> str | None:
-    """What the DICOM slide at a path is called; None where there is no such."""
-    local = _local(path)
-    if local is None:
-        return None
+def name_of(path: Path) -> str | None:
+    """What the slide at a path is called; None where there is none."""
     try:
-        return slide_of(local).name
+        return slide_of(path).name
     except (SlideError, OSError):
         return None
 
 
-def slides_of(arguments: Sequence[str]) -> list[str]:
-    """Arguments of the command line, each DICOM slide once, however many of its files or folders are named.
-
-    A folder with several becomes as many. What is no DICOM stays as it is. DICOM files that are no part of a slide are
-    left out where slides of the same folder are among the arguments.
-    """
+def each_once(arguments: Sequence[str]) -> list[str]:
+    """See `wsiseg.slides.arguments.slides_of`."""
     found: dict[str, None] = {}
     strays: list[tuple[str, Path]] = []
     folders: set[Path] = set()
     for argument in arguments:
-        local = _local(argument)
-        if local is None:
+        if not is_dicom_slide(argument):
             found[argument] = None
             continue
+        local = Path(argument)
         folder = local if local.is_dir() else local.parent
         try:
             slides = slides_in(folder) if local.is_dir() else (slide_of(local),)
@@ -131,33 +119,15 @@ def slides_of(arguments: Sequence[str]) -> list[str]:
             strays.append((argument, folder))
             found[argument] = None
             continue
-        folders |= {folder} if slides else set()
+        if not slides:  # a folder with DICOM of other kinds
+            found[argument] = None
+            continue
+        folders.add(folder)
         found |= dict.fromkeys(str(slide.path) for slide in slides)
     for argument, folder in strays:
         if folder in folders:
             del found[argument]
     return list(found)
-
-
-def _local(path: str | Path) -> Path | None:
-    """A DICOM file, or a folder that holds DICOM slides; None for anything else."""
-    if "://" in str(path):
-        return None
-    local = Path(path)
-    try:
-        known = bool(slides_in(local)) if local.is_dir() else local.is_file() and is_dicom(local)
-    except (OSError, ValueError):
-        return None
-    return local if known else None
-
-
-def _dicom_files(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            paths = [folder / entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()]
-    except OSError:
-        return []
-    return [path for path in sorted(paths) if is_dicom(path)]
 
 
 def _owners(key: Key, groups: list[list[Key]]) -> list[list[Key]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
@@ -17,6 +18,8 @@ import tifffile
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.base import WHITE
+from wsiseg.slides.causes import opening_error, plain
+from wsiseg.slides.companions import companion_files
 from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader, hash_samples
 from wsiseg.slides.limits import (
@@ -34,7 +37,7 @@ from wsiseg.slides.tile_table import TileTable
 from wsiseg.slides.tiles import TileSource
 from wsiseg.slides.truncation import require_whole_tiff
 
-_PLAIN_TIFF = {"aperio", "generic-tiff"}
+PLAIN_TIFF = {"aperio", "generic-tiff"}
 """Formats whose levels are tiles of a TIFF and nothing else: no overlaps, no offsets, no several areas."""
 
 _BLOCK = 1024
@@ -64,7 +67,7 @@ class OpenSlideReader(FileReader):
             self._slide.close()
             if isinstance(error, SlideError):
                 raise
-            raise SlideError(f"{path.name} cannot be read, it may be cut off or damaged ({error})") from error
+            raise opening_error(path.name, error) from error
 
     def _read_head(self) -> None:
         """What the file says of itself; raises whatever damaged values lead to."""
@@ -104,7 +107,7 @@ class OpenSlideReader(FileReader):
         stated = [f"openslide.level[{index}].tile-" for index in range(len(self.levels))]
         get = self.properties.get
         sides = [(number(get(f"{key}width")), number(get(f"{key}height"))) for key in stated]
-        if self.vendor in _PLAIN_TIFF and any(side is not None and side < MIN_TILE for pair in sides for side in pair):
+        if self.vendor in PLAIN_TIFF and any(side is not None and side < MIN_TILE for pair in sides for side in pair):
             raise SlideError(f"{self.name} states tiles of a few pixels, which would take for ever; it is damaged")
         return [tile_size(*pair) for pair in sides]
 
@@ -114,7 +117,7 @@ class OpenSlideReader(FileReader):
 
     def _tile_source(self) -> TileSource | None:
         """The tiles of a plain TIFF, where its pages are OpenSlide's levels and decode to the same pixels."""
-        if self.vendor not in _PLAIN_TIFF or self.bounds is not None:
+        if self.vendor not in PLAIN_TIFF or self.bounds is not None:
             return None
         logging.getLogger("tifffile").addHandler(logging.NullHandler())  # OpenSlide judges the file
         try:
@@ -192,12 +195,19 @@ class OpenSlideReader(FileReader):
             check_picture(self.name, self.associated[name])
             return associated_rgb(self._slide.associated_images[name])
         except (openslide.OpenSlideError, KeyError, ValueError) as error:
-            raise SlideError(f"{self.name}: the picture {name!r} cannot be read ({error})") from error
+            raise SlideError(f"{self.name}: the picture {name} cannot be read ({plain(error)})") from error
 
     def quick_hash(self) -> str:
         """See `SlideReader.quick_hash`."""
-        with Path(self.path).open("rb") as file:
-            return hash_samples(file, os.fstat(file.fileno()).st_size)
+        digest = hashlib.sha256()
+        parts = companion_files(Path(self.path))  # a MIRAX slide's own file is its preview alone
+        for part in (Path(self.path), *parts):
+            with part.open("rb") as file:
+                found = hash_samples(file, os.fstat(file.fileno()).st_size)
+            if not parts:
+                return found
+            digest.update(found.encode())
+        return digest.hexdigest()
 
     def close(self) -> None:
         """See `SlideReader.close`."""
@@ -210,14 +220,20 @@ class OpenSlideReader(FileReader):
 
 def detects(path: Path) -> bool:
     """Whether OpenSlide knows the format of a file."""
-    return openslide.OpenSlide.detect_format(str(path)) is not None
+    return format_of(path) is not None
+
+
+def format_of(path: Path) -> str | None:
+    """OpenSlide's name of a file's format, None where it does not know it."""
+    found: str | None = openslide.OpenSlide.detect_format(str(path))
+    return found
 
 
 def _open(path: Path) -> Any:
     try:
         return openslide.OpenSlide(str(path))
     except openslide.OpenSlideError as error:
-        raise SlideError(f"{path.name} cannot be opened, it may be cut off or damaged ({error})") from error
+        raise opening_error(path.name, error) from error
 
 
 def _on_white(image: Any) -> npt.NDArray[np.uint8]:

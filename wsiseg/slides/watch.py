@@ -47,7 +47,7 @@ class SlideWatch:
 
 
 def _state(slide: SlideReader) -> tuple[tuple[int, int, int] | None, ...]:
-    """Size, time of change and number of each file, None where it is gone; an address, which is not watched, has none."""
+    """Size, time of change and number of each file, None where it is gone; of an address, none."""
     return tuple(_file_state(path) for path in slide.files)
 
 

@@ -20,6 +20,7 @@ from wsiseg.journal import Step
 from wsiseg.map_writer import MapWriter
 from wsiseg.memory import MemoryPlan, keep_little_freed_memory
 from wsiseg.models.bundle import load_model
+from wsiseg.models.runtimes import Runtime
 from wsiseg.piece_writer import PieceWriter
 from wsiseg.pieces import Piece
 from wsiseg.planning import Plan
@@ -39,6 +40,7 @@ class SharedWork:
         model: a shipped model's name or a bundle's folder.
         todo: grid, tissue and patches.
         options: resolved, but for the device.
+        runtime: what computes the networks, decided for all devices.
         memory: of the whole run, which the processes share out.
         store: the unfinished store, whose arrays are there.
         field: of the gate in context, None without one.
@@ -49,6 +51,7 @@ class SharedWork:
     model: str
     todo: Plan
     options: PredictOptions
+    runtime: Runtime
     memory: MemoryPlan
     store: Path
     field: GateFieldFile | None
@@ -146,8 +149,7 @@ def _work(work: SharedWork, device: str, todo: Any, told: Any) -> None:
         with open_slide(work.slide, mpp=work.options.mpp, reader=work.options.reader) as slide:
             slide.damage.restore(work.damage)
             options = replace(work.options, device=device)
-            exact = True if options.gate_rule == "multiply_logits" else None
-            model = load_model(work.model, device, options.runtime, options.precision, exact=exact)
+            model = load_model(work.model, device).use(work.runtime)
             writer = MapWriter(
                 work.store, model.classes, work.todo.grid, work.memory.piece_px, probabilities=options.probabilities
             )

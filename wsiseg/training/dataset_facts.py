@@ -114,6 +114,6 @@ def _class_table(path: Path, rows: Any) -> ClassTable:
         colors = (
             [row["color"] for row in rows] if all(isinstance(row, dict) and "color" in row for row in rows) else None
         )
-        return ClassTable.of([str(name) for name in names], colors)
+        return ClassTable.of(names, colors)
     except (TypeError, KeyError, ValueError, IndexError, OverflowError, OptionError) as error:
         raise DatasetError(f"{path}: classes must be a list of name and color ({error!s:.80})") from error
