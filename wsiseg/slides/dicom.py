@@ -44,6 +44,7 @@ class DicomReader(FileReader):
         self.path = str(path)
         self.stated_mpp = stated_mpp
         self.bounds = None
+        self._require_readable()
         images, pictures = _images(self._slide)
         self._require_finest(images[0])
         self.levels, kept, notes = chosen_levels(images)
@@ -61,6 +62,10 @@ class DicomReader(FileReader):
             tables = _tables(everything, self._source.starts)
             self._tiles = TileSource(self._source, [*tables])
             self.damage = DamageMap(self.levels, [table.tile for table in tables[: len(self.levels)]])
+            notes += [
+                f"{name} in the same folder is damaged DICOM, of this slide or another"
+                for name in self._slide.unreadable
+            ]
             self.notes = tuple(notes + doubt + _colour_doubt(tables[0], self._source))
         except BaseException:
             self._source.close()
@@ -80,6 +85,14 @@ class DicomReader(FileReader):
     def base(self) -> Instance:
         """An instance of level 0."""
         return self._base
+
+    def _require_readable(self) -> None:
+        """Refuse a folder of one slide with a damaged file, which may be the slide's finest level."""
+        if self._slide.alone and self._slide.unreadable:
+            raise SlideError(
+                f"{self._slide.unreadable[0]}, in the folder of {self.name}, is damaged, and may be a part of it; "
+                "copy it again, or move it elsewhere if it is none"
+            )
 
     def _require_finest(self, parts: Sequence[Instance]) -> None:
         """Refuse a slide whose finest level was made from one that is not there, unless its resolution is stated."""

@@ -19,19 +19,21 @@ from pydicom.filereader import read_file_meta_info, read_partial
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Mpp, Size
 from wsiseg.slides.dicom_codecs import CODECS
+from wsiseg.slides.dicom_places import PER_FRAME, PER_FRAME_START, cells_of, find_places, stated_places
 from wsiseg.slides.recorded import number
 
 SLIDE_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
 """SOP class of whole-slide images."""
 
-_DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
+_IMPLICIT, _DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _MAX_TEXT = 200
 
 MAX_FRAMES = 2**22
 """Frames of a level: 600,000 at most in real slides."""
 
-_KEY_END, _PIXELS, _PER_FRAME = 0x00400512, 0x7FE00010, 0x52009230
+_KEY_END, _PIXELS = 0x00400512, 0x7FE00010
+_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 _MAX_ELEMENT = 2**30
 """Bytes of one element before the pixels; a longer one is a lie or none that is needed."""
 
@@ -146,7 +148,7 @@ def _read_key(path: Path, size: int, changed: int) -> Key:
         if _syntax(path) == _DEFLATED:
             raise SlideError(f"{path.name} is DICOM that is compressed as a whole; store it in another transfer syntax")
         found = read_partial(file, lambda tag, _vr, length: tag > _KEY_END or _lies(length), specific_tags=[*_KEY_TAGS])
-        kinds = [str(kind) for kind in _many(found.get("ImageType"))]
+        kinds = [str(kind).upper() for kind in _many(found.get("ImageType"))]
         return Key(
             path=path,
             sop_class=_text(found, "SOPClassUID"),
@@ -177,21 +179,38 @@ def read_instance(path: Path) -> Instance:
     with _reading(path) as file:
         syntax = _syntax(path)
         _require_read(path, syntax)
-        found = read_partial(file, _at_pixels, specific_tags=[*_TAGS])
-        place = file.tell()
-        if _text(found, "DimensionOrganizationType") != "TILED_FULL":
-            file.seek(0)
-            found = read_partial(file, _at_pixels, specific_tags=[*_TAGS, _PER_FRAME])
+        found = read_partial(file, _at_frames, specific_tags=[*_TAGS])
+        place, corners = file.tell(), None
+        if file.read(4) == PER_FRAME_START:
+            file.seek(place)
+            frames = _whole(path, found, "NumberOfFrames", 1, 1, MAX_FRAMES)
+            quick = None if syntax == _IMPLICIT or _shared_spacing(found) is None else find_places(file, frames)
+            if quick is not None:
+                place, corners = quick.place, quick.corners
+                for name, table in zip(_TABLES, quick.tables, strict=True):
+                    if table:
+                        setattr(found, name, table)
+            else:
+                file.seek(0)
+                found = read_partial(file, _at_pixels, specific_tags=[*_TAGS, PER_FRAME])
+                place, corners = file.tell(), stated_places(path.name, found.get("PerFrameFunctionalGroupsSequence"))
+        file.seek(place)
         if file.read(4) != struct.pack("<HH", 0x7FE0, 0x0010):
             raise SlideError(f"{path.name} is cut off: its pixels are missing; copy it again")
-        return _instance(key, found, syntax, place)
+        if _text(found, "DimensionOrganizationType") == "TILED_FULL":
+            corners = None
+        return _instance(key, found, syntax, place, corners)
+
+
+def _at_frames(tag: int, _vr: str | None, length: int) -> bool:
+    return tag in (PER_FRAME, _PIXELS) or tag > _PIXELS or _lies(length)
 
 
 def _at_pixels(tag: int, _vr: str | None, length: int) -> bool:
     return tag >= _PIXELS or _lies(length)
 
 
-def _instance(key: Key, found: Any, syntax: str, place: int) -> Instance:
+def _instance(key: Key, found: Any, syntax: str, place: int, corners: npt.NDArray[np.int64] | None) -> Instance:
     path = key.path
     _require_colour(path, found)
     rows, columns = (_whole(path, found, name, 1) for name in ("Rows", "Columns"))
@@ -200,11 +219,9 @@ def _instance(key: Key, found: Any, syntax: str, place: int) -> Instance:
         _whole(path, found, "TotalPixelMatrixColumns", 1, columns), _whole(path, found, "TotalPixelMatrixRows", 1, rows)
     )
     frames = _whole(path, found, "NumberOfFrames", 1, 1, MAX_FRAMES)
-    shared = _first(found.get("SharedFunctionalGroupsSequence"))
-    per_frame = found.get("PerFrameFunctionalGroupsSequence")
-    spacing = _spacing(_first(shared.get("PixelMeasuresSequence")) if shared else None)
-    if spacing is None and per_frame:
-        spacing = _spacing(_first(_first(per_frame).get("PixelMeasuresSequence")))
+    spacing = _shared_spacing(found)
+    if spacing is None and (first := _first(found.get("PerFrameFunctionalGroupsSequence"))) is not None:
+        spacing = _spacing(_first(first.get("PixelMeasuresSequence")))
     volume = [number(found.get(name)) for name in ("ImagedVolumeWidth", "ImagedVolumeHeight")]
     size = _without_padding(size, tile, volume, spacing)
     optics = _first(found.get("OpticalPathSequence"))
@@ -218,8 +235,8 @@ def _instance(key: Key, found: Any, syntax: str, place: int) -> Instance:
         part=_whole(path, found, "InConcatenationNumber", 0, 1),
         parts=_whole(path, found, "InConcatenationTotalNumber", 0, 0),
         first_frame=_whole(path, found, "ConcatenationFrameOffsetNumber", 0, 0, MAX_FRAMES),
-        cells=_cells(path, found, per_frame, tile, frames), place=place,
-        implicit=syntax == "1.2.840.10008.1.2", offsets=_extended(found, frames),
+        cells=None if corners is None else cells_of(path.name, corners, tile, frames), place=place,
+        implicit=syntax == _IMPLICIT, offsets=_extended(found, frames),
         text={name: _text(found, name) for name in ("Manufacturer", "ManufacturerModelName", "SeriesDescription")},
     )  # fmt: skip
 
@@ -251,45 +268,14 @@ def _require_colour(path: Path, found: Any) -> None:
         raise SlideError(f"{path.name} holds {planes} focal planes, expected 1; store the plane that is sharp apart")
 
 
-def _cells(path: Path, found: Any, per_frame: Any, tile: Size, frames: int) -> npt.NDArray[np.int64] | None:
-    """Column and row of each frame's cell where frames state their places; None where they lie row by row."""
-    if _text(found, "DimensionOrganizationType") == "TILED_FULL" or not per_frame:
-        return None
-    if len(per_frame) != frames:
-        raise SlideError(f"{path.name} states places of {len(per_frame)} of its {frames} frames; it is damaged")
-    places, planes, optics = np.empty((frames, 2), np.int64), set(), set()
-    for index, group in enumerate(per_frame):
-        place = _first(group.get("PlanePositionSlideSequence"))
-        if place is None:
-            if frames == 1:
-                return None
-            raise SlideError(f"{path.name} states no place for some of its frames; it is damaged")
-        places[index] = (
-            _whole(path, place, "ColumnPositionInTotalImagePixelMatrix", -(2**31)),
-            _whole(path, place, "RowPositionInTotalImagePixelMatrix", -(2**31)),
-        )
-        planes.add(number(place.get("ZOffsetInSlideCoordinateSystem")))
-        optic = _first(group.get("OpticalPathIdentificationSequence"))
-        optics.add("" if optic is None else _text(optic, "OpticalPathIdentifier"))
-    places -= 1
-    if (places % (tile.width, tile.height)).any() or (places < 0).any():
-        raise SlideError(f"{path.name} has frames that lie on no common grid, which is not read; store it TILED_FULL")
-    cells = places // (tile.width, tile.height)
-    if len(np.unique(cells, axis=0)) < frames:
-        what = (
-            f"{len(planes)} focal planes"
-            if len(planes) > 1
-            else f"{len(optics)} optical paths"
-            if len(optics) > 1
-            else "several frames at one place"
-        )
-        raise SlideError(f"{path.name} holds {what}, expected 1; store the plane or path that is wanted apart")
-    return cells
+def _shared_spacing(found: Any) -> Mpp | None:
+    shared = _first(found.get("SharedFunctionalGroupsSequence"))
+    return None if shared is None else _spacing(_first(shared.get("PixelMeasuresSequence")))
 
 
 def _extended(found: Any, frames: int) -> npt.NDArray[np.int64] | None:
     """Offsets and lengths of the extended offset table."""
-    tables = [found.get(name) for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
+    tables = [found.get(name) for name in _TABLES]
     if not all(isinstance(table, bytes) and len(table) == 8 * frames for table in tables):
         return None
     return np.stack([np.frombuffer(table, "<u8").astype(np.int64) for table in tables], axis=1)

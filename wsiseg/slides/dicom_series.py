@@ -29,12 +29,14 @@ class DicomSlide:
         folder: where they lie.
         instances: in the order of their UIDs, each once.
         alone: whether the folder holds no other slide.
+        unreadable: DICOM files of the folder that cannot be read, so that it is not known what they belong to.
     """
 
     name: str
     folder: Path
     instances: tuple[Key, ...]
     alone: bool
+    unreadable: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -49,12 +51,14 @@ class DicomSlide:
 
 
 def slides_in(folder: Path) -> tuple[DicomSlide, ...]:
-    """The slides whose files lie in a folder, not those in folders within it; files that are damaged are none."""
+    """The slides whose files lie in a folder, not those in folders within it."""
     keys: dict[str, Key] = {}
+    unreadable = []
     for path in dicom_files(folder):
         try:
             key = read_key(path)
         except (SlideError, OSError):
+            unreadable.append(path.name)
             continue
         if key.sop_class == SLIDE_CLASS:
             keys.setdefault(key.sop_uid or str(path), key)
@@ -68,7 +72,10 @@ def slides_in(folder: Path) -> tuple[DicomSlide, ...]:
                 group.append(key)
     ordered = [tuple(sorted(group, key=lambda key: key.sop_uid)) for _, group in sorted(groups.items())]
     names = _names(folder, ordered)
-    return tuple(DicomSlide(name, folder, group, len(ordered) == 1) for name, group in zip(names, ordered, strict=True))
+    return tuple(
+        DicomSlide(name, folder, group, len(ordered) == 1, tuple(unreadable))
+        for name, group in zip(names, ordered, strict=True)
+    )
 
 
 def slide_of(path: Path) -> DicomSlide:
@@ -81,7 +88,11 @@ def slide_of(path: Path) -> DicomSlide:
         found = slides_in(path)
         if len(found) == 1:
             return found[0]
-        raise SlideError(_several(path, found) if found else f"{path} holds no DICOM slide; give a slide's folder")
+        raise SlideError(
+            _several(path, found)
+            if found
+            else f"{path} holds DICOM, but no levels of a slide; copy all files of its series"
+        )
     own = read_key(path)
     for slide in slides_in(path.parent):
         if any(key.sop_uid == own.sop_uid and key.sop_class == own.sop_class for key in slide.instances):
