@@ -22,6 +22,7 @@ from wsiseg.predict_options import PredictOptions
 from wsiseg.prediction import loaded_model, predict_opened, silent
 from wsiseg.report import Prediction
 from wsiseg.slides import open_slide
+from wsiseg.slides.arguments import slide_name, slides_of
 from wsiseg.slides.base import SlideReader
 from wsiseg.unfinished import check_outputs, unfinished_folder
 
@@ -59,6 +60,8 @@ def map_paths(slides: Sequence[str | Path], folder: Path) -> list[Path]:
 
 
 def _stem(slide: str) -> str:
+    if (dicom := slide_name(slide)) is not None:
+        return dicom
     name = last_part(slide)
     for ending in (".ome.tiff", ".ome.tif"):
         if name.lower().endswith(ending):
@@ -105,6 +108,7 @@ def predict_many(
     options = options or PredictOptions()
     refuse_address(folder)
     folder = Path(folder)
+    slides = slides_of([str(slide) for slide in slides])
     paths = map_paths(slides, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -161,6 +161,9 @@ def predict(
     """
     if geojson is not None and no_geojson:
         raise click.UsageError("--geojson and --no-geojson exclude each other")
+    from wsiseg.slides.arguments import slides_of
+
+    slides = tuple(slides_of(slides))
     many = len(slides) > 1
     if many and geojson is not None:
         raise click.UsageError("--geojson names the polygons of one slide; several get theirs beside their maps")

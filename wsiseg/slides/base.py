@@ -6,6 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -146,6 +147,11 @@ class SlideReader(ABC):
     def shown_path(self) -> str:
         """The path, or the address without what is secret in it, for everything that is printed or kept."""
         return without_secrets(self.path)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the slide consists of, none where it has an address."""
+        return () if "://" in self.path else (Path(self.path),)
 
     @property
     def size(self) -> Size:

@@ -10,7 +10,7 @@ from wsiseg.slides.base import SlideReader
 
 
 class SlideWatch:
-    """Remembers what a slide's file looked like.
+    """Remembers what a slide's files looked like.
 
     A slide that changes while it is read gives damaged tiles, or tiles of two slides, and neither may become a result.
 
@@ -24,7 +24,7 @@ class SlideWatch:
     def __init__(self, slide: SlideReader) -> None:
         self._slide = slide
         self.hash = slide.quick_hash()
-        self._state = _state(slide.path)
+        self._state = _state(slide)
 
     @property
     def version(self) -> str | None:
@@ -32,7 +32,7 @@ class SlideWatch:
         return self._slide.version
 
     def check(self) -> None:
-        """Compare the file with what it was; costs one look at its directory entry, or one small request.
+        """Compare the files with what they were; costs a look at each one's directory entry, or one small request.
 
         Raises:
             SlideError: it is gone or another one now, or its server does not answer.
@@ -40,7 +40,7 @@ class SlideWatch:
         if is_address(self._slide.path):
             self._slide.require_unchanged()
             return
-        state = _state(self._slide.path)
+        state = _state(self._slide)
         if state == self._state:
             return
         try:
@@ -55,10 +55,14 @@ class SlideWatch:
         self._state = state
 
 
-def _state(path: str) -> tuple[int, int, int] | None:
-    """Size, time of change and number of a file; None where it is gone, and for addresses."""
+def _state(slide: SlideReader) -> tuple[tuple[int, int, int] | None, ...]:
+    """Size, time of change and number of each file, None where it is gone; of an address, none."""
+    return tuple(_file_state(path) for path in slide.files)
+
+
+def _file_state(path: Path) -> tuple[int, int, int] | None:
     try:
-        found = Path(path).stat()
+        found = path.stat()
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns, found.st_ino
