@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "wsiseg"
 
 LAYERS = [
-    {"errors", "geometry", "classes", "json_values"},
+    {"errors", "geometry", "classes", "addresses", "json_values"},
     {
         *("slides", "tissue", "tiling", "reading", "blending", "ome", "map_writer", "tissue_map", "annotations"),
         *(
@@ -47,11 +47,11 @@ LAYERS = [
             "piece_writer",
             "shards",
             "halving",
-            *("versions",),
+            *("versions", "slide_list", "batch"),
         ),
     },
     {"models"},
-    {"predict_options", "streaming", "map_job", "prediction", "many", "training"},
+    {"predict_options", "streaming", "map_job", "prediction", "many", "training", "kept_map"},
     {"evaluation"},
     {"cli", "__main__"},
 ]
