@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "wsiseg"
 
 LAYERS = [
-    {"errors", "geometry", "classes", "addresses", "json_values"},
+    {"errors", "geometry", "classes", "json_values", "addresses"},
     {
         *("slides", "tissue", "tiling", "reading", "blending", "ome", "map_writer", "tissue_map", "annotations"),
         *(
@@ -49,6 +49,8 @@ LAYERS = [
             "halving",
             *("versions", "slide_list", "batch"),
         ),
+        *("printable", "placement", "areas", "map_facts", "map_picture", "map_legend", "map_repr", "conversions"),
+        *("ome_tiff", "ome_zarr_v2"),
     },
     {"models"},
     {"predict_options", "streaming", "map_job", "prediction", "many", "training", "kept_map"},

@@ -88,7 +88,7 @@ def test_pyramid_is_majority_for_classes_and_mean_for_probabilities(
         assert np.array_equal(tissue_map.class_map(level).compute(), classes)
         assert np.array_equal(tissue_map.probabilities(level).compute(), probabilities)
         assert tissue_map.scale_um(level) == (0.5 * 2**level, 0.5 * 2**level)
-        assert tissue_map.translation_um(level) == ((2**level - 1) / 4, (2**level - 1) / 4)
+        assert tissue_map.transform(level).translation == ((2**level - 1) / 4, (2**level - 1) / 4)
 
 
 @pytest.mark.parametrize("probabilities", [True, False])

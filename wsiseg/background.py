@@ -36,6 +36,12 @@ def check_timeout(seconds: float) -> None:
         raise OptionError(f"the time limit of a read is 0 to a million seconds, got {seconds}")
 
 
+def check_retry_time(seconds: float) -> None:
+    """Raise `OptionError` on a time to ask a server again that is none."""
+    if not 0 <= seconds <= 10**6:
+        raise OptionError(f"the time in which a server is asked again is 0 to a million seconds, got {seconds}")
+
+
 class ReaderPool:
     """Threads that call a function; a context manager, leaving it abandons what is under way.
 
@@ -70,12 +76,16 @@ class ReaderPool:
         while (task := self._tasks.get()) is not None:
             task()
 
+    def abandon(self) -> None:
+        """Have the threads end after what was submitted, without waiting for them."""
+        for _thread in self._threads:
+            self._tasks.put(None)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for _thread in self._threads:
-            self._tasks.put(None)
+        self.abandon()
         if kind is not None and issubclass(kind, ReadTimeoutError):
             return
         # A thread that still computes in a library when the interpreter ends can abort the process.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wsiseg.addresses import without_secrets
+from wsiseg.printable import printable
 from wsiseg.report import Prediction
 
 Status = Literal["done", "kept", "failed", "skipped"]
@@ -163,4 +164,8 @@ class BatchSummary:
 
 
 def _listed(kind: str, slides: Sequence[tuple[str, str]]) -> list[str]:
-    return [f"{kind}:", *(f"  {slide}{f': {said}' if said else ''}" for slide, said in slides)] if slides else []
+    return (
+        [f"{kind}:", *(f"  {printable(f'{slide}: {said}' if said else slide)}" for slide, said in slides)]
+        if slides
+        else []
+    )

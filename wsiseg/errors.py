@@ -39,3 +39,7 @@ class DeviceError(WsisegError, RuntimeError):
 
 class NetworkError(WsisegError, ArithmeticError):
     """A network whose values are no finite numbers."""
+
+
+class RemoteError(SlideError):
+    """A slide behind an address that its server does not give, or no longer. Never damage of the slide."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,21 @@ import shapely
 from wsiseg.errors import OptionError
 from wsiseg.exact_geojson import write_outlines
 from wsiseg.geojson import SUFFIXES, Identity, write_geojson
-from wsiseg.geometry import Box, coarser_grid
+from wsiseg.geometry import Mpp
 from wsiseg.levels import fitting_level
 from wsiseg.map_checks import require_areas
+from wsiseg.map_legend import with_legend
+from wsiseg.map_picture import draw, require_same_slide
 from wsiseg.outlines import trace_outlines
 from wsiseg.outputs import check_file, whole_file
-from wsiseg.picture import legend, overlay, read_picture
 from wsiseg.report import write_areas_csv
 from wsiseg.slides.base import SlideReader
 from wsiseg.tissue_map import TissueMap
 from wsiseg.vectors import MIN_AREA_UM2, simplified_polygons
+
+__all__ = ["VectorOptions", "export_csv", "export_geojson", "export_png", "require_same_slide"]
+
+UM_PER_INCH = 25400
 
 MAX_MEMORY, LEAST_MEMORY = 1536 * 2**20, 64 * 2**20
 """Bytes that simplified polygons may take, by default and at least."""
@@ -115,64 +121,47 @@ def export_png(
     opacity: float = 0.4,
     overwrite: bool = False,
 ) -> float:
-    """Write the classes in colour, upon the slide where it is given, else upon white, with a legend.
+    """Write the classes in colour, upon the slide where it is given, else upon white, with scale bar and legend.
+
+    The file holds its resolution.
 
     Args:
         tissue_map: open for reading.
         path: the PNG.
         slide: the one that the map was made from; another is refused.
-        max_px: longest side of the picture, legend apart; a map that is larger is drawn at the first half, quarter, …
-            of its size that fits.
+        max_px: longest side of the picture, legend apart; reached wherever the map has as many pixels.
         opacity: of the colours, 0 to 1.
         overwrite: replace what is there.
 
     Returns:
         Microns per pixel of the picture.
     """
-    if max_px < 1 or not 0 <= opacity <= 1:
-        raise OptionError(
-            f"a picture needs a side of 1 px or more and an opacity of 0 to 1, got {max_px} and {opacity}"
-        )
     path = Path(path)
     check_file(path, (".png",), overwrite)
-    exponent = 0
-    while max(tissue_map.grid.coarsen(2**exponent).shape) > max_px:
-        exponent += 1
-    level = min(exponent, tissue_map.levels - 1)
-    class_map = tissue_map.read(Box.of(tissue_map.grid.coarsen(2**level)), level)
-    class_map = class_map[:: 2 ** (exponent - level), :: 2 ** (exponent - level)]
-    if slide is None:
-        picture = np.full((*class_map.shape, 3), 255, np.uint8)
-    else:
-        require_same_slide(tissue_map, slide)
-        picture = read_picture(slide, coarser_grid(tissue_map.grid, 2**exponent, slide.levels))
-    image = legend(overlay(picture, class_map, tissue_map.classes, opacity), tissue_map.classes)
-    _write_png(path, image)
-    return tissue_map.mpp.times(2**exponent).mean
+    drawn = draw(tissue_map, slide, max_px=max_px, opacity=opacity)
+    _write_png(path, with_legend(tissue_map, drawn), drawn.mpp)
+    return drawn.mpp.mean
 
 
-def export_csv(tissue_map: TissueMap, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write a map's areas as a table of one row a class."""
+def export_csv(
+    tissue_map: TissueMap,
+    path: str | Path,
+    *,
+    polygons_mm2: Mapping[int, float] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a map's areas as a table of one row a class; see `wsiseg.report.write_areas_csv`."""
     path = Path(path)
     check_file(path, (".csv",), overwrite)
     require_areas(tissue_map.path, tissue_map.metadata)
     with whole_file(path) as temporary:
-        write_areas_csv(temporary, tissue_map.metadata)
+        write_areas_csv(temporary, tissue_map.metadata, polygons_mm2)
 
 
-def require_same_slide(tissue_map: TissueMap, slide: SlideReader) -> None:
-    """Refuse a slide that a map was not made from, told by its quick hash."""
-    made_from = tissue_map.metadata["slide"]
-    if slide.quick_hash() != made_from["quick_hash"]:
-        size = f"{made_from['width']} x {made_from['height']} px"
-        raise OptionError(
-            f"{tissue_map.path.name} was made from {made_from['name']} ({size}), "
-            f"not from {slide.name} ({slide.size} px); give the slide that it was made from"
-        )
-
-
-def _write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
+def _write_png(path: Path, image: npt.NDArray[np.uint8], mpp: Mpp) -> None:
+    """Write a picture with its resolution, in dots per inch."""
     from PIL import Image  # noqa: PLC0415  (only pictures need it)
 
     with whole_file(path) as temporary:
-        Image.fromarray(image).save(temporary, format="PNG", optimize=True)
+        dpi = (UM_PER_INCH / mpp.x, UM_PER_INCH / mpp.y)
+        Image.fromarray(image).save(temporary, format="PNG", optimize=True, dpi=dpi)

@@ -23,7 +23,7 @@ from wsiseg.memory import MemoryPlan
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.spec import bundle_hash, read_spec
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.outputs import is_tissue_map
+from wsiseg.outputs import is_tissue_map, refuse_address
 from wsiseg.planning import Plan
 from wsiseg.predict_options import PredictOptions
 from wsiseg.prediction import as_prepared, chosen_runtime, loaded_model, predict_opened, silent
@@ -78,6 +78,7 @@ def predict_many(
         WsisegError: where model, options or folder are to blame, and not one slide.
     """
     options = options or PredictOptions()
+    refuse_address(folder)
     folder = Path(folder)
     names, others = slides_among(slides)
     paths = map_paths(names, folder, keep_folders=keep_folders, folds_case=folds_case(folder))
@@ -188,7 +189,7 @@ class _Keeper:
     def _kept(self, slide: str, path: Path) -> SlideResult:
         tissue_map = open_map(path)
         asked = self.wanted.asked
-        opening = partial(open_slide, slide, mpp=asked.mpp, reader=asked.reader)
+        opening = partial(open_slide, slide, mpp=asked.mpp, reader=asked.reader, retry_s=asked.retry_s)
         with within(opening, asked.read_timeout_s) as reader:
             changed = within(partial(difference, tissue_map.metadata, reader, self.wanted), asked.read_timeout_s)
             notes = [*reader.notes]
@@ -265,7 +266,10 @@ class _Opener:
 
     def _open(self, slide: str) -> tuple[SlideReader, Plan]:
         limit_s = self.options.read_timeout_s
-        reader = within(partial(open_slide, slide, mpp=self.options.mpp, reader=self.options.reader), limit_s)
+        opening = partial(
+            open_slide, slide, mpp=self.options.mpp, reader=self.options.reader, retry_s=self.options.retry_s
+        )
+        reader = within(opening, limit_s)
         try:
             return reader, within(partial(planned, reader, self.model, self.options), PLAN_READS * limit_s)
         except BaseException:

@@ -128,7 +128,7 @@ def check_metadata(path: Path, own: Mapping[str, Any]) -> None:
         for key in ("area_mm2", "share", "mean_probability"):
             if not is_number(row.get(key)):
                 raise _damaged(path, f"an area's {key} must be a number")
-    for key in ("tissue_mm2", "unread_mm2"):
+    for key in ("tissue_mm2", "white_mm2", "unread_mm2"):
         if not is_number(own.get(key, 0)):
             raise _damaged(path, f"{key} must be a number")
 

@@ -78,10 +78,11 @@ class MapJob:
     def fingerprint(self) -> Fingerprint:
         """Everything that the bytes of the map depend on."""
         options = asdict(self.options)
-        for name in ("workers", "max_memory", "read_timeout_s"):
+        for name in ("workers", "max_memory", "read_timeout_s", "retry_s"):
             del options[name]
         return {
             "slide": self.watch.hash,
+            **({} if self.watch.version is None else {"state of the slide on its server": self.watch.version}),
             "model": self.model.hash,
             **options,
             "device": self.model.device.type,

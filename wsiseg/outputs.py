@@ -7,10 +7,11 @@ import json
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from wsiseg.addresses import names_elsewhere
 from wsiseg.errors import OptionError, OutputError, WsisegError
 
 MAP_SUFFIX = ".zarr"
@@ -24,14 +25,29 @@ def check_map(path: Path, overwrite: bool) -> None:
         OutputError: it exists, or its folder does not or takes no files. With `overwrite` only what is a tissue map
             is replaced: nobody's other folder.
     """
+    check_store(path, overwrite, is_tissue_map, "tissue map")
+
+
+def check_store(path: Path, overwrite: bool, ours: Callable[[Path], bool], kind: str) -> None:
+    """Refuse a Zarr store that could not be written, before any work is done.
+
+    Args:
+        path: of the store.
+        overwrite: replace one that is there.
+        ours: whether a folder is one of those that may be replaced.
+        kind: what those are called.
+
+    Raises:
+        OptionError, OutputError: as `check_map`.
+    """
     _check_name(path, (MAP_SUFFIX,))
     _check_folder(path)
     if not (path.exists() or path.is_symlink()):
         return
     if not overwrite:
         raise OutputError(f"{path} exists; choose another name, or replace it with --overwrite")
-    if not is_tissue_map(path):
-        raise OutputError(f"{path} exists and is no tissue map of this program; remove it yourself, or choose a name")
+    if not ours(path):
+        raise OutputError(f"{path} exists and is no {kind} of this program; remove it yourself, or choose a name")
 
 
 def check_file(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:
@@ -49,6 +65,15 @@ def check_file(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:
         raise OutputError(f"{path} exists; choose another name, or replace it with --overwrite")
 
 
+def refuse_address(path: str | Path) -> None:
+    """Raise `OptionError` on an output that is no path of this machine, before a folder called `s3:` is made."""
+    if names_elsewhere(path):
+        scheme = str(path).partition(":")[0]
+        raise OptionError(
+            f"outputs are written to folders of this machine, not to {scheme}://; name a path, and copy it there then"
+        )
+
+
 def is_tissue_map(path: Path) -> bool:
     """Whether a folder (not a link to one) is a map that this program wrote."""
     if path.is_symlink():
@@ -61,6 +86,7 @@ def is_tissue_map(path: Path) -> bool:
 
 
 def _check_name(path: Path, suffixes: tuple[str, ...]) -> None:
+    refuse_address(path)
     name = path.name.lower()
     if not name.endswith(suffixes) or name in suffixes:
         raise OptionError(f"expected an output name that ends in {' or '.join(suffixes)}, got {path}")
@@ -86,12 +112,29 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
-    except OutputError:
+    except WsisegError:  # a slide's or map's own fault as well
         raise
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that gets its name, and its place, when all went well; else nothing is left.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with cannot_write(path):
+            temporary.mkdir()
+            yield temporary
+            put_folder(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_cut_file(path: Path) -> None:

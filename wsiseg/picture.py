@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Box, Grid
+from wsiseg.ome import WHITE_VALUE
 from wsiseg.slides.base import SlideReader
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -15,24 +16,36 @@ READ_PIXELS = 2**24
 """Pixels of the slide's level that one read may hold: 50 MB."""
 
 
-def read_picture(slide: SlideReader, grid: Grid) -> UInt8Array:
-    """All of a slide at a coarse grid, (height, width, 3), read in pieces so that a slide without a pyramid fits."""
+def read_picture(slide: SlideReader, grid: Grid, area: Box | None = None) -> UInt8Array:
+    """A slide at a coarse grid, read in pieces so that a slide without a pyramid fits.
+
+    Args:
+        slide: open for reading.
+        grid: its pixels are those of the picture.
+        area: the part to read, in those pixels; None reads all of it.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
     side = max(16, int((READ_PIXELS / (grid.zoom_x * grid.zoom_y)) ** 0.5))
-    out = np.empty((*grid.size.shape, 3), np.uint8)
-    whole = Box.of(grid.size)
-    for y in range(0, grid.size.height, side):
-        for x in range(0, grid.size.width, side):
-            box = Box(x, y, side, side).intersect(whole)
-            out[box.slices()] = slide.read(grid, box).pixels
+    area = Box.of(grid.size) if area is None else area
+    out = np.empty((*area.size.shape, 3), np.uint8)
+    for y in range(area.y, area.bottom, side):
+        for x in range(area.x, area.right, side):
+            box = Box(x, y, side, side).intersect(area)
+            out[box.slices(area)] = slide.read(grid, box).pixels
     return out
 
 
 def colored(class_map: UInt8Array, classes: ClassTable) -> tuple[UInt8Array, npt.NDArray[np.bool_]]:
-    """Class colours (height, width, 3) and where there are any (height, width), of a class map (height, width)."""
+    """Class colours (height, width, 3) and where there are any (height, width), of a class map (height, width).
+
+    What is no tissue, not read or white has none.
+    """
     table = np.zeros((256, 3), np.uint8)
     for tissue_class in classes:
         table[tissue_class.index] = tissue_class.color
-    return table[class_map], class_map > 0
+    return table[class_map], (class_map > 0) & (class_map != WHITE_VALUE)
 
 
 def overlay(picture: UInt8Array, class_map: UInt8Array, classes: ClassTable, opacity: float = 0.4) -> UInt8Array:

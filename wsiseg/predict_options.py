@@ -6,11 +6,12 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wsiseg.background import check_timeout
+from wsiseg.background import check_retry_time, check_timeout
 from wsiseg.errors import OptionError
 from wsiseg.models.runtimes import PRECISIONS, RUNTIMES
 from wsiseg.models.spec import GATE_RULES, GateRule
 from wsiseg.models.tile_shape import GATE_MODES, GateMode, check_gate_mode
+from wsiseg.slides.transport import DEFAULT_RETRY_S
 
 if TYPE_CHECKING:
     from wsiseg.models.spec import BundleSpec
@@ -51,6 +52,7 @@ class PredictOptions:
         max_memory: bytes that a run may take; None takes half of what the machine or its control group allows, at most
             4 GiB.
         read_timeout_s: seconds after which a read that does not come back ends the run.
+        retry_s: seconds for which the server of a slide behind an address is asked again, from each failure on.
         reader: "openslide", "tiffslide" or "image"; None takes the first that fits.
     """
 
@@ -71,6 +73,7 @@ class PredictOptions:
     workers: int | None = None
     max_memory: int | None = None
     read_timeout_s: float = 300.0
+    retry_s: float = DEFAULT_RETRY_S
     reader: str | None = None
 
     def __post_init__(self) -> None:
@@ -93,6 +96,7 @@ class PredictOptions:
         if self.precision is not None and self.precision not in PRECISIONS:
             raise OptionError(f"expected a precision among {', '.join(PRECISIONS)}, got {self.precision!r}")
         check_timeout(self.read_timeout_s)
+        check_retry_time(self.retry_s)
         for name, value in (("batch size", self.batch_size), ("number of workers", self.workers)):
             if value is not None and value < 1:
                 raise OptionError(f"the {name} must be at least 1, got {value}")

@@ -12,11 +12,15 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.addresses import is_address
 from wsiseg.geometry import Box, Grid
 from wsiseg.slides.base import SlideReader
 from wsiseg.tiling import Tile
 
 Item = TypeVar("Item")
+
+REMOTE_READS = 16
+"""Threads that read a slide behind an address at least: they wait for its server most of the time."""
 
 READ_PX = 2048
 """Widest read in pixels of the slide's level: larger pieces cost less a pixel, but take memory for each thread."""
@@ -35,6 +39,11 @@ class Patch:
     tile: Tile
     pixels: npt.NDArray[np.uint8]
     readable: npt.NDArray[np.bool_] | None
+
+
+def threads_for(slide: SlideReader, workers: int) -> int:
+    """How many threads read a slide where `workers` keep the processor busy."""
+    return max(workers, REMOTE_READS) if is_address(slide.path) else workers
 
 
 def grouped(tiles: Iterable[Tile], read_px: int = READ_PX) -> Iterator[list[Tile]]:

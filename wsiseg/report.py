@@ -256,6 +256,7 @@ def slide_provenance(slide: SlideReader) -> dict[str, Any]:
         "width": slide.size.width,
         "height": slide.size.height,
         "quick_hash": slide.quick_hash(),
+        "version": slide.version,
         "vendor": slide.vendor,
         "reader": slide.reader,
         "mpp": asdict(slide.mpp),
@@ -273,15 +274,29 @@ def tissue_provenance(method: str) -> dict[str, str]:
     return {"tissue": path.name, "tissue_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def write_areas_csv(path: Path, metadata: Mapping[str, Any]) -> None:
-    """The areas of a map as a table of one row a class, in mm2, with the slide's name."""
+AREA_COLUMNS = (
+    *("slide", "class", "area_mm2", "share", "mean_probability", "polygons_mm2"),
+    *("tissue_mm2", "white_mm2", "unread_mm2"),
+)
+"""Of the table of areas, always all of them, so that tables of several maps fit together."""
+
+
+def write_areas_csv(path: Path, metadata: Mapping[str, Any], polygons_mm2: Mapping[int, float] | None = None) -> None:
+    """The areas of a map as a table of one row a class, in mm2, with the slide's name.
+
+    What belongs to the whole map stands in columns of its own, the same in each row: a sum over `area_mm2` is the area
+    of all classes. What the map does not say is left empty.
+
+    Args:
+        path: the file.
+        metadata: of the map.
+        polygons_mm2: area of each class's polygons, by class index; None where none were made.
+    """
+    whole = [f"{metadata[key]:.6f}" if key in metadata else "" for key in ("tissue_mm2", "white_mm2", "unread_mm2")]
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["slide", "class", "area_mm2", "share", "mean_probability"])
-        name = metadata["slide"]["name"]
-        for row in metadata["areas"]:
-            table.writerow(
-                [name, row["name"], *(f"{row[key]:.6f}" for key in ("area_mm2", "share", "mean_probability"))]
-            )
-        for key in ("tissue_mm2", "unread_mm2"):
-            table.writerow([name, f"({key.removesuffix('_mm2')})", f"{metadata[key]:.6f}", "", ""])
+        table.writerow(AREA_COLUMNS)
+        for index, row in enumerate(metadata["areas"], start=1):
+            figures = [f"{row[key]:.6f}" for key in ("area_mm2", "share", "mean_probability")]
+            drawn = f"{polygons_mm2.get(index, 0.0):.6f}" if polygons_mm2 is not None else ""
+            table.writerow([metadata["slide"]["name"], row["name"], *figures, drawn, *whole])

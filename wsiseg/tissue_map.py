@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
@@ -16,8 +16,17 @@ from wsiseg.errors import OptionError, SlideError, WsisegError
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.map_checks import check_files, check_grid, check_levels, check_metadata
 from wsiseg.map_codecs import bounded
-from wsiseg.ome import LABELS, READ_FORMATS, first_centre_um, grid_from_json
+from wsiseg.ome import LABELS, READ_FORMATS, grid_from_json
+from wsiseg.placement import MapRegion, Transform, box_of_slide, transform_of
 from wsiseg.shards import shards_in
+
+if TYPE_CHECKING:
+    import xarray
+    from spatialdata import SpatialData
+
+    from wsiseg.areas import AreaTable
+    from wsiseg.export import VectorOptions
+    from wsiseg.slides.base import SlideReader
 
 _NEEDED = ("classes", "grid", "slide", "model")
 """What the tool's own metadata must hold for anything to be made from a map."""
@@ -46,6 +55,7 @@ class TissueMap:
         labels = root.get(f"labels/{LABELS}")
         if not isinstance(labels, zarr.Group):
             raise SlideError(f"{path} holds no class map; it is damaged, write it anew")
+        self._attributes = labels.attrs.asdict()
         self._class_maps = _levels(labels)
         self._images = _levels(root) if self.metadata.get("probabilities") else []
         if not self._class_maps or (self.metadata.get("probabilities") and not self._images):
@@ -77,38 +87,64 @@ class TissueMap:
 
     def scale_um(self, level: int = 0) -> tuple[float, float]:
         """(y, x): microns per pixel of a level, in the order of the arrays' axes."""
+        self._check_level(level)
         mpp = self.mpp.times(2**level)
         return mpp.y, mpp.x
 
-    def translation_um(self, level: int = 0) -> tuple[float, float]:
-        """(y, x): where the middle of a level's first pixel lies, from that of level 0's; with `scale_um` its place.
-
-        Labels of maps of format 1 lie at 0 on every level instead: they are those of the upper left of their pixels.
-        """
-        return first_centre_um(self.mpp.times(2**level), self.mpp)
+    def transform(self, level: int = 0) -> Transform:
+        """Where a level's pixels lie, in um, as the store itself says."""
+        self._check_level(level)
+        return transform_of(self.path, self._attributes, level, self.mpp)
 
     def class_map(self, level: int = 0) -> da.Array:
-        """Lazy (y, x) uint8: 0 is not tissue or not read, 255 white (`wsiseg.ome.WHITE_VALUE`), else the class."""
+        """Lazy (y, x) uint8: 0 is not tissue or not read, 255 is white (`wsiseg.ome.WHITE_VALUE`), else the class."""
+        self._check_level(level)
         return _lazy(self._class_maps[level])
 
     def probabilities(self, level: int = 0) -> da.Array:
         """Lazy (c, y, x) uint8, 255 is 1.0; channel c belongs to the class with index c + 1.
 
         Raises:
-            OptionError: the map was written without probabilities.
+            OptionError: the map was written without probabilities, or has no such level.
         """
-        if not self._images:
-            raise OptionError(
-                f"{self.path.name} was written without probabilities; predict again without --no-probabilities"
-            )
+        self._check_level(level)
+        self._check_probabilities()
         return _lazy(self._images[level])
 
     def read(self, box: Box, level: int = 0) -> npt.NDArray[np.uint8]:
-        """The classes of a box inside the map, (height, width) uint8."""
-        array, found = self._class_maps[level], np.zeros(box.size.shape, np.uint8)
+        """The classes of a box inside a level of the map, (height, width) uint8.
+
+        Raises:
+            OptionError: the box is not inside, or there is no such level.
+            SlideError: the map is damaged there.
+        """
+        self._check_level(level)
+        return self._read(self._class_maps[level], box, level)
+
+    def read_probability(self, index: int, box: Box, level: int = 0) -> npt.NDArray[np.uint8]:
+        """The probability of class `index` (from 1) in a box inside a level, (height, width) uint8, 255 is 1.0.
+
+        Raises:
+            OptionError: the box is not inside, or there is no such level or class, or there are no probabilities.
+            SlideError: the map is damaged there.
+        """
+        self._check_level(level)
+        self._check_probabilities()
+        if not 1 <= index <= len(self.classes):
+            raise OptionError(f"expected a class from 1 to {len(self.classes)}, got {index}")
+        return self._read(self._images[level], box, level, index - 1)
+
+    def _read(self, array: zarr.Array[Any], box: Box, level: int, *lead: int) -> npt.NDArray[np.uint8]:
+        size = Size(array.shape[-1], array.shape[-2])
+        if box.x < 0 or box.y < 0 or box.right > size.width or box.bottom > size.height:
+            raise OptionError(
+                f"a box of {box.size} px at ({box.x}, {box.y}) is not inside level {level} of {self.path.name}, "
+                f"which is of {size} px; give one that is, or cut it with Box.intersect"
+            )
+        found = np.zeros(box.size.shape, np.uint8)
         try:
             for part in shards_in(array, box):
-                found[part.slices(box)] = array[part.slices()]
+                found[part.slices(box)] = array[(*lead, *part.slices())]
         except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
             reason = " ".join(str(error).split())
             raise SlideError(
@@ -116,8 +152,87 @@ class TissueMap:
             ) from error
         return found
 
+    def class_map_at(self, box: Box, level: int = 0) -> MapRegion:
+        """The classes under a part of the slide.
+
+        Args:
+            box: in level-0 pixels of the slide, counted from the corner of its bounds (as QuPath does).
+            level: of the map's pyramid.
+
+        Returns:
+            All map pixels that the box touches, and where they lie on the slide.
+
+        Raises:
+            OptionError: the box does not touch the map, or there is no such level.
+        """
+        self._check_level(level)
+        pixels, placed = box_of_slide(box, self.grid, level)
+        return MapRegion(self.read(pixels, level), level, pixels, *placed)
+
+    @property
+    def areas(self) -> AreaTable:
+        """The areas, class by class; `metadata["areas"]` has them as plain values."""
+        from wsiseg.areas import AreaTable  # noqa: PLC0415  (it is not needed for reading)
+
+        return AreaTable.of(self.path, self.metadata)
+
+    def overlay(
+        self,
+        box: Box | None = None,
+        slide: SlideReader | None = None,
+        *,
+        max_px: int = 1024,
+        opacity: float = 0.4,
+    ) -> npt.NDArray[np.uint8]:
+        """The classes in colour as a picture, (height, width, 3) uint8; see `wsiseg.map_picture.draw`.
+
+        Args:
+            box: in level-0 pixels of the slide; None draws all of it.
+            slide: the slide to draw upon, open for reading; None draws upon white.
+            max_px: longest side of the picture.
+            opacity: of the colours, 0 to 1.
+        """
+        from wsiseg.map_picture import draw  # noqa: PLC0415  (only pictures need it)
+
+        return draw(self, slide, box, max_px=max_px, opacity=opacity).image
+
+    def to_xarray(self, level: int = 0) -> xarray.Dataset:
+        """A level as an `xarray.Dataset`, lazy; see `wsiseg.conversions.to_xarray`."""
+        from wsiseg.conversions import to_xarray  # noqa: PLC0415
+
+        return to_xarray(self, level)
+
+    def polygons(self, options: VectorOptions | None = None) -> Any:
+        """The classes' polygons in level-0 pixels; see `wsiseg.conversions.polygons`."""
+        from wsiseg.conversions import polygons  # noqa: PLC0415
+
+        return polygons(self, options)
+
+    def to_spatialdata(self, *, polygons: bool = True) -> SpatialData:
+        """A `spatialdata.SpatialData`; see `wsiseg.conversions.to_spatialdata`."""
+        from wsiseg.conversions import to_spatialdata  # noqa: PLC0415
+
+        return to_spatialdata(self, with_polygons=polygons)
+
+    def _check_level(self, level: int) -> None:
+        if isinstance(level, bool) or not isinstance(level, int | np.integer) or not 0 <= level < self.levels:
+            raise OptionError(f"{self.path.name} has the levels 0 to {self.levels - 1}, got {level!r:.40}")
+
+    def _check_probabilities(self) -> None:
+        if not self._images:
+            raise OptionError(
+                f"{self.path.name} was written without probabilities; predict again without --no-probabilities"
+            )
+
     def __repr__(self) -> str:
-        return f"TissueMap({self.path.name}: {self.size} px at {self.mpp} um/px, {', '.join(self.classes.names)})"
+        from wsiseg.map_repr import as_text  # noqa: PLC0415
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        from wsiseg.map_repr import as_html  # noqa: PLC0415
+
+        return as_html(self)
 
 
 def open_map(path: str | Path) -> TissueMap:

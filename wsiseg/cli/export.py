@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wsiseg.cli.options import echo, mpp_option, overwrite_option, reader_option, vector_options
+
+if TYPE_CHECKING:
+    from wsiseg.ome_tiff import TiffContent
+    from wsiseg.tissue_map import TissueMap
 
 FILE = click.Path(path_type=Path)
 
@@ -26,6 +30,10 @@ FILE = click.Path(path_type=Path)
 @mpp_option
 @reader_option
 @click.option("--csv", type=FILE, help="Areas, one row a class.")
+@click.option("--ome-tiff", type=FILE, help="Classes in their colours, .ome.tif: QuPath, OMERO, Digital Slide Archive.")
+@click.option("--ome-tiff-classes", type=FILE, help="The class map's values, .ome.tif.")
+@click.option("--ome-tiff-probabilities", type=FILE, help="Probabilities, a channel a class, .ome.tif.")
+@click.option("--ome-zarr-0.4", "ome_zarr_v2", type=FILE, help="Classes for readers of OME-Zarr 0.4, .zarr.")
 @overwrite_option
 def export(
     tissue_map: Path,
@@ -41,11 +49,23 @@ def export(
     mpp: float | None,
     reader: str | None,
     csv: Path | None,
+    ome_tiff: Path | None,
+    ome_tiff_classes: Path | None,
+    ome_tiff_probabilities: Path | None,
+    ome_zarr_v2: Path | None,
     overwrite: bool,
 ) -> None:
-    """Write polygons, a picture or a table of areas from a tissue map."""
-    if geojson is None and png is None and csv is None:
-        raise click.UsageError("nothing to write; give --geojson, --png or --csv")
+    """Write polygons, pictures, rasters or a table of areas from a tissue map."""
+    tiffs: dict[TiffContent, Path | None] = {
+        "colors": ome_tiff,
+        "classes": ome_tiff_classes,
+        "probabilities": ome_tiff_probabilities,
+    }
+    outputs = [path for path in (geojson, png, csv, ome_zarr_v2, *tiffs.values()) if path is not None]
+    if not outputs:
+        raise click.UsageError("nothing to write; give --geojson, --png, --csv, --ome-tiff or --ome-zarr-0.4")
+    if len({path.absolute() for path in outputs}) < len(outputs):
+        raise click.UsageError("two outputs have one name; give each its own")
     if slide is not None and png is None:
         raise click.UsageError("--slide is what --png is drawn upon; give --png as well")
     if exact and (tolerance is not None or min_area is not None):
@@ -55,14 +75,13 @@ def export(
 
     from wsiseg.export import VectorOptions, export_csv, export_geojson, export_png
     from wsiseg.memory import parse_bytes
-    from wsiseg.outputs import check_file
+    from wsiseg.ome_tiff import SUFFIXES
     from wsiseg.slides import open_slide
     from wsiseg.tissue_map import open_map
 
     source = open_map(tissue_map)
-    for path, suffixes in ((geojson, (".geojson", ".geojson.gz")), (png, (".png",)), (csv, (".csv",))):
-        if path is not None:
-            check_file(path, suffixes, overwrite)
+    kinds = ((geojson, (".geojson", ".geojson.gz")), (png, (".png",)), (csv, (".csv",)))
+    _check((*kinds, *((tiff, SUFFIXES) for tiff in tiffs.values())), ome_zarr_v2, overwrite)
     if geojson is not None:
         memory = None if max_memory is None else parse_bytes(max_memory)
         options = VectorOptions(exact, tolerance, min_area, memory)
@@ -77,6 +96,35 @@ def export(
     if csv is not None:
         export_csv(source, csv, overwrite=overwrite)
         echo(f"wrote {csv}")
+    _write_rasters(source, tiffs, ome_zarr_v2, overwrite)
+
+
+def _check(outputs: Iterable[tuple[Path | None, tuple[str, ...]]], ome_zarr_v2: Path | None, overwrite: bool) -> None:
+    """Refuse what could not be written, before any work is done."""
+    from wsiseg.ome_zarr_v2 import KIND, is_export
+    from wsiseg.outputs import check_file, check_store
+
+    for path, suffixes in outputs:
+        if path is not None:
+            check_file(path, suffixes, overwrite)
+    if ome_zarr_v2 is not None:
+        check_store(ome_zarr_v2, overwrite, is_export, KIND)
+
+
+def _write_rasters(
+    source: TissueMap, tiffs: Mapping[TiffContent, Path | None], ome_zarr_v2: Path | None, overwrite: bool
+) -> None:
+    """Write what programs read that cannot read the map itself."""
+    from wsiseg.ome_tiff import export_ome_tiff
+    from wsiseg.ome_zarr_v2 import export_ome_zarr_v2
+
+    for content, path in tiffs.items():
+        if path is not None:
+            written = export_ome_tiff(source, path, content, overwrite=overwrite)
+            echo(f"wrote {path} ({written['levels']} levels, {written['bytes'] / 1e6:.1f} MB)")
+    if ome_zarr_v2 is not None:
+        written = export_ome_zarr_v2(source, ome_zarr_v2, overwrite=overwrite)
+        echo(f"wrote {ome_zarr_v2} ({written['files']} files, {written['bytes'] / 1e6:.1f} MB)")
 
 
 def _say(path: Path, written: Mapping[str, Any]) -> None:

@@ -44,7 +44,7 @@ def describe(slide: SlideReader) -> dict[str, Any]:
     mpp = slide.stated_mpp or slide.recorded_mpp
     bounds = slide.bounds
     return {
-        "slide": slide.path,
+        "slide": slide.shown_path,
         "vendor": slide.vendor,
         "reader": slide.reader,
         "size": [slide.size.width, slide.size.height],

@@ -18,7 +18,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.addresses import without_secrets
 from wsiseg.errors import OutputError, WsisegError
+from wsiseg.outputs import refuse_address
 
 if TYPE_CHECKING:
     from wsiseg.report import Prediction
@@ -45,6 +47,7 @@ class RunLog:
         self._resumed = False
         if path is None:
             return
+        refuse_address(path)
         try:
             self._file = path.open("a", encoding="utf-8", buffering=1)
             if _cut(path):
@@ -90,7 +93,7 @@ class RunLog:
     def next_slide(self, slide: str) -> None:
         """What follows is of another slide."""
         self._resumed = False
-        self.event("slide", slide=slide)
+        self.event("slide", slide=without_secrets(slide))
 
     def resumed(self, share: float) -> None:
         """An earlier run had done a share of the patches; told once."""

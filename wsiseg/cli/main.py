@@ -20,7 +20,7 @@ COMMANDS = {
     "dataset": "Look at data sets of labelled patches: count, check, draw.",
     "evaluate": "Measure a model on masks or cell dots, with and without gate.",
     "info": "Show what a slide says of itself, and what predict would do.",
-    "export": "Write a map's polygons, picture or areas.",
+    "export": "Write a map's polygons, pictures, rasters or areas.",
     "models": "List the models that come with wsiseg, or import published checkpoints.",
 }
 """Commands and their help, here so that `wsiseg --help` needs to load none of them."""

@@ -14,6 +14,7 @@ import click
 from wsiseg.addresses import without_secrets
 from wsiseg.cli.progress import shown_progress
 from wsiseg.errors import OptionError
+from wsiseg.printable import printable
 
 if TYPE_CHECKING:
     from wsiseg.batch import SlideResult
@@ -78,17 +79,12 @@ def many_slides(
     if as_json:
         click.echo(json.dumps({"summary": summary.to_json()}))
     elif not quiet:
-        click.echo("\n" + "\n".join(printable(line) for line in summary.lines()))
+        click.echo("\n" + "\n".join(summary.lines()))
     if summary.failed:
         click.echo(f"wsiseg: {len(summary.failed)} of {summary.slides} slides failed", err=True)
     if not summary.slides:
         raise OptionError(f"none of the {len(slides)} names is a slide; give paths or addresses of slides")
     return 1 if defect else 2 if summary.failed else 0
-
-
-def printable(text: str) -> str:
-    """A text whose names, which may come from a file, do not steer the terminal."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _tell(found: SlideResult, events: RunLog, *, as_json: bool, quiet: bool) -> None:
@@ -132,7 +128,7 @@ def _print(found: SlideResult, slide: str) -> None:
     said = f"had its map already{drawn}" if found.prediction is None else _one_line(found.prediction)
     click.echo(printable(f"{slide}: {said} -> {found.map_path}"))
     for note in found.notes:
-        click.echo(printable(f"  note: {note}"))
+        click.echo(f"  note: {printable(note)}")
 
 
 def _one_line(result: Prediction) -> str:

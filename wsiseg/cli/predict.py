@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.addresses import without_secrets
 from wsiseg.cli.many_slides import facts_of, many_slides
 from wsiseg.cli.options import (
     device_option,
@@ -118,6 +120,15 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="End where a read of the slide takes longer.",
 )
+@click.option(
+    "--retry-time",
+    "retry_s",
+    type=float,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Ask the server of a slide behind an address again for so long after a failure.",
+)
 @reader_option
 @overwrite_option
 @click.option(
@@ -167,8 +178,9 @@ def predict(
     keep_little_freed_memory()
     asked = {**options, "tolerance": tolerance, "min_area": min_area, "max_memory": max_memory}
     asked |= {"overwrite": overwrite, "restart": restart}
+    shown = [without_secrets(slide) for slide in slides]
     with run_log(
-        log, slide=slides if many else slides[0], out=out, geojson=geojson, model=model, options=asked
+        log, slide=shown if many else shown[0], out=out, geojson=geojson, model=model, options=asked
     ) as events:
         if max_memory is not None:
             options["max_memory"] = parse_bytes(max_memory)
@@ -177,8 +189,7 @@ def predict(
                 slides, out, model, options, events, tolerance=tolerance, min_area=min_area, polygons=not no_geojson,
                 overwrite=overwrite, restart=restart, keep_folders=keep_folders, as_json=as_json, quiet=quiet,
             )  # fmt: skip
-        timeout_s = options["read_timeout_s"]
-        _refuse_early(slides[0], options["mpp"], options["reader"], timeout_s, out, geojson, overwrite, restart)
+        _refuse_early(slides[0], options, out, geojson, overwrite, restart)
         with shown_progress(quiet or as_json, events, vectors=geojson is not None) as report:
             report("start", 0, 1)
             from wsiseg import predict as run
@@ -219,24 +230,19 @@ def _is_folder(out: Path, slides: tuple[str, ...]) -> bool:
 
 
 def _refuse_early(
-    slide: str,
-    mpp: float | None,
-    reader: str | None,
-    timeout_s: float,
-    out: Path,
-    geojson: Path | None,
-    overwrite: bool,
-    restart: bool,
+    slide: str, options: dict[str, Any], out: Path, geojson: Path | None, overwrite: bool, restart: bool
 ) -> None:
     """Bad slides and outputs are told at once, not after the seconds that loading torch takes."""
-    from wsiseg.background import check_timeout, within
+    from wsiseg.background import check_retry_time, check_timeout, within
     from wsiseg.slides import open_slide
     from wsiseg.unfinished import check_outputs
 
+    timeout_s, retry_s = options["read_timeout_s"], options["retry_s"]
     check_timeout(timeout_s)
-
+    check_retry_time(retry_s)
     check_outputs(out, geojson, overwrite=overwrite, restart=restart)
-    with within(lambda: open_slide(slide, mpp=mpp, reader=reader), timeout_s) as opened:
+    opening = partial(open_slide, slide, mpp=options["mpp"], reader=options["reader"], retry_s=retry_s)
+    with within(opening, timeout_s) as opened:
         _ = opened.mpp
 
 

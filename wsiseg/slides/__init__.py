@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wsiseg.addresses import is_address, local_path
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Mpp
 from wsiseg.slides.base import Region, SlideReader
-from wsiseg.slides.folders import folder_error
 from wsiseg.slides.identify import identify, is_tiff
+from wsiseg.slides.transport import DEFAULT_RETRY_S
 from wsiseg.slides.truncation import require_whole_tiff
 from wsiseg.slides.vendors import Vendor
 
@@ -17,7 +18,9 @@ __all__ = ["Region", "SlideReader", "open_slide"]
 READERS = ("openslide", "image", "tiffslide")
 
 
-def open_slide(path: str | Path, *, mpp: float | None = None, reader: str | None = None) -> SlideReader:
+def open_slide(
+    path: str | Path, *, mpp: float | None = None, reader: str | None = None, retry_s: float = DEFAULT_RETRY_S
+) -> SlideReader:
     """Open a slide for reading.
 
     OpenSlide reads what it knows; then plain pictures (PNG, JPEG) are tried, then TiffSlide, which also reads URLs
@@ -27,6 +30,7 @@ def open_slide(path: str | Path, *, mpp: float | None = None, reader: str | None
         path: a path or a URL.
         mpp: microns per level-0 pixel; wins over what the file records.
         reader: "openslide", "image" or "tiffslide", to try no other.
+        retry_s: seconds for which a server that fails is asked again, from each failure on.
 
     Raises:
         SlideError: it is missing, of no known format, cut off or damaged.
@@ -35,17 +39,15 @@ def open_slide(path: str | Path, *, mpp: float | None = None, reader: str | None
     if reader is not None and reader not in READERS:
         raise OptionError(f"expected a reader among {', '.join(READERS)}, got {reader!r}")
     stated = _stated(mpp)
-    if "://" in str(path):
+    where = local_path(str(path))
+    if is_address(where):
         if reader not in (None, "tiffslide"):
-            raise OptionError(f"only the reader tiffslide opens URLs, not {reader}")
-        return _tiffslide(str(path), stated)
-    local = Path(path)
-    if local.is_dir():
-        raise folder_error(local)
-    local, vendor = identify(local)
+            raise OptionError(f"only the reader tiffslide opens addresses, not {reader}")
+        return _tiffslide(where, stated, retry_s)
+    local, vendor = identify(Path(where))
     require_whole_tiff(local)
     if reader is not None:
-        opened = _open(reader, local, stated) if vendor is None or reader in vendor.readers else None
+        opened = _open(reader, local, stated) if reader in _readers(local, vendor) else None
         if opened is None:
             kind = f"is {vendor.name}, which is" if vendor else "is"
             raise SlideError(
@@ -58,9 +60,7 @@ def open_slide(path: str | Path, *, mpp: float | None = None, reader: str | None
 def _first_that_reads(path: Path, stated: Mpp | None, vendor: Vendor | None) -> SlideReader:
     """The slide; where all fail, the error of the first that knew the format."""
     first: SlideError | None = None
-    for name in READERS if vendor is None else vendor.readers:
-        if name == "tiffslide" and not is_tiff(path):
-            break
+    for name in _readers(path, vendor):
         try:
             opened = _open(name, path, stated)
         except SlideError as error:
@@ -75,6 +75,12 @@ def _first_that_reads(path: Path, stated: Mpp | None, vendor: Vendor | None) -> 
         f"{path.name} is no slide or picture of a format that is known here; where it is a slide, export it as TIFF, "
         "OME-TIFF or DICOM from its own software (docs/formats.md)"
     )
+
+
+def _readers(path: Path, vendor: Vendor | None) -> list[str]:
+    """The readers that may try a file."""
+    known = READERS if vendor is None else vendor.readers
+    return [name for name in known if name != "tiffslide" or is_tiff(path)]
 
 
 def _is_plain_tiff(path: Path) -> bool:
@@ -97,10 +103,10 @@ def _open(name: str, path: Path, stated: Mpp | None) -> SlideReader | None:
     return _tiffslide(str(path), stated)
 
 
-def _tiffslide(path: str, stated: Mpp | None) -> SlideReader:
+def _tiffslide(path: str, stated: Mpp | None, retry_s: float = DEFAULT_RETRY_S) -> SlideReader:
     from wsiseg.slides.tiffslide import TiffSlideReader  # noqa: PLC0415
 
-    return TiffSlideReader(path, stated)
+    return TiffSlideReader(path, stated, retry_s)
 
 
 def _stated(mpp: float | None) -> Mpp | None:

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.base import WHITE, Region, SlideReader
+from wsiseg.slides.causes import plain
 from wsiseg.slides.damage import DamageMap
 from wsiseg.slides.recorded import associated_rgb
 
@@ -22,6 +23,11 @@ MAX_PX = 2**27
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF")
 """What is read as a plain picture. TIFFs are not: they may be larger than memory, and have readers of their own."""
+
+
+_GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_ORIENTATION = 0x0112
+"""The EXIF tag."""
 
 
 class ArrayReader(SlideReader):
@@ -76,18 +82,24 @@ class ArrayReader(SlideReader):
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 with Image.open(path, formats=FORMATS) as image:
                     _require_smaller(image.width, image.height)
-                    return cls(
-                        associated_rgb(image), path=str(path), stated_mpp=stated_mpp, vendor=str(image.format).lower()
-                    )
+                    _require_colour(path.name, image)
+                    kind = "jpeg" if image.format == "MPO" else str(image.format).lower()
+                    opened = cls(associated_rgb(image), path=str(path), stated_mpp=stated_mpp, vendor=kind)
+                    opened.notes = _notes(image)
+                    return opened
         except UnidentifiedImageError:
             return None
         except Image.DecompressionBombError as error:
             raise SlideError(
                 f"{path.name} is too large for a plain picture, which is held in memory; "
-                f"convert it to a tiled pyramidal TIFF ({error})"
+                f"convert it to a tiled pyramidal TIFF ({plain(error)})"
             ) from error
+        except SlideError:
+            raise
         except (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error) as error:
-            raise SlideError(f"{path.name} cannot be read, it may be cut off or damaged ({error})") from error
+            raise SlideError(
+                f"{path.name} cannot be read, it may be cut off or damaged ({plain(error)}); copy it again"
+            ) from error
 
     def read_level(self, level: int, box: Box) -> Region:
         """See `SlideReader.read_level`."""
@@ -116,6 +128,20 @@ class ArrayReader(SlideReader):
     def close(self) -> None:
         """See `SlideReader.close`."""
         self._pixels = None
+
+
+def _require_colour(name: str, image: Image.Image) -> None:
+    """Raise `SlideError` on a picture that is no single one in colour: what is grey, or one of several."""
+    if image.mode in _GREY:
+        raise SlideError(f"{name} is a grey picture, expected one in colour (RGB): tissue is told by its stain")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # a telephone's JPEG that keeps a second, smaller picture
+        raise SlideError(f"{name} is an animation of {frames} pictures, expected one; save the one that is meant")
+
+
+def _notes(image: Image.Image) -> tuple[str, ...]:
+    turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+    return ("the picture says that it is to be shown turned; the map lies as its pixels are stored",) if turned else ()
 
 
 def _require_smaller(width: int, height: int) -> None:

@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.addresses import last_part, without_secrets
 from wsiseg.errors import MissingMppError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Box, Grid, Level, Mpp, Size, plan_grid, source_interval
 from wsiseg.slides.damage import DamageMap
@@ -66,6 +67,7 @@ class SlideReader(ABC):
         stated_mpp: what the user stated, None where nothing was.
         notes: what whoever uses the slide should know of it, one sentence each: what its reader found, and where its
             objective and its resolution do not go together.
+        version: what a server says of the state of the file, None for files of this machine.
     """
 
     reader: str
@@ -84,6 +86,7 @@ class SlideReader(ABC):
 
     stated_mpp: Mpp | None = None
     _notes: tuple[str, ...] = ()
+    version: str | None = None
 
     @abstractmethod
     def read_level(self, level: int, box: Box) -> Region:
@@ -98,6 +101,13 @@ class SlideReader(ABC):
     @abstractmethod
     def read_associated(self, name: str) -> npt.NDArray[np.uint8]:
         """An associated picture, (height, width, 3) uint8. Raises `KeyError` on an unknown name."""
+
+    def require_unchanged(self) -> None:  # noqa: B027  (files of this machine are watched by their directory entry)
+        """Ask the server whether the slide is still the one that was opened; nothing for files of this machine.
+
+        Raises:
+            SlideError: it is another one now, or gone.
+        """
 
     def forget(self) -> None:  # noqa: B027  (a reader may keep nothing)
         """Free the memory of pixels that are kept for boxes to come; they are read again where one needs them."""
@@ -128,14 +138,20 @@ class SlideReader(ABC):
             return ()
         origin = "that was stated" if self.stated_mpp else "that the slide records"
         return (
-            f"{mpp} um per pixel {origin} and its objective of {self.objective:g}x do not go together, about {usual:.3g} "
-            "is usual; if the resolution is wrong, so are the map and its areas: state the right one with --mpp",
+            f"{mpp} um per pixel {origin} and its objective of {self.objective:g}x do not go together, about "
+            f"{usual:.3g} is usual; if the resolution is wrong, so are the map and its areas, state the right one with "
+            "--mpp",
         )
 
     @property
     def name(self) -> str:
-        """Last part of the path."""
-        return self.path.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
+        """Last part of the path, or of the address without its query."""
+        return last_part(self.path)
+
+    @property
+    def shown_path(self) -> str:
+        """The path, or the address without what is secret in it, for everything that is printed or kept."""
+        return without_secrets(self.path)
 
     @property
     def size(self) -> Size:

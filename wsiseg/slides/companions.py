@@ -46,7 +46,7 @@ def owner(path: Path) -> Path | None:
     to NAME.vsi. That slide need not be there.
     """
     if path.is_dir():
-        return _owner_of_folder(path)
+        return _owner_of_folder(path if path.name else path.resolve())
     if path.suffix.lower() in _MIRAX_PARTS and (path.parent / "Slidedat.ini").is_file():
         return path.parent.with_name(path.parent.name + ENDING)
     if path.suffix.lower() in _VSI_PARTS:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from wsiseg.geometry import Box
 from wsiseg.slides.base import WHITE, Region, SlideReader
-from wsiseg.slides.damage import DamageMap, UnreadableError, read_around
+from wsiseg.slides.damage import DamageMap, read_around
+from wsiseg.slides.source import ByteSource
 from wsiseg.slides.tiles import TileSource
-
-_EDGE_BYTES = 2**20
-_SAMPLE_BYTES = 2**16
-_SAMPLES = 16
 
 
 class FileReader(SlideReader):
     """A slide in a file; a subclass says how a box is read from it."""
 
     damage: DamageMap
+    _source: ByteSource | None = None
     _tiles: TileSource | None = None
     _open = True
 
@@ -38,7 +34,7 @@ class FileReader(SlideReader):
         if self._tiles is not None and self._tiles.can_read(level):
             self._read_tiles(level, inside, pixels, box)
         else:
-            read_around(inside, level, self.damage, lambda part: self._read_box(level, part), out=pixels, origin=box)
+            read_around(inside, level, self.damage, lambda part: self._checked(level, part), out=pixels, origin=box)
         damaged = self.damage.mask(level, inside)
         if damaged is None:
             return Region(pixels)
@@ -51,34 +47,34 @@ class FileReader(SlideReader):
         """See `SlideReader.forget`."""
         if self._tiles is not None:
             self._tiles.forget()
+        if self._source is not None:
+            self._source.forget()
+
+    def require_unchanged(self) -> None:
+        """See `SlideReader.require_unchanged`."""
+        if self._source is not None:
+            self._source.require_unchanged()
 
     def _read_tiles(self, level: int, inside: Box, pixels: npt.NDArray[np.uint8], box: Box) -> None:
         """Paste the tiles under `inside` into `pixels`, whose first pixel is the corner of `box`."""
         assert self._tiles is not None
-        for cell in self.damage.cells(level, inside):
-            if self.damage.is_damaged(level, cell):
-                continue
-            try:
-                tile = self._tiles.read(level, cell)
-            except UnreadableError:
+        cells = [cell for cell in self.damage.cells(level, inside) if not self.damage.is_damaged(level, cell)]
+        for cell, tile in self._tiles.read_many(level, cells):
+            if tile is None:
                 self.damage.mark(level, cell)
                 continue
             area = self.damage.cell_box(level, cell)
             part = area.intersect(inside)
             pixels[part.slices(box)] = tile[part.slices(area)]
 
+    def _checked(self, level: int, box: Box) -> npt.NDArray[np.uint8]:
+        """`_read_box`, where a source that failed is never taken for damage, nor for pixels."""
+        try:
+            return self._read_box(level, box)
+        finally:
+            if self._source is not None:
+                self._source.check()
+
     @abstractmethod
     def _read_box(self, level: int, box: Box) -> npt.NDArray[np.uint8]:
         """The pixels of a box inside a level. Raises `UnreadableError` where they cannot be decoded."""
-
-
-def hash_samples(file: BinaryIO, length: int) -> str:
-    """SHA-256 of a file's length, its beginning, its end, and sixteen samples between them."""
-    digest = hashlib.sha256(str(length).encode())
-    digest.update(file.read(_EDGE_BYTES))
-    for index in range(1, _SAMPLES + 1):
-        file.seek(length * index // (_SAMPLES + 1))
-        digest.update(file.read(_SAMPLE_BYTES))
-    file.seek(max(0, length - _EDGE_BYTES))
-    digest.update(file.read(_EDGE_BYTES))
-    return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _MAX_BYTES = 2**20
+_LFS = b"version https://git-lfs.github.com/"
 
 
 def read_key_file(path: Path) -> dict[str, dict[str, str]]:
@@ -30,7 +31,9 @@ def read_key_file(path: Path) -> dict[str, dict[str, str]]:
 def missing(folder: Path, name: str) -> str | None:
     """Why a part of a slide is not at its place, None where it is there; names one that differs in case only."""
     if (folder / name).is_file():
-        return None
+        with (folder / name).open("rb") as file:
+            is_pointer = file.read(len(_LFS)) == _LFS
+        return f"{name} is a pointer of git-LFS (run git lfs pull)" if is_pointer else None
     if (folder / name).is_symlink():
         return f"{name} is a link that leads nowhere"
     try:

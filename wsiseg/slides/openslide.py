@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import os
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ import tifffile
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.base import WHITE
+from wsiseg.slides.causes import opening_error, plain
+from wsiseg.slides.companions import companion_files
 from wsiseg.slides.damage import DamageMap, UnreadableError
-from wsiseg.slides.file import FileReader, hash_samples
+from wsiseg.slides.file import FileReader
 from wsiseg.slides.limits import (
     MAX_DECODED_PX,
     MAX_TILE_BYTES,
@@ -64,7 +67,7 @@ class OpenSlideReader(FileReader):
             self._slide.close()
             if isinstance(error, SlideError):
                 raise
-            raise SlideError(f"{path.name} cannot be read, it may be cut off or damaged ({error})") from error
+            raise opening_error(path.name, error) from error
 
     def _read_head(self) -> None:
         """What the file says of itself; raises whatever damaged values lead to."""
@@ -192,12 +195,16 @@ class OpenSlideReader(FileReader):
             check_picture(self.name, self.associated[name])
             return associated_rgb(self._slide.associated_images[name])
         except (openslide.OpenSlideError, KeyError, ValueError) as error:
-            raise SlideError(f"{self.name}: the picture {name!r} cannot be read ({error})") from error
+            raise SlideError(f"{self.name}: the picture {name} cannot be read ({plain(error)})") from error
 
     def quick_hash(self) -> str:
         """See `SlideReader.quick_hash`."""
-        with Path(self.path).open("rb") as file:
-            return hash_samples(file, os.fstat(file.fileno()).st_size)
+        parts = companion_files(Path(self.path))  # a MIRAX slide's own file is its preview alone
+        found = []
+        for part in (Path(self.path), *parts):
+            with closing(LocalSource(part)) as source:
+                found.append(source.quick_hash())
+        return found[0] if not parts else hashlib.sha256("".join(found).encode()).hexdigest()
 
     def close(self) -> None:
         """See `SlideReader.close`."""
@@ -223,7 +230,7 @@ def _open(path: Path) -> Any:
     try:
         return openslide.OpenSlide(str(path))
     except openslide.OpenSlideError as error:
-        raise SlideError(f"{path.name} cannot be opened, it may be cut off or damaged ({error})") from error
+        raise opening_error(path.name, error) from error
 
 
 def _on_white(image: Any) -> npt.NDArray[np.uint8]:

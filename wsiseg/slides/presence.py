@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from wsiseg.errors import SlideError
+from wsiseg.slides.folders import folder_error
 
 _MOST = 10_000
 _ADDRESS = r"(https?|s3|gs|gcs|az|abfs|ftp|file|memory):/?[^/]"
@@ -27,9 +28,10 @@ def require_file(path: Path, may_be_empty: bool = False) -> None:
         raise SlideError(f"{_shown(path)} does not exist; {_advice(path)}") from error
     except (OSError, ValueError) as error:  # no right, a loop of links, a name too long, a null byte
         raise SlideError(f"{_shown(path)} cannot be read ({_reason(error)}); {_remedy(error)}") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise folder_error(path)
     if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
-        raise SlideError(f"{path} is {kind}; give the path of a slide")
+        raise SlideError(f"{path} is a pipe or a device; give the path of a slide")
     if found.st_size == 0 and not may_be_empty:
         unfinished = next((one for one in _downloads(path) if one.exists()), None)
         more = f"{unfinished.name} is its unfinished download" if unfinished else "copy it again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from abc import ABC, abstractmethod
@@ -14,6 +15,10 @@ from wsiseg.errors import SlideError
 Range = tuple[int, int]
 """Where some bytes begin in a file, and how many they are."""
 
+_EDGE_BYTES = 2**20
+_SAMPLE_BYTES = 2**16
+_SAMPLES = 16
+
 
 class ByteSource(ABC):
     """A file that is read by ranges; safe to use from several threads.
@@ -21,10 +26,12 @@ class ByteSource(ABC):
     Attributes:
         name: last part of its path or address, for messages.
         length: its bytes.
+        version: what a server says of its state, None for files of this machine.
     """
 
     name: str
     length: int
+    version: str | None = None
 
     @abstractmethod
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
@@ -41,6 +48,31 @@ class ByteSource(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give back the file. Reading afterwards is an error."""
+
+    def check(self) -> None:  # noqa: B027  (a file may not be able to fail as a whole)
+        """Raise the `SlideError` that reading ended with, where it did.
+
+        Libraries that were given `file()` may take an error of it for damage of the slide: who uses them asks here.
+        """
+
+    def require_unchanged(self) -> None:  # noqa: B027  (files of this machine are watched by their directory entry)
+        """Raise `SlideError` where another file has the address now, or none."""
+
+    def forget(self) -> None:  # noqa: B027  (a source may keep nothing)
+        """Free what is kept of bytes to come; they are read again where one needs them."""
+
+    def quick_hash(self) -> str:
+        """SHA-256 of the length, the beginning, the end, and sixteen samples between them.
+
+        Raises:
+            SlideError: the file cannot be read.
+        """
+        samples = [(self.length * index // (_SAMPLES + 1), _SAMPLE_BYTES) for index in range(1, _SAMPLES + 1)]
+        edge = max(0, self.length - _EDGE_BYTES)
+        digest = hashlib.sha256(str(self.length).encode())
+        for part in self.read_many([(0, _EDGE_BYTES), *samples, (edge, _EDGE_BYTES)]):
+            digest.update(part)
+        return digest.hexdigest()
 
     def read_at(self, start: int, count: int) -> bytes:
         """The bytes of one range; see `read_many`."""

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import tiffslide
@@ -18,12 +17,14 @@ from wsiseg.errors import SlideError
 from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.claims import require_claim
 from wsiseg.slides.damage import DamageMap, UnreadableError
-from wsiseg.slides.file import FileReader, hash_samples
+from wsiseg.slides.file import FileReader
 from wsiseg.slides.limits import check_picture, check_sizes, check_tiles, tile_size
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
 from wsiseg.slides.remote import open_source
+from wsiseg.slides.source import ByteSource
 from wsiseg.slides.tile_table import TileTable
 from wsiseg.slides.tiles import TileSource
+from wsiseg.slides.transport import DEFAULT_RETRY_S
 
 _PICTURES = {"YX": (1, 0), "YXS": (1, 0), "CYX": (2, 1)}
 """Of the axes that a label, macro or thumbnail may have, those of its width and height."""
@@ -35,6 +36,7 @@ class TiffSlideReader(FileReader):
     Args:
         path: a path, or a URL that fsspec knows.
         stated_mpp: microns per pixel as the user states them.
+        retry_s: seconds for which a server that fails is asked again.
 
     Raises:
         SlideError: it cannot be opened, or is not 8-bit RGB.
@@ -42,21 +44,25 @@ class TiffSlideReader(FileReader):
 
     reader = "TiffSlide"
 
-    def __init__(self, path: str | Path, stated_mpp: Mpp | None = None) -> None:
+    def __init__(self, path: str | Path, stated_mpp: Mpp | None = None, retry_s: float = DEFAULT_RETRY_S) -> None:
         self.path = str(path)
         self.stated_mpp = stated_mpp
         self._lock = threading.Lock()
         # What tifffile logs on a damaged file is said in one line by the error, unless somebody listens.
         logging.getLogger("tifffile").addHandler(logging.NullHandler())
+        self._source: ByteSource = open_source(self.path, retry_s)
+        self.version = self._source.version
+        self._slide: Any = None
         try:
             # An OME-TIFF can name other files that hold some of its planes: those are not what was asked for.
-            self._slide: Any = tiffslide.TiffSlide(self.path, tifffile_options={"_multifile": False})
-        except Exception as error:  # tifffile, fsspec and its back ends raise whatever they like
-            raise _explained(self.name, error) from error
-        try:
+            options = {"_multifile": False, "name": self.name}
+            file: Any = self._source.file()
+            self._slide = tiffslide.TiffSlide(file, tifffile_options=options)
             self._read_head()
+            self._source.check()
         except Exception as error:  # tifffile looks at many values only when they are asked for
-            self._slide.close()
+            self._close()
+            self._source.check()  # a server that failed is not the slide's fault
             if isinstance(error, SlideError):
                 raise
             raise _explained(self.name, error) from error
@@ -118,7 +124,7 @@ class TiffSlideReader(FileReader):
         )
         if not fit or not any(tables):
             return None
-        return TileSource(open_source(self.path), tables, zero_is_damaged=self.vendor == "aperio")
+        return TileSource(self._source, tables, zero_is_damaged=self.vendor == "aperio")
 
     def _read_box(self, level: int, box: Box) -> npt.NDArray[np.uint8]:
         """See `FileReader`. TiffSlide rounds a place down to a pixel of the level, so that rounding up gives it."""
@@ -141,24 +147,27 @@ class TiffSlideReader(FileReader):
         try:
             return associated_rgb(self._slide.associated_images[name])
         except Exception as error:  # codecs raise whatever they like on damaged data
+            self._source.check()
             reason = " ".join(str(error).split())
             raise SlideError(f"{self.name}: the picture {name!r:.60} cannot be read ({reason:.100})") from error
 
     def quick_hash(self) -> str:
         """See `SlideReader.quick_hash`."""
-        with fsspec.open(self.path, "rb") as file:
-            length = file.seek(0, 2)
-            file.seek(0)
-            return hash_samples(file, length)
+        return self._source.quick_hash()
 
     def close(self) -> None:
         """See `SlideReader.close`."""
         with self._lock:
             if self._open:
                 self._open = False
-                self._slide.close()
-                if self._tiles is not None:
-                    self._tiles.close()
+                self._close()
+
+    def _close(self) -> None:
+        if self._slide is not None:
+            self._slide.close()
+        if self._tiles is not None:
+            self._tiles.close()
+        self._source.close()
 
 
 def _bound_decoder(page: Any, cell: Size) -> None:

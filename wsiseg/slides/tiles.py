@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
 
 from wsiseg.slides.damage import Cell, UnreadableError
-from wsiseg.slides.source import ByteSource
+from wsiseg.slides.source import ByteSource, Range
 from wsiseg.slides.tile_table import TileTable
+
+AT_ONCE = 256
+"""Tiles whose bytes are fetched at once; those of a box of patches are fewer."""
 
 CACHE_BYTES = 64 * 2**20
 """Decoded tiles that are kept: boxes that overlap need the same ones again."""
@@ -28,7 +33,7 @@ class TileSource:
     """Reads the tiles of some levels of one file; safe to use from several threads.
 
     Args:
-        source: the file, which this object owns from now on.
+        source: the file, which this object closes.
         tables: by level, None where a level is not read this way.
         zero_is_damaged: whether a tile without bytes is damaged (Aperio), or left out on purpose (others).
     """
@@ -63,42 +68,79 @@ class TileSource:
         Raises:
             UnreadableError: the tile is damaged.
         """
-        key = (level, cell)
+        ((_, pixels),) = self.read_many(level, [cell])
+        if pixels is None:
+            raise UnreadableError("is damaged")
+        return pixels
+
+    def read_many(self, level: int, cells: Sequence[Cell]) -> Iterator[tuple[Cell, npt.NDArray[np.uint8] | None]]:
+        """The pixels of tiles, as `read` gives them, in any order; None for a damaged one.
+
+        The bytes of all that are not kept are fetched together: behind an address a request costs more than a tile.
+
+        Raises:
+            SlideError: the file can no longer be read, which says nothing of its tiles.
+        """
+        for first in range(0, len(cells), AT_ONCE):
+            missing = []
+            for cell in cells[first : first + AT_ONCE]:
+                kept = self._kept(level, cell)
+                if kept is None:
+                    missing.append(cell)
+                else:
+                    yield cell, kept
+            yield from self._fetched(level, missing)
+
+    def _kept(self, level: int, cell: Cell) -> npt.NDArray[np.uint8] | None:
         with self._lock:
-            cached = self._cache.get(key)
+            cached = self._cache.get((level, cell))
             if cached is not None:
-                self._cache.move_to_end(key)
-                return cached
-        pixels = self._decode(level, cell)
+                self._cache.move_to_end((level, cell))
+            return cached
+
+    def _keep(self, level: int, cell: Cell, pixels: npt.NDArray[np.uint8]) -> None:
         with self._lock:
-            if key not in self._cache:
-                self._cache[key] = pixels
+            if (level, cell) not in self._cache:
+                self._cache[level, cell] = pixels
                 self._cached_bytes += pixels.nbytes
                 while self._cached_bytes > CACHE_BYTES:
                     self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
-        return pixels
 
-    def _decode(self, level: int, cell: Cell) -> npt.NDArray[np.uint8]:
+    def _fetched(self, level: int, cells: Sequence[Cell]) -> Iterator[tuple[Cell, npt.NDArray[np.uint8] | None]]:
+        """Tiles that are not kept."""
         table = self.tables[level]
         assert table is not None
-        parts = self._raw(table, cell)
-        if parts is None:
-            return np.full((*table.box(cell).size.shape, 3), 255, np.uint8)
+        ranges: dict[Cell, list[Range]] = {}
+        for cell in cells:
+            try:
+                found = self._ranges(table, cell)
+            except UnreadableError:
+                yield cell, None
+                continue
+            if found is None:
+                yield cell, np.full((*table.box(cell).size.shape, 3), 255, np.uint8)
+            else:
+                ranges[cell] = found
+        parts = iter(self._source.read_many([one for found in ranges.values() for one in found]))
+        for cell, found in ranges.items():
+            try:
+                pixels = self._decode(level, table, cell, _whole([next(parts) for _ in found], found))
+            except UnreadableError:
+                yield cell, None
+            else:
+                self._keep(level, cell, pixels)
+                yield cell, pixels
+
+    def _decode(self, level: int, table: TileTable, cell: Cell, parts: Sequence[bytes]) -> npt.NDArray[np.uint8]:
         if table.is_jpeg and self._checks(level, table):
             fault = table.fault(parts)
             if fault is not None:
                 raise UnreadableError(fault)
         return table.pixels(cell, parts)
 
-    def _raw(self, table: TileTable, cell: Cell) -> list[bytes] | None:
-        """The bytes of a tile, None where the file leaves it out."""
-        ranges = table.ranges(cell, self._source.length, zero_is_damaged=self._zero_is_damaged)
-        if ranges is None:
-            return None
-        parts = self._source.read_many(ranges)
-        if any(len(part) != count for part, (_, count) in zip(parts, ranges, strict=True)):
-            raise UnreadableError("lies beyond the end of the file")
-        return parts
+    def _ranges(self, table: TileTable, cell: Cell) -> list[Range] | None:
+        """Where the bytes of a tile lie, None where the file leaves it out."""
+        return table.ranges(cell, self._source.length, zero_is_damaged=self._zero_is_damaged)
 
     def _checks(self, level: int, table: TileTable) -> bool:
         """Whether tiles of a level are checked: not where its writer ends sound tiles as if they were damaged.
@@ -106,16 +148,27 @@ class TileSource:
         Looks at tiles spread over the level; more than half of them faulty is a way of writing, not damage.
         """
         if level not in self._checked:
-            total = len(table.offsets)
-            faults, looked = 0, 0
-            for index in range(0, total, max(1, total // SAMPLE)):
-                try:
-                    parts = self._raw(table, (index % table.columns, index // table.columns))
-                except UnreadableError:
-                    continue
-                if parts is not None:
-                    looked += 1
-                    fault = table.fault(parts) or ""
-                    faults += fault.startswith(("has data left", "ends early"))
-            self._checked[level] = faults <= looked / 2
+            self._checked[level] = self._is_trusted(table)
         return self._checked[level]
+
+    def _is_trusted(self, table: TileTable) -> bool:
+        total = len(table.offsets)
+        sample: list[list[Range]] = []
+        for index in range(0, total, max(1, total // SAMPLE)):
+            with suppress(UnreadableError):
+                sample.append(self._ranges(table, (index % table.columns, index // table.columns)) or [])
+        parts = iter(self._source.read_many([one for found in sample for one in found]))
+        faults, looked = 0, 0
+        for found in sample:
+            with suppress(UnreadableError):
+                if tile := _whole([next(parts) for _ in found], found):
+                    looked += 1
+                    faults += (table.fault(tile) or "").startswith(("has data left", "ends early"))
+        return faults <= looked / 2
+
+
+def _whole(parts: list[bytes], ranges: Sequence[Range]) -> list[bytes]:
+    """The bytes of a tile; raises `UnreadableError` where the file ends before they do."""
+    if any(len(part) != count for part, (_, count) in zip(parts, ranges, strict=True)):
+        raise UnreadableError("lies beyond the end of the file")
+    return parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wsiseg.addresses import is_address
 from wsiseg.errors import SlideError
 from wsiseg.slides.base import SlideReader
 
@@ -25,12 +26,20 @@ class SlideWatch:
         self.hash = slide.quick_hash()
         self._state = _state(slide.path)
 
+    @property
+    def version(self) -> str | None:
+        """What a server says of the slide's state, None for files of this machine."""
+        return self._slide.version
+
     def check(self) -> None:
-        """Compare the file with what it was; costs one look at its directory entry.
+        """Compare the file with what it was; costs one look at its directory entry, or one small request.
 
         Raises:
-            SlideError: it is gone or another one now.
+            SlideError: it is gone or another one now, or its server does not answer.
         """
+        if is_address(self._slide.path):
+            self._slide.require_unchanged()
+            return
         state = _state(self._slide.path)
         if state == self._state:
             return
@@ -47,9 +56,7 @@ class SlideWatch:
 
 
 def _state(path: str) -> tuple[int, int, int] | None:
-    """Size, time of change and number of a file; None for an address, which cannot be watched, and where it is gone."""
-    if "://" in path:
-        return None
+    """Size, time of change and number of a file; None where it is gone, and for addresses."""
     try:
         found = Path(path).stat()
     except OSError:

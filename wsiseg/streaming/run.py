@@ -20,7 +20,7 @@ from wsiseg.models.tissue_model import TissueModel
 from wsiseg.pieces import Piece, block_patches, blocks_of
 from wsiseg.planning import Plan
 from wsiseg.predict_options import PredictOptions
-from wsiseg.reading import Patch, batches, read_block
+from wsiseg.reading import Patch, batches, read_block, threads_for
 from wsiseg.report import Counts
 from wsiseg.slides.base import SlideReader
 from wsiseg.streaming.gate_field import GateField
@@ -105,7 +105,7 @@ class Stream:
         self.model = model
         self.options = options
         self.waited_s = 0.0
-        self._workers, self._batch_size = options.workers, options.batch_size
+        self._workers, self._batch_size = threads_for(slide, options.workers), options.batch_size
         self._side = block_patches(todo.tiles, max(todo.grid.zoom_x, todo.grid.zoom_y))
         self._ahead = self._reads_ahead(memory.ahead_bytes)
         self._thresholds = gate_thresholds(model, options)

@@ -146,7 +146,8 @@ def _work(work: SharedWork, device: str, todo: Any, told: Any) -> None:
     """Compute pieces until there are no more."""
     keep_little_freed_memory()
     try:
-        with open_slide(work.slide, mpp=work.options.mpp, reader=work.options.reader) as slide:
+        asked = work.options
+        with open_slide(work.slide, mpp=asked.mpp, reader=asked.reader, retry_s=asked.retry_s) as slide:
             slide.damage.restore(work.damage)
             options = replace(work.options, device=device)
             model = load_model(work.model, device).use(work.runtime)

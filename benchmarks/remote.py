@@ -1,0 +1,167 @@
+"""What reading a slide over HTTP and from S3 costs beside reading it from the disk: requests, bytes, seconds.
+
+    python -m benchmarks.remote SLIDE [--mpp UM] [--delay MS] [--predict OPTIONS …]
+
+nginx and an S3 server (moto) serve the slide behind a proxy that counts and delays each answer. Every run is a process
+of its own that does what `wsiseg predict` does of reading: opens the slide twice, hashes it, finds the tissue and reads
+every block of patches of the model's plan; with --predict the whole of `wsiseg predict`. The bytes needed are those of
+all the file's tiles that the plan touches, each once. The same pixels have to come out of every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.network.servers import BUCKET, KEYS, nginx, s3
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("slide")
+    parser.add_argument("--mpp", type=float, help="microns per pixel of a slide that does not record them")
+    parser.add_argument("--delay", type=float, default=50.0, help="milliseconds before each answer in the slow runs")
+    parser.add_argument("--only", choices=["http", "s3"], help="one kind of server")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--predict", nargs=argparse.REMAINDER, help="run `wsiseg predict` with these options instead")
+    asked = parser.parse_args()
+    if asked.child:
+        print(json.dumps(read_all(asked.slide, asked.mpp)))
+        return
+    slide = Path(asked.slide).resolve()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        served = folder / "served"
+        served.mkdir()
+        (served / slide.name).symlink_to(slide)
+        targets = {}
+        if asked.only != "s3":
+            targets["http"] = stack.enter_context(nginx(served, folder))
+        if asked.only != "http":
+            targets["s3"] = stack.enter_context(s3({slide.name: slide}))
+        local = measured(str(slide), {}, asked)
+        needed = local.get("needed", 0)
+        print(f"{'':14}{'requests':>9}{'MB':>9}{'of needed':>11}{'seconds':>9}{'of local':>10}")
+        show("local", 0, 0, needed, local["seconds"], local["seconds"])
+        for kind, port in targets.items():
+            for delay in (0.0, asked.delay):
+                with proxied(port, delay / 1000) as (through, told):
+                    found = measured(*address(kind, through, slide.name), asked)
+                    went = told()
+                assert found["pixels"] == local["pixels"], "other pixels came over the network"
+                name = f"{kind}, {delay:g} ms"
+                show(name, went["requests"], went["bytes"], needed, found["seconds"], local["seconds"])
+
+
+def show(name: str, requests: int, sent: int, needed: int, seconds: float, local: float) -> None:
+    share = f"{sent / needed:.2f}" if needed and sent else ""
+    print(f"{name:14}{requests:9}{sent / 1e6:9.1f}{share:>11}{seconds:9.1f}{seconds / local:10.2f}", flush=True)
+
+
+def address(kind: str, port: int, name: str) -> tuple[str, dict[str, str]]:
+    """The slide's address, and what the environment needs for it."""
+    if kind == "http":
+        return f"http://127.0.0.1:{port}/{name}", {}
+    return f"s3://{BUCKET}/{name}", {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+
+
+@contextmanager
+def proxied(port: int, delay_s: float) -> Iterator[tuple[int, Any]]:
+    """The proxy as a process: its port, and what tells what went through."""
+    command = [sys.executable, "-m", "tests.network.proxy", f"127.0.0.1:{port}", str(delay_s)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
+
+        def told() -> Any:
+            print(file=stdin, flush=True)
+            return json.loads(stdout.readline())
+
+        yield int(stdout.readline()), told
+        process.terminate()
+
+
+def measured(slide: str, environment: dict[str, str], asked: argparse.Namespace) -> dict[str, Any]:
+    """A run in a process of its own."""
+    environment = {**os.environ, **environment, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    mpp = [] if asked.mpp is None else ["--mpp", str(asked.mpp)]
+    if asked.predict is None:
+        command = [sys.executable, "-m", "benchmarks.remote", slide, "--child", *mpp]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=ROOT)
+        return dict(json.loads(done.stdout))
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "wsiseg", "predict", slide, "--out", f"{folder}/a.zarr", "--quiet", *mpp]
+        start = time.perf_counter()
+        subprocess.run([*command, "--no-geojson", *asked.predict], check=True, env=environment, cwd=ROOT)
+        seconds = time.perf_counter() - start
+        digest = hashlib.sha256()
+        for path in sorted(Path(folder, "a.zarr").rglob("c/**/*")):
+            if path.is_file():
+                digest.update(path.read_bytes())
+        return {"seconds": seconds, "pixels": digest.hexdigest()}
+
+
+def read_all(slide: str, mpp: float | None) -> dict[str, Any]:
+    """What predict reads, without its networks."""
+    from wsiseg.background import read_ahead
+    from wsiseg.memory import MemoryPlan
+    from wsiseg.models import DEFAULT_MODEL
+    from wsiseg.models.spec import read_spec
+    from wsiseg.pieces import block_patches, blocks_of, pieces_of
+    from wsiseg.planning import plan
+    from wsiseg.reading import read_block, threads_for
+    from wsiseg.slides import open_slide
+
+    start = time.perf_counter()
+    with open_slide(slide, mpp=mpp) as opened:
+        _ = opened.mpp
+    with open_slide(slide, mpp=mpp) as opened:
+        opened.quick_hash()
+        spec = read_spec(DEFAULT_MODEL)
+        todo = plan(opened, spec.mpp, spec.tiling())
+        side = block_patches(todo.tiles, max(todo.grid.zoom_x, todo.grid.zoom_y))
+        pieces = pieces_of(todo.tiles, todo.selected, MemoryPlan.of(None, 4).piece_px)
+        blocks = (block for piece in pieces for block in blocks_of(piece, todo.tiles, todo.selected, side))
+        digest = hashlib.sha256()
+        workers = threads_for(opened, min(8, os.cpu_count() or 1))
+        for _, patches in read_ahead(
+            blocks, lambda block: read_block(opened, todo.grid, block), workers=workers, ahead=2 * workers
+        ):
+            for patch in patches:
+                digest.update(patch.pixels[::16, ::16].tobytes())
+        seconds = time.perf_counter() - start
+        assert opened.damaged_tiles == 0
+    return {"seconds": seconds, "pixels": digest.hexdigest(), "needed": needed_bytes(opened, todo)}
+
+
+def needed_bytes(slide: Any, todo: Any) -> int:
+    """Of the tiles that the plan's patches and the search for tissue touch, each once."""
+    from wsiseg.geometry import Box, source_interval
+
+    touched: set[tuple[int, Any]] = set()
+    grid = todo.grid
+    for row, column in zip(*todo.selected.nonzero(), strict=True):
+        box = todo.tiles.box(int(row), int(column))
+        x, width = source_interval(box.x, box.width, grid.zoom_x)
+        y, height = source_interval(box.y, box.height, grid.zoom_y)
+        inside = Box(x, y, width, height).intersect(Box.of(slide.levels[grid.level].size))
+        touched |= {(grid.level, cell) for cell in slide.damage.cells(grid.level, inside)}
+    tables = slide._tiles.tables
+    return sum(int(tables[level].counts[tables[level].index(cell)]) for level, cell in touched)
+
+
+if __name__ == "__main__":
+    main()
