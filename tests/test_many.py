@@ -243,7 +243,9 @@ def test_folders_are_kept_and_none_that_is_empty_stays(tmp_path: Path) -> None:
 def test_the_summary_lists_each_kind(tmp_path: Path, sample_data: Path) -> None:
     from PIL import Image
 
-    painted(tmp_path / "good.png", (60, 60))
+    pixels = np.full((300, 300, 3), 255, np.uint8)
+    pixels[60:240, 80:220] = (190, 60, 120)
+    Image.fromarray(pixels).save(tmp_path / "good.png")
     Image.fromarray(np.full((300, 300, 3), 255, np.uint8)).save(tmp_path / "white.png")
     damaged_copy(sample_data / "CMU-1-Small-Region.svs", tmp_path / "holes.svs", range(40, 60), zeros)
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
