@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.slides.mirax_files import write_mirax
+from tests.slides.scn_files import write_scn
 from tests.slides.vms_files import write_vms
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box, Size
@@ -234,3 +235,35 @@ def test_what_a_batch_may_leave_out(mirax, tmp_path, pixels):
     assert owner(tmp_path / "_b_" / "stack1" / "frame_t.ets") == tmp_path / "b.vsi"
     for alone in (mirax, vms, mirax.parent, tmp_path):
         assert owner(alone) is None
+
+
+def test_tiles_that_a_mirax_slide_leaves_out_are_white(mirax, pixels):
+    """OpenSlide gives transparent black there; reported of a dozen programs."""
+    index = bytearray((mirax.with_suffix("") / "Index.dat").read_bytes())
+    page = struct.unpack_from("<i", index, struct.unpack_from("<i", index, 21)[0])[0] + 8
+    struct.pack_into("<i", index, page, 31)  # one of 32 tiles of level 0 fewer, the last
+    (mirax.with_suffix("") / "Index.dat").write_bytes(bytes(index))
+    with open_slide(mirax) as slide:
+        region = slide.read_level(0, Box(0, 0, 512, 256))
+        assert slide.damage.count == 0
+    assert (region.pixels[192:, 448:] == 255).all()
+    assert np.array_equal(region.pixels[:192], pixels[:192])
+
+
+def test_a_leica_slide_of_two_areas(tmp_path, pixels):
+    """Each at its place, white between them; a reader that takes pages as they come would read the macro, or black."""
+    areas = [(pixels[:, :256], 500, 400), (pixels[:128, 256:], 1500, 3000)]
+    for name in ("a.scn", "renamed.tif"):
+        path = write_scn(tmp_path / name, areas)
+        with open_slide(path) as slide:
+            assert (slide.vendor, slide.bounds, slide.size) == ("leica", Box(500, 400, 1256, 2728), Size(1256, 2728))
+            assert slide.mpp.x == pytest.approx(0.5)
+            read = slide.read_level(0, Box.of(slide.size)).pixels
+        assert np.abs(read[:256, :256].astype(int) - pixels[:, :256]).mean() < 4  # JPEG at quality 95
+        assert np.abs(read[2600:, 1000:].astype(int) - pixels[:128, 256:]).mean() < 4
+        assert (read[256:2600] == 255).all()
+        with pytest.raises(SlideError, match="no format that tiffslide reads"):
+            open_slide(path, reader="tiffslide")
+    with pytest.raises(SlideError, match="its scans differ in resolution; export") as caught:
+        open_slide(write_scn(tmp_path / "b.scn", areas, last_nm=1000))
+    assert "damaged" not in str(caught.value)

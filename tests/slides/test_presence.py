@@ -35,6 +35,8 @@ def test_a_folder_of_slides(slides):
     assert message.startswith("slides is a folder; it holds a.svs, b.svs, c.svs and 2 more")
     assert message.endswith(f"slides{os.sep}*.svs slides{os.sep}*.ndpi")
     assert "holds folders with slides (slides has a.svs" in refused(".")
+    slides.rename(slides.with_name("my slides"))
+    assert refused("my slides").endswith(f"'my slides'{os.sep}*.svs 'my slides'{os.sep}*.ndpi")
 
 
 def test_other_folders(tmp_path):

@@ -32,6 +32,7 @@ def many_slides(
     *,
     tolerance: float | None,
     min_area: float | None,
+    qupath_names: bool,
     polygons: bool,
     overwrite: bool,
     restart: bool,
@@ -49,7 +50,7 @@ def many_slides(
     from wsiseg.many import predict_many
     from wsiseg.prediction import PredictOptions
 
-    vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area)
+    vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)
     silent = quiet or as_json
     summary, defect = BatchSummary(), False
     with ExitStack() as shown:  # bars of the slide whose turn it is; closed before its line is printed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from wsiseg.addresses import is_address, local_path
@@ -15,21 +16,40 @@ from wsiseg.slides.vendors import Vendor
 
 __all__ = ["Region", "SlideReader", "open_slide"]
 
-READERS = ("openslide", "image", "tiffslide")
+READERS = ("openslide", "tiff", "image", "tiffslide")
+_TRIED = ("openslide", "tiff", "image")
+"""Without a reader named; TiffSlide reads nothing more than these."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was asked for beside the slide itself."""
+
+    mpp: Mpp | None
+    series: str | None
+    retry_s: float
 
 
 def open_slide(
-    path: str | Path, *, mpp: float | None = None, reader: str | None = None, retry_s: float = DEFAULT_RETRY_S
+    path: str | Path,
+    *,
+    mpp: float | None = None,
+    reader: str | None = None,
+    series: str | int | None = None,
+    retry_s: float = DEFAULT_RETRY_S,
 ) -> SlideReader:
     """Open a slide for reading.
 
-    OpenSlide reads what it knows; then plain pictures (PNG, JPEG) are tried, then TiffSlide, which also reads URLs
-    that fsspec knows (`s3://`, `https://`, `memory://`).
+    OpenSlide reads vendors' formats; TIFFs that are no vendor's (OME-TIFF, plain ones) are read through tifffile, also
+    behind addresses (`s3://`, `https://`, and what fsspec knows), and SVS behind them; then plain pictures (PNG, JPEG)
+    are tried.
 
     Args:
-        path: a path or a URL.
+        path: a path or an address.
         mpp: microns per level-0 pixel; wins over what the file records.
-        reader: "openslide", "image" or "tiffslide", to try no other.
+        reader: "openslide", "tiff", "image" or "tiffslide", to try no other.
+        series: number or name of the image to read, of a TIFF that holds several; None takes the largest at the finest
+            resolution.
         retry_s: seconds for which a server that fails is asked again, from each failure on.
 
     Raises:
@@ -38,36 +58,34 @@ def open_slide(
     """
     if reader is not None and reader not in READERS:
         raise OptionError(f"expected a reader among {', '.join(READERS)}, got {reader!r}")
-    stated = _stated(mpp)
+    asked = _Asked(_stated(mpp), None if series is None else str(series), retry_s)
     where = local_path(str(path))
     if is_address(where):
-        if reader not in (None, "tiffslide"):
-            raise OptionError(f"only the reader tiffslide opens addresses, not {reader}")
-        return _tiffslide(where, stated, retry_s)
+        if reader not in (None, "tiff", "tiffslide"):
+            raise OptionError(f"only the readers tiff and tiffslide open addresses, not {reader}")
+        return _tiffslide(where, asked) if reader == "tiffslide" else _tiff(where, asked)
     local, vendor = identify(Path(where))
     require_whole_tiff(local)
-    if reader is not None:
-        opened = _open(reader, local, stated) if reader in _readers(local, vendor) else None
-        if opened is None:
-            kind = f"is {vendor.name}, which is" if vendor else "is"
-            raise SlideError(
-                f"{local.name} {kind} no format that {reader} reads; leave the reader out, or name another"
-            )
-        return opened
-    return _first_that_reads(local, stated, vendor)
+    if reader is None:
+        return _first_that_reads(local, asked, vendor)
+    opened = None
+    if reader in _readers(READERS, local, vendor):
+        opened = _open(reader, local, asked) or _as_asked(reader, local, asked)
+    if opened is None:
+        kind = f"is {vendor.name}, which is" if vendor else "is"
+        raise SlideError(f"{local.name} {kind} no format that {reader} reads; leave the reader out, or name another")
+    return opened
 
 
-def _first_that_reads(path: Path, stated: Mpp | None, vendor: Vendor | None) -> SlideReader:
+def _first_that_reads(path: Path, asked: _Asked, vendor: Vendor | None) -> SlideReader:
     """The slide; where all fail, the error of the first that knew the format."""
     first: SlideError | None = None
-    for name in _readers(path, vendor):
+    for name in _readers(_TRIED, path, vendor):
         try:
-            opened = _open(name, path, stated)
+            opened = _open(name, path, asked)
         except SlideError as error:
-            # OpenSlide gives up on a TIFF some of whose coarsest tiles are missing; TiffSlide does not.
+            # OpenSlide gives up on an SVS some of whose coarsest tiles are missing; tifffile does not.
             first = first or error
-            if name == "openslide" and not _is_plain_tiff(path):
-                break
         else:
             if opened is not None:
                 return opened
@@ -77,36 +95,61 @@ def _first_that_reads(path: Path, stated: Mpp | None, vendor: Vendor | None) -> 
     )
 
 
-def _readers(path: Path, vendor: Vendor | None) -> list[str]:
-    """The readers that may try a file."""
-    known = READERS if vendor is None else vendor.readers
-    return [name for name in known if name != "tiffslide" or is_tiff(path)]
+def _readers(names: tuple[str, ...], path: Path, vendor: Vendor | None) -> list[str]:
+    """Those of some readers that may try a file."""
+    known = [name for name in names if vendor is None or name in vendor.readers]
+    if is_tiff(path) and not _is_stitched(path):
+        return known
+    return [name for name in known if name not in ("tiff", "tiffslide")]
 
 
-def _is_plain_tiff(path: Path) -> bool:
-    """Whether a TIFF that OpenSlide knows holds its levels as tiles side by side, as any reader would read them."""
-    from wsiseg.slides.openslide import PLAIN_TIFF, format_of  # noqa: PLC0415
+def _is_stitched(path: Path) -> bool:
+    """Whether OpenSlide alone puts the tiles of a TIFF to their places."""
+    from wsiseg.slides.openslide import STITCHED, format_of  # noqa: PLC0415
 
-    return format_of(path) in PLAIN_TIFF
+    return format_of(path) in STITCHED
 
 
-def _open(name: str, path: Path, stated: Mpp | None) -> SlideReader | None:
+def _open(name: str, path: Path, asked: _Asked) -> SlideReader | None:
     """The slide, None where the reader does not know its format."""
     if name == "openslide":
         from wsiseg.slides.openslide import OpenSlideReader, detects  # noqa: PLC0415
 
-        return OpenSlideReader(path, stated) if detects(path) else None
+        if not detects(path):
+            return None
+        if asked.series is not None:
+            raise OptionError(f"{path.name} is read by OpenSlide as one slide; leave out --series")
+        return OpenSlideReader(path, asked.mpp)
+    if name == "tiff":
+        return _tiff(str(path), asked)
     if name == "image":
         from wsiseg.slides.array import ArrayReader  # noqa: PLC0415
 
-        return ArrayReader.open(path, stated)
-    return _tiffslide(str(path), stated)
+        return ArrayReader.open(path, asked.mpp)
+    return _tiffslide(str(path), asked)
 
 
-def _tiffslide(path: str, stated: Mpp | None, retry_s: float = DEFAULT_RETRY_S) -> SlideReader:
+def _as_asked(reader: str, path: Path, asked: _Asked) -> SlideReader | None:
+    """A TIFF that is no vendor's through OpenSlide, which is not asked unless the user names it."""
+    if reader != "openslide":
+        return None
+    from wsiseg.slides.agreement import agreed  # noqa: PLC0415
+    from wsiseg.slides.openslide import OpenSlideReader, is_generic  # noqa: PLC0415
+
+    return agreed(OpenSlideReader(path, asked.mpp)) if is_generic(path) else None
+
+
+def _tiff(path: str, asked: _Asked) -> SlideReader:
+    from wsiseg.slides.tiff import TiffReader  # noqa: PLC0415
+
+    return TiffReader(path, asked.mpp, asked.series, asked.retry_s)
+
+
+def _tiffslide(path: str, asked: _Asked) -> SlideReader:
+    from wsiseg.slides.agreement import agreed  # noqa: PLC0415
     from wsiseg.slides.tiffslide import TiffSlideReader  # noqa: PLC0415
 
-    return TiffSlideReader(path, stated, retry_s)
+    return agreed(TiffSlideReader(path, asked.mpp, asked.retry_s))
 
 
 def _stated(mpp: float | None) -> Mpp | None:

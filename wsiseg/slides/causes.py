@@ -16,10 +16,10 @@ _UNSUPPORTED = (
     (r"Pixel type (?P<what>\w+) is not supported", "its pixels are of type {what}, expected 8-bit colour"),
     (r"Nonzero subblock channel", "it has several channels, as fluorescence has, expected one in colour"),
     (r"Cannot handle ImageDepth", "it holds several focal planes (a z-stack), expected one"),
-    (
-        r"Unrecognized subblock dimension \W*(?P<what>\w)",
-        "it has a dimension {what} (times, angles, phases or the like)",
-    ),
+    (r"Unrecognized subblock dimension \W*Z", "it has focal planes (dimension Z)"),
+    (r"Unrecognized subblock dimension \W*T", "it has times (dimension T)"),
+    (r"Unrecognized subblock dimension \W*(?P<what>\w)", "it has a dimension {what} (angles, phases or the like)"),
+    (r"No magic string \W*ZISRAWATTDIR", "it has no directory of attachments, which Zeiss' own software writes"),
     (r"dissimilar main images", "it holds several scans that differ in size or resolution"),
     (r"Inconsistent main image resolutions|Found multiple macro", "its scans differ in resolution"),
     (
@@ -35,7 +35,9 @@ _CODE_WORDS = (
     (r"^[\w.]*(Error|Exception|Warning)\b:?\s*\(?", ""),
     (r"<[\w.]+ (object )?(at )?[^>]*>", ""),
     (r"\bb'[^']*'|\bb\"[^\"]*\"", "unknown bytes"),
-    (r"\bnumpy\.|\bdtype\(?|\bNoneType\b", ""),
+    (r"\bdtype\(\W?(\w+)\W*\)", r"\1"),
+    (r"\bnumpy\.|\bdtype\b|\bNoneType\b", ""),
+    (r"(?:[A-Za-z]:)?[\\/](?:[^\s:\\/]+[\\/])+", ""),
     (r"\[Errno \d+\]\s*", ""),
     (r"header=\S+", ""),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
@@ -36,7 +37,7 @@ def _advice(path: Path) -> str:
     entries = sorted(islice(path.iterdir(), _MOST))
     slides = _slides(entries)
     if slides:
-        return f"it holds {_listed(slides)}: give one of them, or for all {_patterns(path, slides)}"
+        return f"it holds {_listed(slides)}: write one of them, or for all the pattern {_patterns(path, slides)}"
     below = [
         (one, _slides(islice(one.iterdir(), _MOST))) for one in entries if one.is_dir() and os.access(one, os.R_OK)
     ]
@@ -44,8 +45,8 @@ def _advice(path: Path) -> str:
     if below:
         folder, found = below[0]
         return (
-            f"it holds folders with slides ({folder.name} has {_listed(sorted(found))}): give one slide, or for all "
-            f"{_patterns(path / '*', [slide for _, some in below for slide in some])}"
+            f"it holds folders with slides ({folder.name} has {_listed(sorted(found))}): write one of them, "
+            f"or for all the pattern {_patterns(path / '*', [slide for _, some in below for slide in some])}"
         )
     return "it holds no slides; give the path of a slide"
 
@@ -73,4 +74,7 @@ def _listed(slides: list[Path]) -> str:
 def _patterns(folder: Path, slides: list[Path]) -> str:
     """Patterns for all slides, by ending, the most frequent first."""
     endings = Counter(one.suffix for one in slides)
-    return " ".join(str(folder / f"*{ending}") for ending, _ in endings.most_common(4))
+    # A shell takes a quoted folder with a pattern that is not.
+    below = folder.name == "*"
+    quoted = shlex.quote(str(folder.parent if below else folder)) + (f"{os.sep}*" if below else "")
+    return " ".join(f"{quoted}{os.sep}*{ending}" for ending, _ in endings.most_common(4))

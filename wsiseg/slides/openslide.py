@@ -33,12 +33,16 @@ from wsiseg.slides.limits import (
 )
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
 from wsiseg.slides.source import LocalSource
+from wsiseg.slides.tiff import has_ome_xml
 from wsiseg.slides.tile_table import TileTable
 from wsiseg.slides.tiles import TileSource
 from wsiseg.slides.truncation import require_whole_tiff
 
 PLAIN_TIFF = {"aperio", "generic-tiff"}
 """Formats whose levels are tiles of a TIFF and nothing else: no overlaps, no offsets, no several areas."""
+
+STITCHED = {"leica", "ventana", "trestle", "argos"}
+"""TIFFs whose tiles overlap, or whose pages are several areas or focal planes: no other reader puts them together."""
 
 _BLOCK = 1024
 
@@ -216,8 +220,13 @@ class OpenSlideReader(FileReader):
 
 
 def detects(path: Path) -> bool:
-    """Whether OpenSlide knows the format of a file."""
-    return format_of(path) is not None
+    """Whether OpenSlide reads a file best: it knows the format, and that is a vendor's own, not OME-TIFF or any TIFF."""
+    return format_of(path) not in (None, "generic-tiff") and not has_ome_xml(path)
+
+
+def is_generic(path: Path) -> bool:
+    """Whether OpenSlide takes a file for a TIFF that is no vendor's."""
+    return format_of(path) == "generic-tiff"
 
 
 def format_of(path: Path) -> str | None:

@@ -43,7 +43,7 @@ ISYNTAX = Vendor(
 
 _READ = (
     *(MIRAX, VMS, VMU, CZI, SVSLIDE),
-    Vendor("an Aperio slide", (".svs",), ("openslide", "tiffslide")),
+    Vendor("an Aperio slide", (".svs",), ("openslide", "tiff", "tiffslide")),
     Vendor("a Hamamatsu NDPI slide", (".ndpi",), ("openslide",)),
     Vendor("a Leica SCN slide", (".scn",), ("openslide",), format="leica"),
     Vendor("a Ventana BIF slide", (".bif",), ("openslide",), format="ventana"),
