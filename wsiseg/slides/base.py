@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -23,6 +24,12 @@ WHITE = 255
 
 CLOSE_S = 20.0
 """How long to wait for a slide to be closed after an error, where a thread may hang in a read of it."""
+
+OBJECTIVE_UM = 10.0
+"""Microns per pixel times magnification: cameras of scanners have pixels of about so many microns."""
+
+MOST_APART = 2.5
+"""How many times a slide's resolution may be what its objective usually gives, or that be the resolution."""
 
 ROUNDING = 1e-6
 """A weight this small is none: rounding gives it to a neighbour that an output pixel does not cover."""
@@ -80,7 +87,8 @@ class SlideReader(ABC):
         associated: names and sizes of label, macro and thumbnail pictures.
         damage: the source tiles found damaged so far.
         stated_mpp: what the user stated, None where nothing was.
-        notes: what whoever uses the slide should know of it, one sentence each.
+        notes: what whoever uses the slide should know of it, one sentence each: what its reader found, and where its
+            objective and its resolution do not go together.
         version: what a server says of the state of the file, None for files of this machine.
         images: all images of the file, where it may hold several.
         left_out: pictures of the file that might be levels and are none, and why.
@@ -101,7 +109,7 @@ class SlideReader(ABC):
     damage: DamageMap
 
     stated_mpp: Mpp | None = None
-    notes: tuple[str, ...] = ()
+    _notes: tuple[str, ...] = ()
     version: str | None = None
     images: tuple[ImageInFile, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -137,6 +145,29 @@ class SlideReader(ABC):
     @abstractmethod
     def quick_hash(self) -> str:
         """A hexadecimal SHA-256 that tells this file from others without reading all of it."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See above; a reader assigns its own."""
+        return tuple(dict.fromkeys((*self._notes, *self._objective_notes())))
+
+    @notes.setter
+    def notes(self, notes: tuple[str, ...]) -> None:
+        self._notes = tuple(notes)
+
+    def _objective_notes(self) -> tuple[str, ...]:
+        mpp = self.stated_mpp or self.recorded_mpp
+        if mpp is None or self.objective is None or not 0 < self.objective < math.inf:
+            return ()
+        usual = OBJECTIVE_UM / self.objective
+        if usual / MOST_APART <= mpp.mean <= usual * MOST_APART:
+            return ()
+        origin = "that was stated" if self.stated_mpp else "that the slide records"
+        return (
+            f"{mpp} um per pixel {origin} and its objective of {self.objective:g}x do not go together, about "
+            f"{usual:.3g} is usual; if the resolution is wrong, so are the map and its areas, state the right one with "
+            "--mpp",
+        )
 
     @property
     def name(self) -> str:
