@@ -49,7 +49,9 @@ class PredictOptions:
         max_memory: bytes that a run may take; None takes half of what the machine or its control group allows, at most
             4 GiB.
         read_timeout_s: seconds after which a read that does not come back ends the run.
-        reader: "openslide", "tiffslide" or "image"; None takes the first that fits.
+        reader: "openslide", "tiff", "tiffslide" or "image"; None takes the first that fits.
+        series: number or name of the image to read, of a TIFF that holds several; None takes the largest at the finest
+            resolution.
     """
 
     mpp: float | None = None
@@ -70,6 +72,7 @@ class PredictOptions:
     max_memory: int | None = None
     read_timeout_s: float = 300.0
     reader: str | None = None
+    series: str | None = None
 
     def __post_init__(self) -> None:
         if self.overlap is not None and not 0 <= self.overlap < 1:

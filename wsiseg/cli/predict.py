@@ -14,12 +14,15 @@ from wsiseg.cli.options import (
     mpp_option,
     overwrite_option,
     reader_option,
+    series_option,
     vector_options,
 )
 from wsiseg.cli.progress import shown_progress
 from wsiseg.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from wsiseg.report import Prediction
 
 
@@ -119,6 +122,7 @@ if TYPE_CHECKING:
     help="End where a read of the slide takes longer.",
 )
 @reader_option
+@series_option
 @overwrite_option
 @click.option("--restart", is_flag=True, help="Forget an unfinished run of this output instead of going on with it.")
 @click.option(
@@ -171,7 +175,8 @@ def predict(
                 overwrite=overwrite, restart=restart, as_json=as_json, quiet=quiet,
             )  # fmt: skip
         timeout_s = options["read_timeout_s"]
-        _refuse_early(slides[0], options["mpp"], options["reader"], timeout_s, out, geojson, overwrite, restart)
+        opening = {name: options[name] for name in ("mpp", "reader", "series")}
+        _refuse_early(slides[0], opening, timeout_s, out, geojson, overwrite, restart)
         with shown_progress(quiet or as_json, events, vectors=geojson is not None) as report:
             report("start", 0, 1)
             from wsiseg import predict as run
@@ -193,8 +198,7 @@ def predict(
 
 def _refuse_early(
     slide: str,
-    mpp: float | None,
-    reader: str | None,
+    opening: Mapping[str, Any],
     timeout_s: float,
     out: Path,
     geojson: Path | None,
@@ -209,7 +213,7 @@ def _refuse_early(
     check_timeout(timeout_s)
 
     check_outputs(out, geojson, overwrite=overwrite, restart=restart)
-    with within(lambda: open_slide(slide, mpp=mpp, reader=reader), timeout_s) as opened:
+    with within(lambda: open_slide(slide, **opening), timeout_s) as opened:
         _ = opened.mpp
 
 

@@ -415,7 +415,7 @@ def _page_name(page: Page) -> str:
     return name or (kind.group(1) if kind and kind.group(1) in ("Thumbnail", "Overview", "Label") else "")
 
 
-def refusal(name: str, image: TiffImage) -> SlideError:
+def refusal(name: str, image: TiffImage, others: Sequence[TiffImage] = ()) -> SlideError:
     """Why an image is not read, and what to do."""
     way = CONVERT
     refused = image.refused or ""
@@ -426,4 +426,8 @@ def refusal(name: str, image: TiffImage) -> SlideError:
     elif "floating" in refused or "16-bit" in refused or "bits" in refused or "grey" in refused:
         way = "convert it to 8-bit RGB, scaled to 0 to 255"
     which = f" (image {image.index}{f', {image.name}' if image.name else ''})" if image.index or image.name else ""
+    readable = [other for other in others if other.kind is not None and other.role == "image" and other is not image]
+    if readable:
+        names = ", ".join(f"{other.index}{f' {other.name}' if other.name else ''}" for other in readable[:4])
+        way += f", or read another image with --series ({names:.120})"
     return SlideError(f"{name}{which:.80}: expected 8-bit red, green and blue, got {refused:.160}; {way}")

@@ -143,7 +143,8 @@ def _work(work: SharedWork, device: str, todo: Any, told: Any) -> None:
     """Compute pieces until there are no more."""
     keep_little_freed_memory()
     try:
-        with open_slide(work.slide, mpp=work.options.mpp, reader=work.options.reader) as slide:
+        options = work.options
+        with open_slide(work.slide, mpp=options.mpp, reader=options.reader, series=options.series) as slide:
             slide.damage.restore(work.damage)
             options = replace(work.options, device=device)
             exact = True if options.gate_rule == "multiply_logits" else None
