@@ -272,10 +272,10 @@ def _places(
         count = int(stated) if stated is not None else (1 if block.get("IFD") is not None else total - first)
         directory = int(block.get("IFD", "0"))
         other = next(_others(name, uuid, block), None) if len(files) > 1 or uuid else None
-        if other is not None and len(files) > 1:
-            elsewhere += [other] if other not in elsewhere else []
+        if other is not None and other not in elsewhere:
+            elsewhere.append(other)
         for index in range(min(count, total - first) if first >= 0 else 0):
-            places[first + index] = None if other is not None and len(files) > 1 else directory + index
+            places[first + index] = None if other is not None else directory + index
     return places, elsewhere
 
 

@@ -69,7 +69,9 @@ class TiffReader(FileReader):
         except WsisegError:
             self._source.close()
             raise
-        except Exception as error:  # tifffile looks at many values only when they are asked for, and raises what it likes
+        except (
+            Exception
+        ) as error:  # tifffile looks at many values only when they are asked for, and raises what it likes
             self._source.close()
             reason = " ".join(str(error).split())[:100]
             raise SlideError(f"{self.name} cannot be read, it may be cut off or damaged ({reason})") from error
@@ -99,7 +101,9 @@ class TiffReader(FileReader):
         self.properties = {**_properties(first), **catalogue.properties}
         self.images = tuple(one.summary(one is image) for one in catalogue.images)
         self.left_out = (*image.left_out, *out, *catalogue.left_out)
-        self.notes = tuple(f"{self.name}: {note}" for note in (*catalogue.notes, *image.notes, *_further(catalogue, image)))
+        self.notes = tuple(
+            f"{self.name}: {note}" for note in (*catalogue.notes, *image.notes, *_further(catalogue, image))
+        )
         self._pictures = dict(_pictures(catalogue, image))
         self.associated = {name: table.size for name, table in self._pictures.items()}
         cells = [table.tile for table in tables]

@@ -161,7 +161,11 @@ def _image(
     left_out = []
     for page, kind in zip(pages[1:], kinds[1:], strict=True):
         if isinstance(first, PixelKind) and (isinstance(kind, str) or not kind.matches(first)):
-            what = kind if isinstance(kind, str) else f"{kind.bits} bits{', a palette' if kind.palette is not None else ''}"
+            what = (
+                kind
+                if isinstance(kind, str)
+                else f"{kind.bits} bits{', a palette' if kind.palette is not None else ''}"
+            )
             left_out.append(f"a picture of {page[0].size} px, which is no level: {what}, other than level 0")
         else:
             same.append(page)
@@ -214,9 +218,7 @@ def _ratio(value: object) -> float | None:
 # --- OME -------------------------------------------------------------------------------------------------------------
 
 
-def _ome_images(
-    name: str, file: TiffPages, images: Sequence[OmeImage]
-) -> tuple[tuple[TiffImage, ...], set[int]]:
+def _ome_images(name: str, file: TiffPages, images: Sequence[OmeImage]) -> tuple[tuple[TiffImage, ...], set[int]]:
     found, used = [], set()
     for index, image in enumerate(images):
         held = [p for p in image.planes if p is not None and 0 <= p < len(file.pages)]
@@ -254,15 +256,11 @@ def _ome_image(index: int, image: OmeImage, planes: list[Page]) -> TiffImage:
     notes = [*image.notes, *made.notes]
     mpp, source = (image.mpp, "OME-XML") if image.mpp else (tags, "tiff.XResolution" if tags else "")
     if image.mpp and tags and not 0.98 < image.mpp.mean / tags.mean < 1.02:
-        notes.append(
-            f"its OME-XML states {image.mpp} um per pixel, its resolution tags {tags}; the OME-XML counts"
-        )
+        notes.append(f"its OME-XML states {image.mpp} um per pixel, its resolution tags {tags}; the OME-XML counts")
     return replace(made, mpp=mpp, mpp_source=source, objective=image.objective, notes=tuple(notes))
 
 
-def _composed(
-    image: OmeImage, planes: Sequence[Page]
-) -> tuple[list[tuple[Page, ...]], list[PixelKind | str]]:
+def _composed(image: OmeImage, planes: Sequence[Page]) -> tuple[list[tuple[Page, ...]], list[PixelKind | str]]:
     """Three pages, each with its levels, as the red, green and blue of one image."""
     order = image.rgb_order()
     subs = min(len(page.subs) for page in planes)
