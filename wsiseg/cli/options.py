@@ -21,7 +21,7 @@ reader_option = click.option(
 series_option = click.option(
     "--series",
     metavar="N|NAME",
-    help="Image of a TIFF that holds several; `wsiseg info` lists them [default: the largest at the finest resolution].",
+    help="Image of a TIFF that holds several, as info lists them [default: the largest at the finest resolution].",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 device_option = click.option(

@@ -68,8 +68,8 @@ def _first_that_reads(path: Path, stated: Mpp | None, series: str | int | None) 
             if opened is not None:
                 return opened
     raise first or SlideError(
-        f"{path.name} is no slide or picture that can be read (expected a format of OpenSlide, TIFF, PNG or JPEG), or it is "
-        "damaged"
+        f"{path.name} is no slide or picture that can be read (expected a format of OpenSlide, TIFF, PNG or JPEG), "
+        "or it is damaged"
     )
 
 

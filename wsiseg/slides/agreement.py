@@ -19,13 +19,17 @@ def agreed(slide: SlideReader) -> SlideReader:
         return slide
     try:
         with TiffReader(slide.path, slide.stated_mpp) as other:
-            if other.levels != slide.levels or not other.is_plain:
-                raise SlideError(
-                    f"{slide.name} is no TIFF that {slide.reader} shows as it is (its image, levels or pixels differ); "
-                    "leave out --reader"
-                )
+            _require_same(slide, other)
             slide.recorded_mpp, slide.mpp_source, slide.notes = other.recorded_mpp, other.mpp_source, other.notes
     except SlideError:
         slide.close()
         raise
     return slide
+
+
+def _require_same(slide: SlideReader, other: TiffReader) -> None:
+    if other.levels != slide.levels or not other.is_plain:
+        raise SlideError(
+            f"{slide.name} is no TIFF that {slide.reader} shows as it is (its image, levels or pixels differ); "
+            "leave out --reader"
+        )

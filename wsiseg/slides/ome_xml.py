@@ -1,4 +1,4 @@
-"""What an OME-TIFF says of its images in OME-XML: sizes, channels, resolution, and in which directory each plane lies."""
+"""What an OME-TIFF says of its images in OME-XML: sizes, channels, resolution, and where each plane lies."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class OmeImage:
         significant_bits: of a sample, None where it is not stated.
         mpp: microns per pixel, None where it is not recorded.
         objective: magnification, None where it is not recorded.
-        planes: directory of each plane, in the order of the channels at the first z and t; None where it lies elsewhere.
+        planes: directory of each channel at the first z and t; None where it lies elsewhere.
         elsewhere: names of the other files that hold planes.
         notes: what is odd about it, one sentence each.
     """
@@ -260,7 +260,7 @@ def _mpp(pixels: ElementTree.Element) -> tuple[Mpp | None, tuple[str, ...]]:
 def _places(
     name: str, uuid: str | None, data: Sequence[ElementTree.Element], stride: dict[str, int], total: int, used: int
 ) -> tuple[dict[int, int | None], list[str]]:
-    """The directory of each plane that a file holds, by its place in the image's order, and the names of other files."""
+    """The directory of each plane, by its place in the image's order, and the names of other files."""
     if not data:
         return {index: used + index for index in range(total)}, []
     places: dict[int, int | None] = {}

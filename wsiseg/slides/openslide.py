@@ -127,10 +127,7 @@ class OpenSlideReader(FileReader):
             for fit, size in zip(fitted, sizes, strict=True)
         )
         self.left_out = (
-            *(
-                f"a tiled picture of {stored[index]} px called {name}, which is no level"
-                for index, name in named.items()
-            ),
+            *(f"a picture of {stored[index]} px called {name}, which is no level" for index, name in named.items()),
             *(f"a picture {why}, which is no level" for why in out.values()),
         )
         if any(self._padded):
@@ -251,7 +248,7 @@ class OpenSlideReader(FileReader):
 
 
 def detects(path: Path) -> bool:
-    """Whether OpenSlide reads a file best: it knows the format, and that is a vendor's own, not OME-TIFF or any TIFF."""
+    """Whether OpenSlide reads a file best: its format is a vendor's own, not OME-TIFF or any TIFF."""
     vendor = openslide.OpenSlide.detect_format(str(path))
     return vendor not in (None, "generic-tiff") and not has_ome_xml(path)
 

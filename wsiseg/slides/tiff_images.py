@@ -276,7 +276,9 @@ def _composed(image: OmeImage, planes: Sequence[Page]) -> tuple[list[tuple[Page,
     return pages, kinds
 
 
-def _ome_fault(image: OmeImage, samples: int, channels: int, held: int) -> str | None:
+def _ome_fault(  # noqa: PLR0911
+    image: OmeImage, samples: int, channels: int, held: int
+) -> str | None:
     """Why an image of OME-XML is no brightfield picture, None where it may be one."""
     if image.size_z > 1:
         return f"a z-stack of {image.size_z} planes"
@@ -287,7 +289,7 @@ def _ome_fault(image: OmeImage, samples: int, channels: int, held: int) -> str |
         return f"fluorescence ({names})" if names else "fluorescence"
     if samples == 1 and channels == 3 and held < 3:
         return f"{channels} channels, of which {3 - held} lie in other files"
-    if samples == 1 and channels != 3 and channels != 1:
+    if samples == 1 and channels not in (1, 3):
         return f"{channels} channels"
     if samples > 1 and channels > 1:
         return f"{channels} channels of {samples} samples each"
