@@ -35,9 +35,9 @@ def test_as_json(sample_data):
 def test_for_people(sample_data):
     output = shown(sample_data / "OS-1-detail.ome.tif")
     for words in (
-        "ome, read by TiffSlide",
+        "ome, read by tifffile",
         "1101 x 1101 px",
-        "0.2271 (tiffslide.mpp-x)",
+        "0.2271 (OME-XML)",
         "not recorded",
         "mm2, 100.0 %",
     ):

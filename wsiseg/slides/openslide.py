@@ -114,7 +114,7 @@ class OpenSlideReader(FileReader):
         downsamples = [float(self._slide.level_downsamples[index]) for index in self._index]
         # OpenSlide takes the mean of both sides for the downsample; in a padded level that is not the true one.
         self._downsamples = tuple(downsamples)
-        self._padded = tuple(fit.padded for fit in fitted)
+        padded = [str(place) for place, fit in enumerate(fitted) if fit.padded]
         sizes = [fit.level.size if fit.padded else stored[i] for fit, i in zip(fitted, self._index, strict=True)]
         if self.bounds is not None:
             true = [fit.level.downsample if fit.padded else ds for fit, ds in zip(fitted, downsamples, strict=True)]
@@ -130,8 +130,8 @@ class OpenSlideReader(FileReader):
             *(f"a picture of {stored[index]} px called {name}, which is no level" for index, name in named.items()),
             *(f"a picture {why}, which is no level" for why in out.values()),
         )
-        if any(self._padded):
-            which = ", ".join(str(index) for index, padded in enumerate(self._padded) if padded)
+        if padded:
+            which = ", ".join(padded)
             self.notes = (f"{self.name}: levels filled up to whole tiles ({which}) are read as far as level 0 reaches",)
 
     def _stated_tile(self, index: int) -> tuple[float | None, float | None]:
@@ -191,7 +191,7 @@ class OpenSlideReader(FileReader):
         them. In fixed blocks at least the result does not depend on the box.
         """
         downsample = self._downsamples[level]
-        if downsample == round(downsample) or self._padded[level]:
+        if downsample == round(downsample):
             return self._read_exact(level, box)
         pixels = np.empty((*box.size.shape, 3), np.uint8)
         for y in range(box.y // _BLOCK * _BLOCK, box.bottom, _BLOCK):

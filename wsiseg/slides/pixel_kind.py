@@ -17,7 +17,7 @@ _NAMES = {
     **{9: "ICC L*a*b*", 10: "ITU L*a*b*", 32803: "raw camera data", 34892: "raw camera data"},
 }
 _OLD_JPEG, _JPEG = 6, 7
-_JPEGS = (_JPEG, 33007)
+_APERIO_YCBCR = 33003
 _CONVERTED = (_JPEG, 33007, 33004, 33005, 34712, 34927, 50001, 50002, 52546, 22610, 34934)
 """Codecs whose decoders give red, green and blue where a TIFF says YCbCr."""
 
@@ -125,7 +125,7 @@ def _layout_fault(page: Any) -> str | None:  # noqa: PLR0911
         return f"volumes ({page.imagedepth} pixels deep)"
     subsampling = page.subsampling or (1, 1)
     if int(page.photometric) == _YCBCR and compression not in _CONVERTED and tuple(subsampling) != (1, 1):
-        if compression == 33003:
+        if compression == _APERIO_YCBCR:
             return "JPEG 2000 in YCbCr with fewer pixels of colour"
         return "YCbCr with fewer pixels of colour, without JPEG"
     turned = page.tags.get(274)
@@ -149,6 +149,8 @@ def _stated_maximum(page: Any) -> int:
 
 
 def _is_raw_ycbcr(page: Any) -> bool:
+    if int(page.compression) == _APERIO_YCBCR:  # whatever the page says
+        return True
     return int(page.photometric) == _YCBCR and int(page.compression) not in _CONVERTED
 
 

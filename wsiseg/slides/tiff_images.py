@@ -393,8 +393,9 @@ def _plain_catalogue(pages: Sequence[Page], vendor: str) -> Catalogue:
         images.append(replace(made, mpp=tags, mpp_source="tiff.XResolution" if tags else ""))
         left = [page for page in left if page is not base and page not in taken]
     images.sort(key=lambda image: image.index)
-    out = tuple(f"a mask of {page.size} px for transparent pixels, which is not applied" for page in masks)
-    return Catalogue(vendor, tuple(replace(image, index=i) for i, image in enumerate(images)), out[:8])
+    notes = ("it has a mask for transparent pixels, which is not applied: what lies under it is read as it is",)
+    indexed = tuple(replace(image, index=i) for i, image in enumerate(images))
+    return Catalogue(vendor, indexed, notes=notes if masks else ())
 
 
 def _may_belong(page: Page, base: Page, twins: Iterable[int], roles: dict[int, str]) -> bool:
