@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import tifffile
 from click.testing import CliRunner
 
 from wsiseg.cli.info import info
@@ -87,3 +88,18 @@ def test_it_needs_no_torch(sample_data):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "False"
+
+
+def test_a_file_of_several_images(tmp_path, sample_data):
+    """What each is, what is no level and why, and another of them by --series."""
+    pixels = tifffile.imread(sample_data / CMU)[900:1200, 700:1100]
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        for name, um, part in (("overview", 8.0, pixels[::2, ::2]), ("scan", 0.5, pixels)):
+            metadata = {"axes": "YXS", "Name": name, "PhysicalSizeX": um, "PhysicalSizeY": um}
+            writer.write(part, tile=(128, 128), photometric="rgb", metadata=metadata)
+    facts = json.loads(shown(tmp_path / "a.ome.tif", "--json"))
+    assert [image["role"] for image in facts["images"]] == ["overview", "slide"]
+    assert (facts["size"], facts["mpp"], facts["left_out"]) == ([400, 300], [0.5, 0.5], [])
+    assert "0: overview, 200 x 150 px, 8 um/px" in shown(tmp_path / "a.ome.tif")
+    other = json.loads(shown(tmp_path / "a.ome.tif", "--series", "overview", "--json"))
+    assert (other["size"], other["mpp"]) == ([200, 150], [8, 8])
