@@ -14,6 +14,7 @@ from wsiseg.slides.recorded import number
 
 _MAX_BYTES = 2**26
 _MAX_PLANES = 2**20
+_LEAST_UM = 1e-9
 
 _UM = {
     **{"m": 1e6, "dm": 1e5, "cm": 1e4, "mm": 1e3, "um": 1.0, "nm": 1e-3, "pm": 1e-6, "fm": 1e-9, "Å": 1e-4},
@@ -163,7 +164,8 @@ def read_ome_xml(name: str, text: str) -> OmeXml:
 def length_um(value: object, unit: str | None) -> float | None:
     """A length in microns; None where there is none, or its unit is no length (pixel, reference frame)."""
     parsed, um = number(value), _UM.get(_unit(unit))
-    return parsed * um if parsed is not None and parsed > 0 and um is not None else None
+    length = None if parsed is None or um is None else parsed * um
+    return length if length is not None and _LEAST_UM < length < 1 / _LEAST_UM else None
 
 
 def _unit(unit: str | None) -> str:
@@ -201,7 +203,7 @@ def _image(
     samples = max((channel.samples or 1 for channel in channels), default=1)
     planes = max(1, sizes["C"] // samples)
     total = planes * sizes["Z"] * sizes["T"]
-    if min(sizes.values()) < 1 or total > _MAX_PLANES:
+    if min(sizes.values()) < 1 or used + total > _MAX_PLANES:
         raise ValueError(f"{total} planes")
     shape = {"C": planes, "Z": sizes["Z"], "T": sizes["T"]}
     order = [axis for axis in pixels.get("DimensionOrder", "XYCZT") if axis in "CZT"]
@@ -265,6 +267,7 @@ def _places(
         return {index: used + index for index in range(total)}, []
     places: dict[int, int | None] = {}
     elsewhere: list[str] = []
+    looked = 0
     files = {e.get("FileName", "") for block in data for e in block if _tag(e) == "UUID"}
     for block in data:
         first = sum(int(block.get(f"First{axis}", "0")) * stride.get(axis, 1) for axis in "CZT")
@@ -274,7 +277,11 @@ def _places(
         other = next(_others(name, uuid, block), None) if len(files) > 1 or uuid else None
         if other is not None and other not in elsewhere:
             elsewhere.append(other)
-        for index in range(min(count, total - first) if first >= 0 else 0):
+        count = min(count, total - first) if first >= 0 else 0
+        looked += max(0, count)
+        if looked > 2 * _MAX_PLANES:
+            raise ValueError("too many planes")
+        for index in range(count):
             places[first + index] = None if other is not None else directory + index
     return places, elsewhere
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import Level, Mpp, Size
@@ -24,6 +25,7 @@ _SAME_NAME = {"thumb": "thumbnail", "preview": "overview", "barcode": "label"}
 _PAGE_NAME = 285
 _IMAGEJ_UM = {"micron": 1.0, "microns": 1.0, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "nm": 1e-3, "mm": 1e3}
 _FINEST = 1.05
+_LEAST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -361,10 +363,9 @@ def _imagej_catalogue(file: TiffPages) -> Catalogue:
     stacks = {key: facts[key] for key in ("slices", "frames", "channels") if isinstance(facts.get(key), int)}
     images = []
     for image in found.images:
-        tags = image.pages[0][0].tiff.tags
-        per = [_ratio(tags[code].value) if code in tags else None for code in (282, 283)]
-        if um and per[0] and per[1] and image.mpp is None:
-            image = replace(image, mpp=Mpp(um / per[0], um / per[1]), mpp_source="ImageJ")  # noqa: PLW2901
+        mpp = _imagej_mpp(image.pages[0][0].tiff.tags, um)
+        if image.mpp is None and mpp is not None:
+            image = replace(image, mpp=mpp, mpp_source="ImageJ")  # noqa: PLW2901
         for key, word in (("slices", "a z-stack of {} planes"), ("frames", "a time series of {} points")):
             if stacks.get(key, 1) > 1:
                 image = replace(image, kind=None, refused=word.format(stacks[key]))  # noqa: PLW2901
@@ -372,6 +373,15 @@ def _imagej_catalogue(file: TiffPages) -> Catalogue:
     if stacks.get("slices", 1) > 1 or stacks.get("frames", 1) > 1:
         images = images[:1]
     return replace(found, images=tuple(images))
+
+
+def _imagej_mpp(tags: Any, um: float | None) -> Mpp | None:
+    """ImageJ states pixels per unit of its own, without a unit in the tags."""
+    x, y = (_ratio(tags[code].value) if code in tags else None for code in (282, 283))
+    if um is None or not x or not y or not (_LEAST < x < 1 / _LEAST and _LEAST < y < 1 / _LEAST):
+        return None
+    mpp = Mpp(um / x, um / y)
+    return mpp if mpp.is_plausible else None
 
 
 def _plain_catalogue(pages: Sequence[Page], vendor: str) -> Catalogue:
