@@ -83,7 +83,7 @@ def test_a_picture_needs_the_slide_that_the_map_was_made_from(
 def test_an_ome_tiff_goes_through_as_well(run: Run, tmp_path: Path, sample_data: Path, bundle: Path) -> None:
     shown = run("predict", sample_data / "OS-1-detail.ome.tif", "--out", tmp_path / "m.zarr", "--model", bundle)
     assert "m.zarr" in shown
-    assert open_map(tmp_path / "m.zarr").metadata["slide"]["reader"] == "TiffSlide"
+    assert open_map(tmp_path / "m.zarr").metadata["slide"]["reader"] == "tifffile"
 
 
 def test_models_lists_what_ships(run: Run) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tifffile
 from click.testing import CliRunner
 
 from wsiseg.cli.info import info
@@ -37,9 +38,9 @@ def test_as_json(sample_data):
 def test_for_people(sample_data):
     output = shown(sample_data / "OS-1-detail.ome.tif")
     for words in (
-        "ome, read by TiffSlide",
+        "ome, read by tifffile",
         "1101 x 1101 px",
-        "0.2271 (tiffslide.mpp-x)",
+        "0.2271 (OME-XML)",
         "not recorded",
         "mm2, 100.0 %",
     ):
@@ -105,3 +106,18 @@ def test_an_objective_that_does_not_fit_the_resolution_is_noted(
     with pytest.raises(SystemExit):
         main(["info", slide, "--mpp", "2"])
     assert "do not go together" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_file_of_several_images(tmp_path, sample_data):
+    """What each is, what is no level and why, and another of them by --series."""
+    pixels = tifffile.imread(sample_data / CMU)[900:1200, 700:1100]
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        for name, um, part in (("overview", 8.0, pixels[::2, ::2]), ("scan", 0.5, pixels)):
+            metadata = {"axes": "YXS", "Name": name, "PhysicalSizeX": um, "PhysicalSizeY": um}
+            writer.write(part, tile=(128, 128), photometric="rgb", metadata=metadata)
+    facts = json.loads(shown(tmp_path / "a.ome.tif", "--json"))
+    assert [image["role"] for image in facts["images"]] == ["overview", "slide"]
+    assert (facts["size"], facts["mpp"], facts["left_out"]) == ([400, 300], [0.5, 0.5], [])
+    assert "0: overview, 200 x 150 px, 8 um/px" in shown(tmp_path / "a.ome.tif")
+    other = json.loads(shown(tmp_path / "a.ome.tif", "--series", "overview", "--json"))
+    assert (other["size"], other["mpp"]) == ([200, 150], [8, 8])

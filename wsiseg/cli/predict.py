@@ -16,6 +16,7 @@ from wsiseg.cli.options import (
     mpp_option,
     overwrite_option,
     reader_option,
+    series_option,
     vector_options,
 )
 from wsiseg.cli.progress import shown_progress
@@ -130,6 +131,7 @@ if TYPE_CHECKING:
     help="Ask the server of a slide behind an address again for so long after a failure.",
 )
 @reader_option
+@series_option
 @overwrite_option
 @click.option(
     "--keep-folders", is_flag=True, help="In a folder, lay out maps in folders as their slides lie, for equal names."
@@ -252,7 +254,9 @@ def _refuse_early(
     check_timeout(timeout_s)
     check_retry_time(retry_s)
     check_outputs(out, geojson, overwrite=overwrite, restart=restart)
-    opening = partial(open_slide, slide, mpp=options["mpp"], reader=options["reader"], retry_s=retry_s)
+    opening = partial(
+        open_slide, slide, mpp=options["mpp"], reader=options["reader"], series=options["series"], retry_s=retry_s
+    )
     with within(opening, timeout_s) as opened:
         _ = opened.mpp
 

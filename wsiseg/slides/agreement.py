@@ -15,17 +15,29 @@ def agreed(slide: SlideReader) -> SlideReader:
     Raises:
         SlideError: the library does not show the image, its levels or its pixels as they are.
     """
-    if slide.vendor not in _NO_VENDORS:
+    if slide.vendor not in (*_NO_VENDORS, "aperio", "leica"):
         return slide
     try:
+        if slide.vendor == "leica":
+            raise _refusal(slide)
         with TiffReader(slide.path, slide.stated_mpp) as other:
-            if other.levels != slide.levels or not other.is_plain:
-                raise SlideError(
-                    f"{slide.name} is no TIFF that {slide.reader} shows as it is (its image, levels or pixels differ); "
-                    "leave out --reader"
-                )
+            _require_same(slide, other)
+            if slide.vendor == "aperio":
+                return slide
             slide.recorded_mpp, slide.mpp_source, slide.notes = other.recorded_mpp, other.mpp_source, other.notes
     except SlideError:
         slide.close()
         raise
     return slide
+
+
+def _require_same(slide: SlideReader, other: TiffReader) -> None:
+    if other.levels != slide.levels or not other.is_plain:
+        raise _refusal(slide)
+
+
+def _refusal(slide: SlideReader) -> SlideError:
+    return SlideError(
+        f"{slide.name} is no TIFF that {slide.reader} shows as it is (its image, levels, pixels or bounds differ); "
+        "leave out --reader"
+    )

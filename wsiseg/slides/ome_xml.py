@@ -1,4 +1,4 @@
-"""What an OME-TIFF says of its images in OME-XML: sizes, channels, resolution, and in which directory each plane lies."""
+"""What an OME-TIFF says of its images in OME-XML: sizes, channels, resolution, and where each plane lies."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from wsiseg.slides.recorded import number
 
 _MAX_BYTES = 2**26
 _MAX_PLANES = 2**20
+_LEAST_UM = 1e-9
 
 _UM = {
     **{"m": 1e6, "dm": 1e5, "cm": 1e4, "mm": 1e3, "um": 1.0, "nm": 1e-3, "pm": 1e-6, "fm": 1e-9, "Å": 1e-4},
@@ -63,7 +64,7 @@ class OmeImage:
         significant_bits: of a sample, None where it is not stated.
         mpp: microns per pixel, None where it is not recorded.
         objective: magnification, None where it is not recorded.
-        planes: directory of each plane, in the order of the channels at the first z and t; None where it lies elsewhere.
+        planes: directory of each channel at the first z and t; None where it lies elsewhere.
         elsewhere: names of the other files that hold planes.
         notes: what is odd about it, one sentence each.
     """
@@ -163,7 +164,8 @@ def read_ome_xml(name: str, text: str) -> OmeXml:
 def length_um(value: object, unit: str | None) -> float | None:
     """A length in microns; None where there is none, or its unit is no length (pixel, reference frame)."""
     parsed, um = number(value), _UM.get(_unit(unit))
-    return parsed * um if parsed is not None and parsed > 0 and um is not None else None
+    length = None if parsed is None or um is None else parsed * um
+    return length if length is not None and _LEAST_UM < length < 1 / _LEAST_UM else None
 
 
 def _unit(unit: str | None) -> str:
@@ -201,7 +203,7 @@ def _image(
     samples = max((channel.samples or 1 for channel in channels), default=1)
     planes = max(1, sizes["C"] // samples)
     total = planes * sizes["Z"] * sizes["T"]
-    if min(sizes.values()) < 1 or total > _MAX_PLANES:
+    if min(sizes.values()) < 1 or used + total > _MAX_PLANES:
         raise ValueError(f"{total} planes")
     shape = {"C": planes, "Z": sizes["Z"], "T": sizes["T"]}
     order = [axis for axis in pixels.get("DimensionOrder", "XYCZT") if axis in "CZT"]
@@ -260,11 +262,12 @@ def _mpp(pixels: ElementTree.Element) -> tuple[Mpp | None, tuple[str, ...]]:
 def _places(
     name: str, uuid: str | None, data: Sequence[ElementTree.Element], stride: dict[str, int], total: int, used: int
 ) -> tuple[dict[int, int | None], list[str]]:
-    """The directory of each plane that a file holds, by its place in the image's order, and the names of other files."""
+    """The directory of each plane, by its place in the image's order, and the names of other files."""
     if not data:
         return {index: used + index for index in range(total)}, []
     places: dict[int, int | None] = {}
     elsewhere: list[str] = []
+    looked = 0
     files = {e.get("FileName", "") for block in data for e in block if _tag(e) == "UUID"}
     for block in data:
         first = sum(int(block.get(f"First{axis}", "0")) * stride.get(axis, 1) for axis in "CZT")
@@ -272,10 +275,14 @@ def _places(
         count = int(stated) if stated is not None else (1 if block.get("IFD") is not None else total - first)
         directory = int(block.get("IFD", "0"))
         other = next(_others(name, uuid, block), None) if len(files) > 1 or uuid else None
-        if other is not None and len(files) > 1:
-            elsewhere += [other] if other not in elsewhere else []
-        for index in range(min(count, total - first) if first >= 0 else 0):
-            places[first + index] = None if other is not None and len(files) > 1 else directory + index
+        if other is not None and other not in elsewhere:
+            elsewhere.append(other)
+        count = min(count, total - first) if first >= 0 else 0
+        looked += max(0, count)
+        if looked > 2 * _MAX_PLANES:
+            raise ValueError("too many planes")
+        for index in range(count):
+            places[first + index] = None if other is not None else directory + index
     return places, elsewhere
 
 

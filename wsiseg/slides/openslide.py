@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import tifffile
 
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Level, Mpp, Size
+from wsiseg.slides.aperio import aperio_names
 from wsiseg.slides.base import WHITE
 from wsiseg.slides.causes import opening_error, plain
 from wsiseg.slides.companions import companion_files
@@ -31,9 +32,11 @@ from wsiseg.slides.limits import (
     check_tiles,
     tile_size,
 )
+from wsiseg.slides.pyramid import Candidate, fit_levels
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
 from wsiseg.slides.source import LocalSource
 from wsiseg.slides.tiff import has_ome_xml
+from wsiseg.slides.tiff_pages import read_pages
 from wsiseg.slides.tile_table import TileTable
 from wsiseg.slides.tiles import TileSource
 from wsiseg.slides.truncation import require_whole_tiff
@@ -45,6 +48,9 @@ STITCHED = {"leica", "ventana", "trestle", "argos"}
 """TIFFs whose tiles overlap, or whose pages are several areas or focal planes: no other reader puts them together."""
 
 _BLOCK = 1024
+
+_LOOSE_PX = 2
+"""By how many pixels a level may differ where a format computes its sizes from overlapping tiles."""
 
 
 class OpenSlideReader(FileReader):
@@ -78,11 +84,10 @@ class OpenSlideReader(FileReader):
         properties: Mapping[str, str] = dict(self._slide.properties)
         self.properties = properties
         self.vendor = properties.get("openslide.vendor", "unknown")
-        check_sizes(self.name, [Size(*size) for size in self._slide.level_dimensions])
-        self.bounds = _bounds(properties, Size(*self._slide.level_dimensions[0]))
-        self._downsamples = tuple(float(value) for value in self._slide.level_downsamples)
-        sizes = self._level_sizes()
-        self.levels = tuple(Level.from_sizes(size, sizes[0]) for size in sizes)
+        stored = [Size(*size) for size in self._slide.level_dimensions]
+        check_sizes(self.name, stored)
+        self.bounds = _bounds(properties, stored[0])
+        self._take_levels(stored)
         recorded, source = _recorded_mpp(properties)
         self.recorded_mpp = recorded
         self.mpp_source = "stated" if self.stated_mpp else source
@@ -100,17 +105,49 @@ class OpenSlideReader(FileReader):
         if self._tiles is None or not all(self._tiles.tables):  # else OpenSlide reads no tile, and damage is left out
             require_whole_tiff(Path(self.path), MAX_TILE_BYTES)
 
-    def _level_sizes(self) -> list[Size]:
-        if self.bounds is None:
-            return [Size(*size) for size in self._slide.level_dimensions]
-        width, height = self.bounds.width, self.bounds.height
-        return [Size(max(1, _ceil(width / ds)), max(1, _ceil(height / ds))) for ds in self._downsamples]
+    def _take_levels(self, stored: Sequence[Size]) -> None:
+        """Those of OpenSlide's levels that are levels of one picture; the others are left out."""
+        pictures = _tiled_pictures(Path(self.path)) if self.vendor == "aperio" else {}
+        tiles = [
+            Size(int(width), int(height)) if width and height and min(width, height) >= 1 else None
+            for width, height in (self._stated_tile(index) for index in range(len(stored)))
+        ]
+        named = {index: pictures[size] for index, size in enumerate(stored) if index and size in pictures}
+        taken = [index for index in range(len(stored)) if index not in named]
+        tolerance = 1 if self.vendor in PLAIN_TIFF else _LOOSE_PX
+        fitted, out = fit_levels([Candidate(stored[index], tiles[index]) for index in taken], tolerance)
+        self._index = tuple(taken[fit.index] for fit in fitted)
+        downsamples = [float(self._slide.level_downsamples[index]) for index in self._index]
+        # OpenSlide takes the mean of both sides for the downsample; in a padded level that is not the true one.
+        self._downsamples = tuple(downsamples)
+        padded = [str(place) for place, fit in enumerate(fitted) if fit.padded]
+        sizes = [fit.level.size if fit.padded else stored[i] for fit, i in zip(fitted, self._index, strict=True)]
+        if self.bounds is not None:
+            true = [fit.level.downsample if fit.padded else ds for fit, ds in zip(fitted, downsamples, strict=True)]
+            width, height = self.bounds.width, self.bounds.height
+            sizes = [Size(max(1, _ceil(width / ds)), max(1, _ceil(height / ds))) for ds in true]
+        self.levels = tuple(
+            Level(size, fit.level.downsample_x, fit.level.downsample_y)
+            if fit.padded
+            else Level.from_sizes(size, sizes[0])
+            for fit, size in zip(fitted, sizes, strict=True)
+        )
+        self.left_out = (
+            *(f"a picture of {stored[index]} px called {name}, which is no level" for index, name in named.items()),
+            *(f"a picture {why}, which is no level" for why in out.values()),
+        )
+        if padded:
+            which = ", ".join(padded)
+            self.notes = (f"{self.name}: levels filled up to whole tiles ({which}) are read as far as level 0 reaches",)
+
+    def _stated_tile(self, index: int) -> tuple[float | None, float | None]:
+        """Width and height of a tile of one of OpenSlide's levels, as it states them."""
+        get = self.properties.get
+        return tuple(number(get(f"openslide.level[{index}].tile-{side}")) for side in ("width", "height"))  # type: ignore[return-value]
 
     def _cells(self) -> list[Size]:
         """Size of a source tile of each level."""
-        stated = [f"openslide.level[{index}].tile-" for index in range(len(self.levels))]
-        get = self.properties.get
-        sides = [(number(get(f"{key}width")), number(get(f"{key}height"))) for key in stated]
+        sides = [self._stated_tile(index) for index in self._index]
         if self.vendor in PLAIN_TIFF and any(side is not None and side < MIN_TILE for pair in sides for side in pair):
             raise SlideError(f"{self.name} states tiles of a few pixels, which would take for ever; it is damaged")
         return [tile_size(*pair) for pair in sides]
@@ -174,6 +211,7 @@ class OpenSlideReader(FileReader):
         downsample = self._downsamples[level]
         x, y = (self.bounds.x, self.bounds.y) if self.bounds else (0, 0)
         place = (x + round(box.x * downsample), y + round(box.y * downsample))
+        level = self._index[level]
         slide = self._slide
         try:
             return _on_white(slide.read_region(place, level, (box.width, box.height)))
@@ -220,7 +258,7 @@ class OpenSlideReader(FileReader):
 
 
 def detects(path: Path) -> bool:
-    """Whether OpenSlide reads a file best: it knows the format, and that is a vendor's own, not OME-TIFF or any TIFF."""
+    """Whether OpenSlide reads a file best: its format is a vendor's own, not OME-TIFF or any TIFF."""
     return format_of(path) not in (None, "generic-tiff") and not has_ome_xml(path)
 
 
@@ -251,6 +289,21 @@ def _on_white(image: Any) -> npt.NDArray[np.uint8]:
     share = alpha.astype(np.float32) / 255
     mixed = pixels[..., :3] * share + WHITE * (1 - share)
     return np.rint(mixed).astype(np.uint8)
+
+
+def _tiled_pictures(path: Path) -> dict[Size, str]:
+    """Sizes and names of an Aperio slide's label and macro where they are tiled, which OpenSlide takes for levels."""
+    try:
+        with path.open("rb") as file:
+            pages = read_pages(path.name, file).pages
+            names = aperio_names([(page.description, bool(page.tiff.is_tiled)) for page in pages])
+            return {
+                page.size: name.removeprefix("tiled ")
+                for page, name in zip(pages, names, strict=True)
+                if name.startswith("tiled ")
+            }
+    except SlideError:  # OpenSlide has opened it, and judges it
+        return {}
 
 
 def _bounds(properties: Mapping[str, str], size: Size) -> Box | None:

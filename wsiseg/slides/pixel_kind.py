@@ -17,7 +17,7 @@ _NAMES = {
     **{9: "ICC L*a*b*", 10: "ITU L*a*b*", 32803: "raw camera data", 34892: "raw camera data"},
 }
 _OLD_JPEG, _JPEG = 6, 7
-_JPEGS = (_JPEG, 33007)
+_APERIO_YCBCR = 33003
 _CONVERTED = (_JPEG, 33007, 33004, 33005, 34712, 34927, 50001, 50002, 52546, 22610, 34934)
 """Codecs whose decoders give red, green and blue where a TIFF says YCbCr."""
 
@@ -46,6 +46,11 @@ class PixelKind:
     order: tuple[int, int, int] = (0, 1, 2)
     declared: bool = True
 
+    @property
+    def said(self) -> str:
+        """Colour and depth, for people."""
+        return f"{self.bits} bits{', a palette' if self.palette is not None else ''}"
+
     def matches(self, other: PixelKind) -> bool:
         """Whether two pages have the same colour and depth."""
         return self.bits == other.bits and (self.palette is None) == (other.palette is None)
@@ -53,7 +58,8 @@ class PixelKind:
     def rgb(self, samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """(h, w, 3) uint8 from samples (h, w, s), what is transparent on white."""
         if self.palette is not None:
-            return self.palette[np.minimum(samples[..., 0], len(self.palette) - 1)]
+            found: npt.NDArray[np.uint8] = self.palette[np.minimum(samples[..., 0], len(self.palette) - 1)]
+            return found
         if self.bits == 16:  # exact for both usual ways to make 16 bits of 8
             samples = samples >> 8
         pixels = np.ascontiguousarray(samples[..., list(self.order)] if self.order != (0, 1, 2) else samples[..., :3])
@@ -65,7 +71,7 @@ class PixelKind:
         return _on_white(pixels, samples[..., 3:4], self.alpha == "premultiplied")
 
 
-def pixel_kind(page: Any) -> PixelKind | str:
+def pixel_kind(page: Any) -> PixelKind | str:  # noqa: PLR0911  (one rule after the other)
     """How the pixels of a tifffile page are read, or what they are where they are not read."""
     photometric, samples, bits = int(page.photometric), int(page.samplesperpixel), page.bitspersample
     refused = _layout_fault(page)
@@ -108,7 +114,7 @@ def grey_kind(page: Any) -> PixelKind | str:
     return PixelKind(int(page.bitspersample), 1, declared=False)
 
 
-def _layout_fault(page: Any) -> str | None:
+def _layout_fault(page: Any) -> str | None:  # noqa: PLR0911
     """What about a page cannot be decoded, or would be decoded wrongly."""
     compression = int(page.compression)
     if compression == _OLD_JPEG:
@@ -119,7 +125,7 @@ def _layout_fault(page: Any) -> str | None:
         return f"volumes ({page.imagedepth} pixels deep)"
     subsampling = page.subsampling or (1, 1)
     if int(page.photometric) == _YCBCR and compression not in _CONVERTED and tuple(subsampling) != (1, 1):
-        if compression == 33003:
+        if compression == _APERIO_YCBCR:
             return "JPEG 2000 in YCbCr with fewer pixels of colour"
         return "YCbCr with fewer pixels of colour, without JPEG"
     turned = page.tags.get(274)
@@ -143,6 +149,8 @@ def _stated_maximum(page: Any) -> int:
 
 
 def _is_raw_ycbcr(page: Any) -> bool:
+    if int(page.compression) == _APERIO_YCBCR:  # whatever the page says
+        return True
     return int(page.photometric) == _YCBCR and int(page.compression) not in _CONVERTED
 
 
@@ -160,7 +168,8 @@ def _from_ycbcr(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     y, cb, cr = (pixels[..., channel].astype(np.float32) for channel in range(3))
     cb, cr = cb - 128, cr - 128
     rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
-    return np.rint(rgb).clip(0, 255).astype(np.uint8)
+    out: npt.NDArray[np.uint8] = np.rint(rgb).clip(0, 255).astype(np.uint8)
+    return out
 
 
 def _on_white(pixels: npt.NDArray[np.uint8], alpha: npt.NDArray[Any], premultiplied: bool) -> npt.NDArray[np.uint8]:

@@ -106,7 +106,7 @@ class TiffReader(FileReader):
         self._image = image
         check_sizes(self.name, [level.size for level in image.levels])
         if image.kind is None:
-            raise refusal(self.name, image)
+            raise refusal(self.name, image, catalogue.images)
         levels, tables, out = self._tables(image)
         self.levels, self.vendor = levels, catalogue.vendor
         self.recorded_mpp, self.objective, self.bounds = image.mpp, image.objective, None
@@ -114,7 +114,9 @@ class TiffReader(FileReader):
         self.properties = {**_properties(first), **catalogue.properties}
         self.images = tuple(one.summary(one is image) for one in catalogue.images)
         self.left_out = (*image.left_out, *out, *catalogue.left_out)
-        self.notes = tuple(f"{self.name}: {note}" for note in (*catalogue.notes, *image.notes))
+        self.notes = tuple(
+            f"{self.name}: {note}" for note in (*catalogue.notes, *image.notes, *_further(catalogue, image))
+        )
         self._pictures = dict(_pictures(catalogue, image))
         self.associated = {name: table.size for name, table in self._pictures.items()}
         cells = [table.tile for table in tables]
@@ -263,6 +265,14 @@ def _pictures(catalogue: Catalogue, slide: TiffImage) -> Iterator[tuple[str, Til
         if isinstance(table, TileTable) and table.tile.area <= MAX_DECODED_PX:
             seen.add(image.role)
             yield image.role, table
+
+
+def _further(catalogue: Catalogue, slide: TiffImage) -> Iterator[str]:
+    """What to know where a file holds more than one scan."""
+    others = [image for image in catalogue.images if image is not slide and image.role == "image"]
+    if others:
+        which = f"image {slide.index}{f' ({slide.name})' if slide.name else ''}"
+        yield f"it holds {len(others) + 1} images, of which {which} is read; wsiseg info lists them, --series chooses"
 
 
 def _properties(page: Page) -> dict[str, str]:

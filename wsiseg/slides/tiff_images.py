@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import Level, Mpp, Size
@@ -24,6 +25,7 @@ _SAME_NAME = {"thumb": "thumbnail", "preview": "overview", "barcode": "label"}
 _PAGE_NAME = 285
 _IMAGEJ_UM = {"micron": 1.0, "microns": 1.0, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "nm": 1e-3, "mm": 1e3}
 _FINEST = 1.05
+_LEAST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,9 @@ def _composed(image: OmeImage, planes: Sequence[Page]) -> tuple[list[tuple[Page,
     return pages, kinds
 
 
-def _ome_fault(image: OmeImage, samples: int, channels: int, held: int) -> str | None:
+def _ome_fault(  # noqa: PLR0911
+    image: OmeImage, samples: int, channels: int, held: int
+) -> str | None:
     """Why an image of OME-XML is no brightfield picture, None where it may be one."""
     if image.size_z > 1:
         return f"a z-stack of {image.size_z} planes"
@@ -287,7 +291,7 @@ def _ome_fault(image: OmeImage, samples: int, channels: int, held: int) -> str |
         return f"fluorescence ({names})" if names else "fluorescence"
     if samples == 1 and channels == 3 and held < 3:
         return f"{channels} channels, of which {3 - held} lie in other files"
-    if samples == 1 and channels != 3 and channels != 1:
+    if samples == 1 and channels not in (1, 3):
         return f"{channels} channels"
     if samples > 1 and channels > 1:
         return f"{channels} channels of {samples} samples each"
@@ -359,10 +363,9 @@ def _imagej_catalogue(file: TiffPages) -> Catalogue:
     stacks = {key: facts[key] for key in ("slices", "frames", "channels") if isinstance(facts.get(key), int)}
     images = []
     for image in found.images:
-        tags = image.pages[0][0].tiff.tags
-        per = [_ratio(tags[code].value) if code in tags else None for code in (282, 283)]
-        if um and per[0] and per[1] and image.mpp is None:
-            image = replace(image, mpp=Mpp(um / per[0], um / per[1]), mpp_source="ImageJ")  # noqa: PLW2901
+        mpp = _imagej_mpp(image.pages[0][0].tiff.tags, um)
+        if image.mpp is None and mpp is not None:
+            image = replace(image, mpp=mpp, mpp_source="ImageJ")  # noqa: PLW2901
         for key, word in (("slices", "a z-stack of {} planes"), ("frames", "a time series of {} points")):
             if stacks.get(key, 1) > 1:
                 image = replace(image, kind=None, refused=word.format(stacks[key]))  # noqa: PLW2901
@@ -370,6 +373,15 @@ def _imagej_catalogue(file: TiffPages) -> Catalogue:
     if stacks.get("slices", 1) > 1 or stacks.get("frames", 1) > 1:
         images = images[:1]
     return replace(found, images=tuple(images))
+
+
+def _imagej_mpp(tags: Any, um: float | None) -> Mpp | None:
+    """ImageJ states pixels per unit of its own, without a unit in the tags."""
+    x, y = (_ratio(tags[code].value) if code in tags else None for code in (282, 283))
+    if um is None or not x or not y or not (_LEAST < x < 1 / _LEAST and _LEAST < y < 1 / _LEAST):
+        return None
+    mpp = Mpp(um / x, um / y)
+    return mpp if mpp.is_plausible else None
 
 
 def _plain_catalogue(pages: Sequence[Page], vendor: str) -> Catalogue:
@@ -391,8 +403,9 @@ def _plain_catalogue(pages: Sequence[Page], vendor: str) -> Catalogue:
         images.append(replace(made, mpp=tags, mpp_source="tiff.XResolution" if tags else ""))
         left = [page for page in left if page is not base and page not in taken]
     images.sort(key=lambda image: image.index)
-    out = tuple(f"a mask of {page.size} px for transparent pixels, which is not applied" for page in masks)
-    return Catalogue(vendor, tuple(replace(image, index=i) for i, image in enumerate(images)), out[:8])
+    notes = ("it has a mask for transparent pixels, which is not applied: what lies under it is read as it is",)
+    indexed = tuple(replace(image, index=i) for i, image in enumerate(images))
+    return Catalogue(vendor, indexed, notes=notes if masks else ())
 
 
 def _may_belong(page: Page, base: Page, twins: Iterable[int], roles: dict[int, str]) -> bool:
@@ -413,7 +426,7 @@ def _page_name(page: Page) -> str:
     return name or (kind.group(1) if kind and kind.group(1) in ("Thumbnail", "Overview", "Label") else "")
 
 
-def refusal(name: str, image: TiffImage) -> SlideError:
+def refusal(name: str, image: TiffImage, others: Sequence[TiffImage] = ()) -> SlideError:
     """Why an image is not read, and what to do."""
     way = CONVERT
     refused = image.refused or ""
@@ -424,4 +437,8 @@ def refusal(name: str, image: TiffImage) -> SlideError:
     elif "floating" in refused or "16-bit" in refused or "bits" in refused or "grey" in refused:
         way = "convert it to 8-bit RGB, scaled to 0 to 255"
     which = f" (image {image.index}{f', {image.name}' if image.name else ''})" if image.index or image.name else ""
+    readable = [other for other in others if other.kind is not None and other.role == "image" and other is not image]
+    if readable:
+        names = ", ".join(f"{other.index}{f' {other.name}' if other.name else ''}" for other in readable[:4])
+        way += f", or read another image with --series ({names:.120})"
     return SlideError(f"{name}{which:.80}: expected 8-bit red, green and blue, got {refused:.160}; {way}")
