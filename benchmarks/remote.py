@@ -24,6 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.network.servers import BUCKET, KEYS, nginx, s3
+from wsiseg.background import read_ahead
+from wsiseg.geometry import Box, source_interval
+from wsiseg.memory import MemoryPlan
+from wsiseg.models import DEFAULT_MODEL
+from wsiseg.models.spec import read_spec
+from wsiseg.pieces import block_patches, blocks_of, pieces_of
+from wsiseg.planning import plan
+from wsiseg.reading import read_block, threads_for
+from wsiseg.slides import open_slide
 
 ROOT = Path(__file__).parents[1]
 
@@ -116,15 +125,6 @@ def measured(slide: str, environment: dict[str, str], asked: argparse.Namespace)
 
 def read_all(slide: str, mpp: float | None) -> dict[str, Any]:
     """What predict reads, without its networks."""
-    from wsiseg.background import read_ahead
-    from wsiseg.memory import MemoryPlan
-    from wsiseg.models import DEFAULT_MODEL
-    from wsiseg.models.spec import read_spec
-    from wsiseg.pieces import block_patches, blocks_of, pieces_of
-    from wsiseg.planning import plan
-    from wsiseg.reading import read_block, threads_for
-    from wsiseg.slides import open_slide
-
     start = time.perf_counter()
     with open_slide(slide, mpp=mpp) as opened:
         _ = opened.mpp
@@ -149,8 +149,6 @@ def read_all(slide: str, mpp: float | None) -> dict[str, Any]:
 
 def needed_bytes(slide: Any, todo: Any) -> int:
     """Of the tiles that the plan's patches and the search for tissue touch, each once."""
-    from wsiseg.geometry import Box, source_interval
-
     touched: set[tuple[int, Any]] = set()
     grid = todo.grid
     for row, column in zip(*todo.selected.nonzero(), strict=True):
