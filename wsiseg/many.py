@@ -178,12 +178,13 @@ class _Opener:
 
     def _open(self, slide: str) -> tuple[SlideReader, Plan]:
         limit_s = self.options.read_timeout_s
+        options = self.options
         opening = partial(
-            open_slide, slide, mpp=self.options.mpp, reader=self.options.reader, retry_s=self.options.retry_s
+            open_slide, slide, mpp=options.mpp, reader=options.reader, series=options.series, retry_s=options.retry_s
         )
         reader = within(opening, limit_s)
         try:
-            return reader, within(partial(planned, reader, self.model, self.options), PLAN_READS * limit_s)
+            return reader, within(partial(planned, reader, self.model, options), PLAN_READS * limit_s)
         except BaseException:
             reader.close()
             raise

@@ -51,7 +51,9 @@ class PredictOptions:
             4 GiB.
         read_timeout_s: seconds after which a read that does not come back ends the run.
         retry_s: seconds for which the server of a slide behind an address is asked again, from each failure on.
-        reader: "openslide", "tiffslide" or "image"; None takes the first that fits.
+        reader: "openslide", "tiff", "tiffslide" or "image"; None takes the first that fits.
+        series: number or name of the image to read, of a TIFF that holds several; None takes the largest at the finest
+            resolution.
     """
 
     mpp: float | None = None
@@ -73,6 +75,7 @@ class PredictOptions:
     read_timeout_s: float = 300.0
     retry_s: float = DEFAULT_RETRY_S
     reader: str | None = None
+    series: str | None = None
 
     def __post_init__(self) -> None:
         if self.overlap is not None and not 0 <= self.overlap < 1:

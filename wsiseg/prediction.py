@@ -63,7 +63,9 @@ def predict(
     options = options or PredictOptions()
     check_outputs(Path(out), geojson, overwrite=overwrite, restart=restart)
     clock = Clock()
-    opening = partial(open_slide, slide, mpp=options.mpp, reader=options.reader, retry_s=options.retry_s)
+    opening = partial(
+        open_slide, slide, mpp=options.mpp, reader=options.reader, series=options.series, retry_s=options.retry_s
+    )
     with within(opening, options.read_timeout_s) as reader:
         _ = reader.mpp  # refused before a model is loaded for nothing
         loaded, resolved = loaded_model(model, options)

@@ -205,7 +205,7 @@ class TestOpenSlideWithFractionalLevels(ReaderContract):
             assert np.array_equal(slide.read_level(1, part).pixels, whole[part.slices(box)])
 
 
-class TestTiffSlide(ReaderContract):
+class TestTiff(ReaderContract):
     @pytest.fixture
     def slide(self, sample_data):
         with open_slide(sample_data / OS1) as slide:
@@ -220,16 +220,19 @@ class TestTiffSlide(ReaderContract):
         return tifffile.imread(sample_data / OS1)
 
     def test_what_it_records(self, slide):
-        assert (slide.reader, slide.vendor, slide.mpp_source) == ("TiffSlide", "ome", "tiffslide.mpp-x")
+        assert (slide.reader, slide.vendor, slide.mpp_source) == ("tifffile", "ome", "OME-XML")
         assert (slide.mpp.x, slide.mpp.y) == pytest.approx((0.22710, 0.22710), abs=1e-5)
 
 
-class TestTiffSlideAlone(TestTiffSlide):
+class TestTiffSlideAlone(TestTiff):
     @pytest.fixture
     def slide(self, sample_data):
-        with open_slide(sample_data / OS1) as slide:
+        with open_slide(sample_data / OS1, reader="tiffslide") as slide:
             slide._tiles = None
             yield slide
+
+    def test_what_it_records(self, slide):
+        assert (slide.reader, slide.vendor, slide.mpp_source) == ("TiffSlide", "ome", "OME-XML")
 
 
 class TestTiffSlideOnSvs(TestOpenSlide):
@@ -244,7 +247,7 @@ class TestTiffSlideOnSvs(TestOpenSlide):
         )  # fmt: skip
 
 
-class TestTiffSlideByUrl(TestOpenSlide):
+class TestTiffByUrl(TestOpenSlide):
     @pytest.fixture
     def url(self, sample_data):
         import fsspec
@@ -264,7 +267,8 @@ class TestTiffSlideByUrl(TestOpenSlide):
         return open_slide(url)
 
     def test_what_it_records(self, slide):
-        assert (slide.reader, slide.path, slide.name) == ("TiffSlide", "memory://slides/cmu.svs", "cmu.svs")
+        assert (slide.reader, slide.path, slide.name) == ("tifffile", "memory://slides/cmu.svs", "cmu.svs")
+        assert (slide.vendor, slide.mpp, slide.objective) == ("aperio", Mpp(0.499, 0.499), 20)
 
 
 class TestArray(ReaderContract):

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from wsiseg.cli.options import echo, mpp_option, overwrite_option, reader_option, vector_options
+from wsiseg.cli.options import echo, mpp_option, overwrite_option, reader_option, series_option, vector_options
 
 FILE = click.Path(path_type=Path)
 
@@ -25,6 +25,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--opacity", type=float, default=0.4, show_default=True, help="Of the classes upon the slide, 0 to 1.")
 @mpp_option
 @reader_option
+@series_option
 @click.option("--csv", type=FILE, help="Areas, one row a class.")
 @overwrite_option
 def export(
@@ -40,6 +41,7 @@ def export(
     opacity: float,
     mpp: float | None,
     reader: str | None,
+    series: str | None,
     csv: Path | None,
     overwrite: bool,
 ) -> None:
@@ -71,7 +73,7 @@ def export(
         if slide is None:
             mean = export_png(source, png, max_px=max_px, opacity=opacity, overwrite=overwrite)
         else:
-            with open_slide(slide, mpp=mpp, reader=reader) as opened:
+            with open_slide(slide, mpp=mpp, reader=reader, series=series) as opened:
                 mean = export_png(source, png, opened, max_px=max_px, opacity=opacity, overwrite=overwrite)
         echo(f"wrote {png} ({mean:.3g} um/px)")
     if csv is not None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsiseg.cli.options import mpp_option, reader_option
+from wsiseg.cli.options import mpp_option, reader_option, series_option
 from wsiseg.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from wsiseg.slides.base import SlideReader
+    from wsiseg.slides.base import ImageInFile, SlideReader
     from wsiseg.tissue import TissueMask
 
 
@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 @click.argument("slide")
 @mpp_option
 @reader_option
+@series_option
 @click.option("--model", metavar="NAME|FOLDER", help=f"Model that would predict [default: {DEFAULT_MODEL}].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(slide: str, mpp: float | None, reader: str | None, model: str | None, as_json: bool) -> None:
+def info(
+    slide: str, mpp: float | None, reader: str | None, series: str | None, model: str | None, as_json: bool
+) -> None:
     """Show what SLIDE (a path or a URL) says of itself, and what predict would do with it."""
     from wsiseg.errors import MissingMppError
     from wsiseg.slides import open_slide
 
-    with open_slide(slide, mpp=mpp, reader=reader) as opened:
+    with open_slide(slide, mpp=mpp, reader=reader, series=series) as opened:
         facts = describe(opened)
         try:
             facts |= tissue_and_plan(opened, model)
@@ -61,7 +64,29 @@ def describe(slide: SlideReader) -> dict[str, Any]:
             for level in slide.levels
         ],
         "associated": {name: [size.width, size.height] for name, size in slide.associated.items()},
+        "images": [_image(image) for image in slide.images],
+        "left_out": list(slide.left_out),
+        "notes": list(slide.notes),
     }
+
+
+def _image(image: ImageInFile) -> dict[str, Any]:
+    mpp = image.mpp
+    return {
+        "index": image.index,
+        "name": image.name,
+        "role": image.role,
+        "size": [image.size.width, image.size.height],
+        "mpp": None if mpp is None else [mpp.x, mpp.y],
+        "refused": image.refused,
+    }
+
+
+def _image_row(image: dict[str, Any]) -> str:
+    name = f" {image['name']!r}" if image["name"] and image["name"] != image["role"] else ""
+    mpp = "" if image["mpp"] is None else f", {_mpp(image['mpp'])} um/px"
+    refused = f", not read: {image['refused']}" if image["refused"] else ""
+    return f"{image['index']}: {image['role']}{name}, {_size(image['size'])} px{mpp}{refused}"
 
 
 def tissue_and_plan(slide: SlideReader, model: str | None) -> dict[str, Any]:
@@ -136,15 +161,17 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("bounds", "all of it" if bounds is None else f"{_size(bounds[2:])} px from ({bounds[0]}, {bounds[1]})"),
         ("associated", ", ".join(f"{k} {_size(v)}" for k, v in facts["associated"].items()) or "none"),
     ]
+    if len(facts["images"]) > 1:
+        rows += [("image", _image_row(image)) for image in facts["images"]]
     if "tissue_mm2" in facts:
         rows.append(("tissue", f"{facts['tissue_mm2']:.4g} mm2, {100 * facts['tissue_share']:.1f} %"))
     if facts["damaged_tiles_met"]:
         rows.append(("damaged tiles", f"{facts['damaged_tiles_met']} met while looking for tissue"))
     if "predict" in facts:
         rows += _plan_rows(facts["predict"])
-    if "note" in facts:
-        rows.append(("note", facts["note"]))
-    return rows
+    rows += [("left out", why) for why in facts["left_out"]]
+    notes = facts["notes"] + ([facts["note"]] if "note" in facts else [])
+    return rows + [("note", note) for note in notes]
 
 
 def _plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:

@@ -15,8 +15,13 @@ mpp_option = click.option(
 )
 reader_option = click.option(
     "--reader",
-    type=click.Choice(["openslide", "tiffslide", "image"]),
+    type=click.Choice(["openslide", "tiff", "tiffslide", "image"]),
     help="Library that reads [default: the first that fits].",
+)
+series_option = click.option(
+    "--series",
+    metavar="N|NAME",
+    help="Image of a TIFF that holds several; `wsiseg info` lists them [default: the largest at the finest resolution].",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 device_option = click.option(

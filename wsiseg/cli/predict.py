@@ -16,6 +16,7 @@ from wsiseg.cli.options import (
     mpp_option,
     overwrite_option,
     reader_option,
+    series_option,
     vector_options,
 )
 from wsiseg.cli.progress import shown_progress
@@ -130,6 +131,7 @@ if TYPE_CHECKING:
     help="Ask the server of a slide behind an address again for so long after a failure.",
 )
 @reader_option
+@series_option
 @overwrite_option
 @click.option("--restart", is_flag=True, help="Forget an unfinished run of this output instead of going on with it.")
 @click.option(
@@ -214,7 +216,8 @@ def _refuse_early(
     check_timeout(timeout_s)
     check_retry_time(retry_s)
     check_outputs(out, geojson, overwrite=overwrite, restart=restart)
-    opening = partial(open_slide, slide, mpp=options["mpp"], reader=options["reader"], retry_s=retry_s)
+    names = ("mpp", "reader", "series", "retry_s")
+    opening = partial(open_slide, slide, **{name: options[name] for name in names})
     with within(opening, timeout_s) as opened:
         _ = opened.mpp
 

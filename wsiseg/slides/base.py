@@ -40,6 +40,27 @@ class Region:
     damaged: npt.NDArray[np.bool_] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ImageInFile:
+    """One of the images that a file holds.
+
+    Attributes:
+        index: its number, for `--series`.
+        name: its name, "" where it has none.
+        role: "slide" for the one that is read; "macro", "label", "thumbnail" or "overview"; else "image".
+        size: its pixels.
+        mpp: microns per pixel, None where they are not recorded.
+        refused: what its pixels are where they are not read, else None.
+    """
+
+    index: int
+    name: str
+    role: str
+    size: Size
+    mpp: Mpp | None
+    refused: str | None = None
+
+
 class SlideReader(ABC):
     """A slide that is open for reading; several threads may read from it at once.
 
@@ -60,6 +81,8 @@ class SlideReader(ABC):
         stated_mpp: what the user stated, None where nothing was.
         notes: what whoever uses the slide should know of it, one sentence each.
         version: what a server says of the state of the file, None for files of this machine.
+        images: all images of the file, where it may hold several.
+        left_out: pictures of the file that might be levels and are none, and why.
     """
 
     reader: str
@@ -79,6 +102,8 @@ class SlideReader(ABC):
     stated_mpp: Mpp | None = None
     notes: tuple[str, ...] = ()
     version: str | None = None
+    images: tuple[ImageInFile, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @abstractmethod
     def read_level(self, level: int, box: Box) -> Region:

@@ -30,6 +30,7 @@ from wsiseg.slides.limits import (
 )
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
 from wsiseg.slides.source import LocalSource
+from wsiseg.slides.tiff import has_ome_xml
 from wsiseg.slides.tile_table import TileTable
 from wsiseg.slides.tiles import TileSource
 from wsiseg.slides.truncation import require_whole_tiff
@@ -209,8 +210,14 @@ class OpenSlideReader(FileReader):
 
 
 def detects(path: Path) -> bool:
-    """Whether OpenSlide knows the format of a file."""
-    return openslide.OpenSlide.detect_format(str(path)) is not None
+    """Whether OpenSlide reads a file best: it knows the format, and that is a vendor's own, not OME-TIFF or any TIFF."""
+    vendor = openslide.OpenSlide.detect_format(str(path))
+    return vendor not in (None, "generic-tiff") and not has_ome_xml(path)
+
+
+def is_generic(path: Path) -> bool:
+    """Whether OpenSlide takes a file for a TIFF that is no vendor's."""
+    return bool(openslide.OpenSlide.detect_format(str(path)) == "generic-tiff")
 
 
 def _open(path: Path) -> Any:

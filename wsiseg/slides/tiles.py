@@ -103,7 +103,7 @@ class TileSource:
             if (level, cell) not in self._cache:
                 self._cache[level, cell] = pixels
                 self._cached_bytes += pixels.nbytes
-                while self._cached_bytes > CACHE_BYTES:
+                while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:  # a strip may be larger
                     self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
 
     def _fetched(self, level: int, cells: Sequence[Cell]) -> Iterator[tuple[Cell, npt.NDArray[np.uint8] | None]]:
@@ -152,7 +152,7 @@ class TileSource:
         return self._checked[level]
 
     def _is_trusted(self, table: TileTable) -> bool:
-        total = len(table.offsets)
+        total = table.count
         sample: list[list[Range]] = []
         for index in range(0, total, max(1, total // SAMPLE)):
             with suppress(UnreadableError):

@@ -144,7 +144,9 @@ def _work(work: SharedWork, device: str, todo: Any, told: Any) -> None:
     keep_little_freed_memory()
     try:
         asked = work.options
-        with open_slide(work.slide, mpp=asked.mpp, reader=asked.reader, retry_s=asked.retry_s) as slide:
+        with open_slide(
+            work.slide, mpp=asked.mpp, reader=asked.reader, series=asked.series, retry_s=asked.retry_s
+        ) as slide:
             slide.damage.restore(work.damage)
             options = replace(work.options, device=device)
             exact = True if options.gate_rule == "multiply_logits" else None

@@ -1,0 +1,31 @@
+"""Libraries that a user names for a TIFF that is no vendor's: right only where they see what `TiffReader` sees."""
+
+from __future__ import annotations
+
+from wsiseg.errors import SlideError
+from wsiseg.slides.base import SlideReader
+from wsiseg.slides.tiff import TiffReader
+
+_NO_VENDORS = ("generic-tiff", "ome", "imagej")
+
+
+def agreed(slide: SlideReader) -> SlideReader:
+    """The slide with the resolution of `TiffReader`; others are closed and refused where that sees something else.
+
+    Raises:
+        SlideError: the library does not show the image, its levels or its pixels as they are.
+    """
+    if slide.vendor not in _NO_VENDORS:
+        return slide
+    try:
+        with TiffReader(slide.path, slide.stated_mpp) as other:
+            if other.levels != slide.levels or not other.is_plain:
+                raise SlideError(
+                    f"{slide.name} is no TIFF that {slide.reader} shows as it is (its image, levels or pixels differ); "
+                    "leave out --reader"
+                )
+            slide.recorded_mpp, slide.mpp_source, slide.notes = other.recorded_mpp, other.mpp_source, other.notes
+    except SlideError:
+        slide.close()
+        raise
+    return slide
