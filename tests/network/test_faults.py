@@ -11,7 +11,7 @@ from wsiseg.errors import RemoteError
 from wsiseg.geometry import Box
 from wsiseg.slides import open_slide
 
-RETRY_S = 0.6
+RETRY_S = 0.3
 
 FAULTS = {
     "401": "no right",
@@ -37,14 +37,15 @@ AT_OPENING = FAULTS | {"404": "does not exist", "416": "416"}
 del AT_OPENING["total"]  # one length is as good as another, as long as it stays
 
 
-def in_full(network: Network, name: str):
-    return open_slide(network.address(name), retry_s=RETRY_S)
+READERS = {"tiff": TILED, "tiffslide": STRIPED}
+"""Who reads by address, and a slide that each reads in its own way."""
 
 
-@pytest.mark.parametrize("name", [TILED, STRIPED])
+@pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_fault_that_lasts_ends_the_reading(network: Network, name: str, kind: str) -> None:
-    with in_full(network, name) as slide:
+def test_a_fault_that_lasts_ends_the_reading(network: Network, reader: str, kind: str) -> None:
+    name = READERS[reader]
+    with open_slide(network.address(name), reader=reader, retry_s=RETRY_S) as slide:
         network.proxy.fault = Fault(kind)
         with pytest.raises(RemoteError, match=FAULTS[kind]) as raised:
             slide.read_level(0, Box.of(slide.size))
@@ -61,13 +62,14 @@ def test_a_fault_that_lasts_ends_the_reading(network: Network, name: str, kind: 
 def test_a_fault_that_lasts_keeps_a_slide_from_being_opened(network: Network, kind: str) -> None:
     network.proxy.fault = Fault(kind)
     with pytest.raises(RemoteError, match=AT_OPENING[kind]):
-        in_full(network, TILED)
+        open_slide(network.address(TILED), retry_s=RETRY_S)
 
 
-@pytest.mark.parametrize("name", [TILED, STRIPED])
+@pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("kind", ["403", "404", "429", "500", "503", "reset", "drop", "short", "long", "plain"])
-def test_a_fault_that_passes_leaves_no_trace(network: Network, served, name: str, kind: str) -> None:
-    with open_slide(network.address(name), retry_s=20) as slide:
+def test_a_fault_that_passes_leaves_no_trace(network: Network, served, reader: str, kind: str) -> None:
+    name = READERS[reader]
+    with open_slide(network.address(name), reader=reader, retry_s=20) as slide:
         network.proxy.fault = Fault(kind, after=1, count=2)
         found = slide.read_level(0, Box.of(slide.size))
         assert slide.damaged_tiles == 0
