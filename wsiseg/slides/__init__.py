@@ -129,7 +129,7 @@ def _tiffslide(path: str, stated: Mpp | None, retry_s: float = DEFAULT_RETRY_S) 
     from wsiseg.slides.agreement import agreed  # noqa: PLC0415
     from wsiseg.slides.tiffslide import TiffSlideReader  # noqa: PLC0415
 
-    return agreed(TiffSlideReader(path, stated, retry_s))
+    return agreed(TiffSlideReader(path, stated, retry_s), retry_s)
 
 
 def _stated(mpp: float | None) -> Mpp | None:

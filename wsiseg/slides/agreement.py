@@ -5,11 +5,12 @@ from __future__ import annotations
 from wsiseg.errors import SlideError
 from wsiseg.slides.base import SlideReader
 from wsiseg.slides.tiff import TiffReader
+from wsiseg.slides.transport import DEFAULT_RETRY_S
 
 _NO_VENDORS = ("generic-tiff", "ome", "imagej")
 
 
-def agreed(slide: SlideReader) -> SlideReader:
+def agreed(slide: SlideReader, retry_s: float = DEFAULT_RETRY_S) -> SlideReader:
     """The slide with the resolution of `TiffReader`; others are closed and refused where that sees something else.
 
     Raises:
@@ -18,7 +19,7 @@ def agreed(slide: SlideReader) -> SlideReader:
     if slide.vendor not in _NO_VENDORS:
         return slide
     try:
-        with TiffReader(slide.path, slide.stated_mpp) as other:
+        with TiffReader(slide.path, slide.stated_mpp, None, retry_s) as other:
             if other.levels != slide.levels or not other.is_plain:
                 raise SlideError(
                     f"{slide.name} is no TIFF that {slide.reader} shows as it is (its image, levels or pixels differ); "
