@@ -156,8 +156,8 @@ def needed_bytes(slide: Any, todo: Any) -> int:
         y, height = source_interval(box.y, box.height, grid.zoom_y)
         inside = Box(x, y, width, height).intersect(Box.of(slide.levels[grid.level].size))
         touched |= {(grid.level, cell) for cell in slide.damage.cells(grid.level, inside)}
-    tables = slide._tiles.tables
-    return sum(int(tables[level].counts[tables[level].index(cell)]) for level, cell in touched)
+    tables, length = slide._tiles.tables, slide._source.length
+    return sum(count for level, cell in touched for _, count in tables[level].ranges(cell, length) or [])
 
 
 if __name__ == "__main__":
