@@ -2,10 +2,11 @@
 
     python -m benchmarks.remote SLIDE [--mpp UM] [--delay MS] [--predict OPTIONS …]
 
-nginx and an S3 server (moto) serve the slide behind a proxy that counts and delays each answer. Every run is a process
-of its own that does what `wsiseg predict` does of reading: opens the slide twice, hashes it, finds the tissue and reads
-every block of patches of the model's plan; with --predict the whole of `wsiseg predict`. The bytes needed are those of
-all the file's tiles that the plan touches, each once. The same pixels have to come out of every run.
+nginx serves the slide, plainly and as S3 does an object (moto, the server of the tests, copies all of a file for each
+range), behind a proxy that counts and delays each answer. Every run is a process of its own that does what `wsiseg
+predict` does of reading: opens the slide twice, hashes it, finds the tissue and reads every block of patches of the
+model's plan; with --predict the whole of `wsiseg predict`. The bytes needed are those of all the file's tiles that the
+plan touches, each once. The same pixels have to come out of every run.
 """
 
 from __future__ import annotations
@@ -23,7 +24,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.network.servers import BUCKET, KEYS, nginx, s3
+from tests.network.servers import BUCKET, KEYS, nginx
+from wsiseg.background import read_ahead
+from wsiseg.geometry import Box, source_interval
+from wsiseg.memory import MemoryPlan
+from wsiseg.models import DEFAULT_MODEL
+from wsiseg.models.spec import read_spec
+from wsiseg.pieces import block_patches, blocks_of, pieces_of
+from wsiseg.planning import plan
+from wsiseg.reading import read_block, threads_for
+from wsiseg.slides import open_slide
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,17 +55,15 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         served = folder / "served"
         served.mkdir()
-        (served / slide.name).symlink_to(slide)
-        targets = {}
-        if asked.only != "s3":
-            targets["http"] = stack.enter_context(nginx(served, folder))
-        if asked.only != "http":
-            targets["s3"] = stack.enter_context(s3({slide.name: slide}))
+        (served / BUCKET).mkdir()
+        for place in (served, served / BUCKET):
+            (place / slide.name).symlink_to(slide)
+        port = stack.enter_context(nginx(served, folder))
         local = measured(str(slide), {}, asked)
         needed = local.get("needed", 0)
         print(f"{'':14}{'requests':>9}{'MB':>9}{'of needed':>11}{'seconds':>9}{'of local':>10}")
         show("local", 0, 0, needed, local["seconds"], local["seconds"])
-        for kind, port in targets.items():
+        for kind in [asked.only] if asked.only else ["http", "s3"]:
             for delay in (0.0, asked.delay):
                 with proxied(port, delay / 1000) as (through, told):
                     found = measured(*address(kind, through, slide.name), asked)
@@ -116,15 +124,6 @@ def measured(slide: str, environment: dict[str, str], asked: argparse.Namespace)
 
 def read_all(slide: str, mpp: float | None) -> dict[str, Any]:
     """What predict reads, without its networks."""
-    from wsiseg.background import read_ahead
-    from wsiseg.memory import MemoryPlan
-    from wsiseg.models import DEFAULT_MODEL
-    from wsiseg.models.spec import read_spec
-    from wsiseg.pieces import block_patches, blocks_of, pieces_of
-    from wsiseg.planning import plan
-    from wsiseg.reading import read_block, threads_for
-    from wsiseg.slides import open_slide
-
     start = time.perf_counter()
     with open_slide(slide, mpp=mpp) as opened:
         _ = opened.mpp
@@ -149,8 +148,6 @@ def read_all(slide: str, mpp: float | None) -> dict[str, Any]:
 
 def needed_bytes(slide: Any, todo: Any) -> int:
     """Of the tiles that the plan's patches and the search for tissue touch, each once."""
-    from wsiseg.geometry import Box, source_interval
-
     touched: set[tuple[int, Any]] = set()
     grid = todo.grid
     for row, column in zip(*todo.selected.nonzero(), strict=True):
@@ -159,8 +156,8 @@ def needed_bytes(slide: Any, todo: Any) -> int:
         y, height = source_interval(box.y, box.height, grid.zoom_y)
         inside = Box(x, y, width, height).intersect(Box.of(slide.levels[grid.level].size))
         touched |= {(grid.level, cell) for cell in slide.damage.cells(grid.level, inside)}
-    tables = slide._tiles.tables
-    return sum(int(tables[level].counts[tables[level].index(cell)]) for level, cell in touched)
+    tables, length = slide._tiles.tables, slide._source.length
+    return sum(count for level, cell in touched for _, count in tables[level].ranges(cell, length) or [])
 
 
 if __name__ == "__main__":

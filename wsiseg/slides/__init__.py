@@ -163,7 +163,7 @@ def _tiffslide(path: str, asked: _Asked) -> SlideReader:
     from wsiseg.slides.agreement import agreed  # noqa: PLC0415
     from wsiseg.slides.tiffslide import TiffSlideReader  # noqa: PLC0415
 
-    return agreed(TiffSlideReader(path, asked.mpp, asked.retry_s))
+    return agreed(TiffSlideReader(path, asked.mpp, asked.retry_s), asked.retry_s)
 
 
 def _stated(mpp: float | None) -> Mpp | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from wsiseg.errors import SlideError
 from wsiseg.slides.base import SlideReader
 from wsiseg.slides.tiff import TiffReader
+from wsiseg.slides.transport import DEFAULT_RETRY_S
 
 _NO_VENDORS = ("generic-tiff", "ome", "imagej")
 
 
-def agreed(slide: SlideReader) -> SlideReader:
+def agreed(slide: SlideReader, retry_s: float = DEFAULT_RETRY_S) -> SlideReader:
     """The slide with the resolution of `TiffReader`; others are closed and refused where that sees something else.
 
     Raises:
@@ -20,7 +21,7 @@ def agreed(slide: SlideReader) -> SlideReader:
     try:
         if slide.vendor == "leica":
             raise _refusal(slide)
-        with TiffReader(slide.path, slide.stated_mpp) as other:
+        with TiffReader(slide.path, slide.stated_mpp, None, retry_s) as other:
             _require_same(slide, other)
             if slide.vendor == "aperio":
                 return slide

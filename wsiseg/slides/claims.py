@@ -12,6 +12,7 @@ from wsiseg.geometry import Size
 from wsiseg.slides.damage import UnreadableError
 
 _J2K_START = b"\xff\x4f\xff\x51"
+_JP2_BOX = b"jP  "
 _HEAD_BYTES = 4096
 _NO_FRAME = (0xC4, 0xC8, 0xCC)
 
@@ -35,7 +36,9 @@ def claimed_size(data: bytes) -> Size | None:
             return Size(*struct.unpack_from(">II", data, 16))
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             return _webp(data)
-        start = data.find(_J2K_START, 0, _HEAD_BYTES)
+        # Any other stream may hold the four bytes by chance, as one tile in a million of deflate does.
+        in_box = data[4:8] == _JP2_BOX
+        start = data.find(_J2K_START, 0, _HEAD_BYTES) if in_box else 0 if data.startswith(_J2K_START) else -1
         if start >= 0:
             width, height, left, top = struct.unpack_from(">IIII", data, start + 8)
             return Size(max(0, width - left), max(0, height - top))

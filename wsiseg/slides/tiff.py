@@ -78,16 +78,19 @@ class TiffReader(FileReader):
         try:
             self._read_head(series)
             self._source.check()
-        except (
-            Exception
-        ) as error:  # tifffile looks at many values only when they are asked for, and raises what it likes
-            try:
-                self._source.check()  # a server that failed is not the slide's fault
-            finally:
-                self._source.close()
+        # tifffile looks at many values only when they are asked for, and raises what it likes
+        except Exception as error:
+            self._give_up()
             if isinstance(error, WsisegError):
                 raise
             raise SlideError(f"{self.name} cannot be read, it may be cut off or damaged ({plain(error)})") from error
+
+    def _give_up(self) -> None:
+        """Close the file; raises what its server failed with, where that is the cause of what is wrong with it."""
+        try:
+            self._source.check()
+        finally:
+            self._source.close()
 
     def _read_head(self, series: str | None) -> None:
         if self._source.read_at(0, 4) not in _MAGIC:

@@ -61,8 +61,10 @@ class TiffSlideReader(FileReader):
             self._read_head()
             self._source.check()
         except Exception as error:  # tifffile looks at many values only when they are asked for
-            self._close()
-            self._source.check()  # a server that failed is not the slide's fault
+            try:
+                self._source.check()  # a server that failed is not the slide's fault
+            finally:
+                self._close()
             if isinstance(error, SlideError):
                 raise
             raise _explained(self.name, error) from error
