@@ -14,6 +14,7 @@ from wsiseg.errors import SlideError
 from wsiseg.geometry import Box, Size
 from wsiseg.slides import open_slide
 from wsiseg.slides.companions import owner
+from wsiseg.slides.watch import SlideWatch
 
 RESTARTS = range(0xD0, 0xD8)
 """Markers in a JPEG after which decoding can begin anew."""
@@ -164,6 +165,15 @@ def test_the_hash_of_a_mirax_slide_is_that_of_its_pixels(mirax):
     data.write_bytes(bytes(content))
     with open_slide(mirax) as slide:
         assert slide.quick_hash() != before
+
+
+def test_a_data_file_that_changes_while_it_is_read(mirax):
+    with open_slide(mirax) as slide:
+        watch = SlideWatch(slide)
+        watch.check()
+        cut(mirax.with_suffix("") / "Data0001.dat", 100)
+        with pytest.raises(SlideError, match="changed while it was read"):
+            watch.check()
 
 
 @pytest.mark.parametrize("name", ["Slidedat.ini", "Index.dat", "Data0000.dat"])

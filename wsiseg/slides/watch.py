@@ -7,6 +7,7 @@ from pathlib import Path
 from wsiseg.addresses import is_address
 from wsiseg.errors import SlideError
 from wsiseg.slides.base import SlideReader
+from wsiseg.slides.companions import companion_files
 
 
 class SlideWatch:
@@ -24,7 +25,8 @@ class SlideWatch:
     def __init__(self, slide: SlideReader) -> None:
         self._slide = slide
         self.hash = slide.quick_hash()
-        self._state = _state(slide.path)
+        self._files = [] if is_address(slide.path) else _files(Path(slide.path))
+        self._state = [_state(file) for file in self._files]
 
     @property
     def version(self) -> str | None:
@@ -32,7 +34,7 @@ class SlideWatch:
         return self._slide.version
 
     def check(self) -> None:
-        """Compare the file with what it was; costs one look at its directory entry, or one small request.
+        """Compare the file with what it was; costs one look at each file, or one small request.
 
         Raises:
             SlideError: it is gone or another one now, or its server does not answer.
@@ -40,7 +42,7 @@ class SlideWatch:
         if is_address(self._slide.path):
             self._slide.require_unchanged()
             return
-        state = _state(self._slide.path)
+        state = [_state(file) for file in self._files]
         if state == self._state:
             return
         try:
@@ -55,10 +57,15 @@ class SlideWatch:
         self._state = state
 
 
-def _state(path: str) -> tuple[int, int, int] | None:
-    """Size, time of change and number of a file; None where it is gone, and for addresses."""
+def _files(path: Path) -> list[Path]:
+    """What is watched: the file that was opened, and its companions where the format has them."""
+    return [path, *companion_files(path)] if path.is_file() else [path]
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Size, time of change and number of a file; None where it is gone."""
     try:
-        found = Path(path).stat()
+        found = path.stat()
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns, found.st_ino
