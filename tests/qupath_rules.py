@@ -54,13 +54,16 @@ def _check_feature(feature: dict[str, Any]) -> str:
     properties = feature["properties"]
     assert properties["objectType"] == "annotation"
     assert properties["isLocked"] is True
-    assert properties["name"].strip()
+    assert "name" not in properties, "QuPath would list it as Tumour (Tumour)"
     classification = properties["classification"]
     assert classification["name"].strip()
     assert len(classification["color"]) == 3
     assert all(type(v) is int and 0 <= v <= 255 for v in classification["color"])
-    assert set(properties["measurements"]) == {"Area um^2"}
-    assert properties["measurements"]["Area um^2"] > 0
+    for value in properties.get("measurements", {"none": 0.0}).values():
+        assert 0 <= value <= 1
+    if "metadata" in properties:
+        assert properties["metadata"]
+        assert all(isinstance(text, str) for pair in properties["metadata"].items() for text in pair)
     _check_geometry(feature["geometry"])
     return identifier
 

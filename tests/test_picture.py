@@ -5,6 +5,7 @@ from PIL import Image
 
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Grid, Mpp, Size
+from wsiseg.ome import WHITE_VALUE
 from wsiseg.picture import borders, legend, overlay, read_picture
 from wsiseg.slides.array import ArrayReader
 
@@ -18,6 +19,9 @@ def test_overlay_mixes_inside_draws_borders_and_leaves_the_rest() -> None:
     picture = np.full((6, 8, 3), 100, np.uint8)
     image = overlay(picture, class_map, CLASSES, 0.5)
     assert (image[class_map == 0] == 100).all()
+    white = overlay(picture, np.where(class_map == 2, WHITE_VALUE, class_map).astype(np.uint8), CLASSES, 0.5)
+    assert (white[class_map == 2] == 100).all()  # seen through, as what is no tissue
+    assert white[2, 2].tolist() == [150, 50, 50]
     assert image[2, 2].tolist() == [150, 50, 50]
     assert image[2, 5].tolist() == [50, 50, 100]
     assert image[2, 3].tolist() == [200, 0, 0]  # its right neighbour is of another class

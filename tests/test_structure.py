@@ -48,6 +48,7 @@ LAYERS = [
             "shards",
             "halving",
             *("versions",),
+            *("frame", "coverage", "balance", "drawing", "region_measures", "polygon_facts"),
         ),
         *("printable", "placement", "areas", "map_facts", "map_picture", "map_legend", "map_repr", "conversions"),
         *("ome_tiff", "ome_zarr_v2"),

@@ -154,8 +154,8 @@ def test_units_are_microns() -> None:
 def test_a_budget_is_met_by_larger_tolerance_and_minimum_area_and_said() -> None:
     classes = blobs(200, 5)
     free, plain = simplified_polygons(ArrayMap(classes), TABLE, UM, 1.0, 0.0)
-    few = Budget(plain.vertices, plain.polygons // 4)
-    found, summary = simplified_polygons(ArrayMap(classes), TABLE, UM, 1.0, 0.0, budget=few)
+    few = Budget(plain.vertices, plain.polygons // 12)
+    found, summary = simplified_polygons(ArrayMap(classes), TABLE, UM, 1.0, budget=few)
     assert summary.within_budget
     assert summary.polygons <= few.max_annotations
     assert summary.min_area_um2 > 0
@@ -163,9 +163,12 @@ def test_a_budget_is_met_by_larger_tolerance_and_minimum_area_and_said() -> None
     assert summary.absorbed > 0
     short = Budget(plain.vertices * 2 // 3, plain.polygons)
     found, summary = simplified_polygons(ArrayMap(classes), TABLE, UM, 1.0, 0.0, budget=short)
+    assert not summary.within_budget  # what was asked for is done
+    assert (summary.tolerance_um, summary.min_area_um2) == (1.0, 0.0)
+    found, summary = simplified_polygons(ArrayMap(classes), TABLE, UM, None, 0.0, budget=short)
     assert summary.within_budget
     assert summary.vertices <= short.max_vertices
-    assert (summary.tolerance_um > 1.0, summary.min_area_um2) == (True, 0.0)
+    assert (summary.tolerance_um > 2.0, summary.min_area_um2) == (True, 0.0)
     assert_coverage(found)
     assert sum(map(len, free.values())) == plain.polygons
 

@@ -2,14 +2,33 @@
 
 What the command line calls, from Python:
 
-    slide = wsiseg.open_slide("slide.svs")
+    with wsiseg.open_slide("slide.svs") as slide:  # closed at the end of the block
+        print(slide.size, slide.mpp)
     model = wsiseg.load_model("tissue-brca-lite")
     result = wsiseg.predict("slide.svs", "map.zarr", model)
+    for done in wsiseg.predict_many(["a.svs", "b.svs"], "maps", model):
+        print(done.slide, done.error)
+    wsiseg.train("my-patches", "my-model")
     figures = wsiseg.evaluate(model, "patches")  # of its test split
-    tissue = wsiseg.open_map("map.zarr")
-    tissue.class_map()  # a lazy dask array
 
-Each is imported when it is first used, so that importing the package costs nothing.
+A map, and what is made of it:
+
+    tissue = wsiseg.open_map("map.zarr")
+    tissue.class_map()  # a lazy dask array; 0 is not tissue or not read, 255 white
+    tissue.areas  # a table; tissue.areas["Stroma"].area_mm2, tissue.areas.to_pandas()
+    tissue.class_map_at(wsiseg.Box(4000, 3000, 500, 500))  # in level-0 pixels of the slide
+    tissue.overlay()  # a picture, (height, width, 3)
+    tissue.to_xarray()  # a Dataset in um
+    tissue.polygons()  # a GeoDataFrame in level-0 pixels
+    tissue.to_spatialdata()
+    wsiseg.export_geojson(tissue, "map.geojson")  # for QuPath
+    wsiseg.export_png(tissue, "overlay.png")
+    wsiseg.export_csv(tissue, "areas.csv")
+    wsiseg.export_ome_tiff(tissue, "map.ome.tif")  # QuPath, Bio-Formats, OMERO, Digital Slide Archive
+    wsiseg.export_ome_zarr_v2(tissue, "map-0.4.zarr")  # readers of OME-Zarr 0.4
+
+Bad input raises a child of `WsisegError` that says what to do. Each name is imported when it is first used, so that
+importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -18,26 +37,77 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wsiseg.classes import ClassTable
+    from wsiseg.errors import WsisegError
     from wsiseg.evaluation.run import EvaluateOptions, evaluate
+    from wsiseg.export import VectorOptions, export_csv, export_geojson, export_png
+    from wsiseg.geometry import Box
+    from wsiseg.many import predict_many
     from wsiseg.models.bundle import load_model
+    from wsiseg.ome_tiff import export_ome_tiff
+    from wsiseg.ome_zarr_v2 import export_ome_zarr_v2
     from wsiseg.prediction import PredictOptions, predict
     from wsiseg.slides import open_slide
-    from wsiseg.tissue_map import open_map
+    from wsiseg.tissue_map import TissueMap, open_map
+    from wsiseg.training.run import train
 
-__all__ = ["EvaluateOptions", "PredictOptions", "evaluate", "load_model", "open_map", "open_slide", "predict"]
+    __version__: str
+
+__all__ = [
+    "Box",
+    "ClassTable",
+    "EvaluateOptions",
+    "PredictOptions",
+    "TissueMap",
+    "VectorOptions",
+    "WsisegError",
+    "__version__",
+    "evaluate",
+    "export_csv",
+    "export_geojson",
+    "export_ome_tiff",
+    "export_ome_zarr_v2",
+    "export_png",
+    "load_model",
+    "open_map",
+    "open_slide",
+    "predict",
+    "predict_many",
+    "train",
+]
 
 _HOME = {
+    "Box": "wsiseg.geometry",
+    "ClassTable": "wsiseg.classes",
     "EvaluateOptions": "wsiseg.evaluation.run",
-    "evaluate": "wsiseg.evaluation.run",
     "PredictOptions": "wsiseg.prediction",
+    "TissueMap": "wsiseg.tissue_map",
+    "VectorOptions": "wsiseg.export",
+    "WsisegError": "wsiseg.errors",
+    "evaluate": "wsiseg.evaluation.run",
+    "export_csv": "wsiseg.export",
+    "export_geojson": "wsiseg.export",
+    "export_ome_tiff": "wsiseg.ome_tiff",
+    "export_ome_zarr_v2": "wsiseg.ome_zarr_v2",
+    "export_png": "wsiseg.export",
     "load_model": "wsiseg.models.bundle",
     "open_map": "wsiseg.tissue_map",
     "open_slide": "wsiseg.slides",
     "predict": "wsiseg.prediction",
+    "predict_many": "wsiseg.many",
+    "train": "wsiseg.training.run",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415  (it takes as long as all the rest)
+
+        return version("wsiseg")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

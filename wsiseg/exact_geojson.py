@@ -7,6 +7,7 @@ and moves none across another.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,9 +16,12 @@ import numpy.typing as npt
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
-from wsiseg.geojson import DECIMALS, END, START, Identity, Written, feature_head, geojson_file
+from wsiseg.frame import Frame
+from wsiseg.geojson import DECIMALS, START, Facts, Identity, Written, feature_head, geojson_file
 from wsiseg.geometry import Grid
 from wsiseg.outlines import Outlines
+from wsiseg.region_measures import Measures
+from wsiseg.sieve import Floats
 
 _GO_ON, _NEW_RING, _NEW_POLYGON, _FIRST = range(4)
 _BETWEEN = (b",[", b"],[[", b"]],\n[[[", b"[[[[")
@@ -37,6 +41,10 @@ def write_outlines(
     grid: Grid,
     *,
     identity: Identity,
+    frame: Frame | None = None,
+    areas_px: Floats | None = None,
+    facts: Facts | None = None,
+    measures: Sequence[Measures | None] = (),
     overwrite: bool = False,
 ) -> Written:
     """Write outlines as locked QuPath annotations, one for each class that occurs.
@@ -47,30 +55,36 @@ def write_outlines(
         classes: names and colours.
         grid: the map's grid; coordinates are written in level-0 pixels of the slide's bounds.
         identity: what annotation ids are made from.
+        frame: where the slide ends, in map pixels; corners beyond it are moved onto it. None where the map ends.
+        areas_px: area of each class inside the frame by its index, in map pixels; None takes that of the outlines.
+        facts: what the file and its features say besides.
+        measures: of each class of the table; none where the map has no probabilities.
         overwrite: replace an existing file.
 
     Raises:
         OptionError: another ending, or map pixels so small that the file's coordinates cannot tell them apart.
         OutputError: the file exists, or cannot be written.
     """
-    columns, rows = _numbers(grid.size.width, grid.step_x), _numbers(grid.size.height, grid.step_y)
+    frame, facts = frame or Frame.of_size(grid.size), facts or Facts()
+    areas_px = outlines.area_px.astype(np.float64) if areas_px is None else areas_px
+    columns = _numbers(frame.pixels.width, grid.step_x, frame.width)
+    rows = _numbers(frame.pixels.height, grid.step_y, frame.height)
     vertices, area_um2 = 0, {}
     with geojson_file(Path(path), overwrite, PACKING) as file:
         file.write(START.encode())
         separator = b"\n"
         for tissue in classes:
-            area_px = int(outlines.area_px[tissue.index])
-            if not area_px:
+            if not outlines.area_px[tissue.index]:
                 continue
-            area = area_px * grid.mpp.pixel_area_um2
             identifier = identity.uuid("MultiPolygon", tissue.index, 0)
-            file.write(separator + feature_head("MultiPolygon", tissue, area, identifier).encode())
+            measured = measures[tissue.index - 1] if measures else None
+            file.write(separator + feature_head("MultiPolygon", tissue, identifier, facts, measured).encode())
             _write_coordinates(file, outlines, tissue.index, columns, rows)
             file.write(b"}}")
             separator = b",\n"
             vertices += outlines.vertices(tissue.index)
-            area_um2[tissue.index] = area
-        file.write(END.encode())
+            area_um2[tissue.index] = float(areas_px[tissue.index]) * grid.mpp.pixel_area_um2
+        file.write(facts.end().encode())
     return Written(len(area_um2), vertices, 0, 0, area_um2)
 
 
@@ -98,9 +112,9 @@ def _write_coordinates(file: BinaryIO, outlines: Outlines, index: int, columns: 
     file.write(b"]]]")
 
 
-def _numbers(length: int, step: float) -> Text:
-    """The texts of 0, step, 2 * step, … length * step, rounded as coordinates are."""
-    values = np.round(np.arange(length + 1) * step, DECIMALS)
+def _numbers(length: int, step: float, edge: float) -> Text:
+    """The texts of 0, step, 2 * step, … length * step, none above edge * step, rounded as coordinates are."""
+    values = np.round(np.minimum(np.arange(length + 1), edge) * step, DECIMALS)
     if (np.diff(values) <= 0).any():
         raise OptionError(
             f"a map pixel of {step:.3g} level-0 pixels is too small for coordinates of two decimals; "

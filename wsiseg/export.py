@@ -11,22 +11,26 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from wsiseg.class_map import Known
 from wsiseg.errors import OptionError
 from wsiseg.exact_geojson import write_outlines
-from wsiseg.geojson import SUFFIXES, Identity, write_geojson
+from wsiseg.frame import Frame
+from wsiseg.geojson import SUFFIXES, Identity, prepare_regions, write_regions
 from wsiseg.geometry import Mpp
 from wsiseg.levels import fitting_level
 from wsiseg.map_checks import require_areas
 from wsiseg.map_legend import with_legend
 from wsiseg.map_picture import draw, require_same_slide
-from wsiseg.outlines import trace_outlines
+from wsiseg.outlines import bands, trace_outlines
 from wsiseg.outputs import check_file, whole_file
+from wsiseg.polygon_facts import class_areas, facts_of_map
+from wsiseg.region_measures import Measures, measure_classes, measure_regions
 from wsiseg.report import write_areas_csv
 from wsiseg.slides.base import SlideReader
 from wsiseg.tissue_map import TissueMap
-from wsiseg.vectors import MIN_AREA_UM2, simplified_polygons
+from wsiseg.vectors import exact_polygons, simplified_polygons
 
-__all__ = ["VectorOptions", "export_csv", "export_geojson", "export_png", "require_same_slide"]
+__all__ = ["VectorOptions", "export_csv", "export_geojson", "export_png", "map_polygons", "require_same_slide"]
 
 UM_PER_INCH = 25400
 
@@ -39,17 +43,21 @@ class VectorOptions:
     """How polygons are made.
 
     Attributes:
-        exact: every pixel's border, one MultiPolygon a class; the other values do not matter then.
-        tolerance_um: about how far simplified borders may move; None fits it to the map's mpp.
-        min_area_um2: regions below it join the neighbour that they touch most.
+        exact: every pixel's border, one MultiPolygon a class; the other values but `qupath_names` do not matter then.
+        tolerance_um: about how far simplified borders may move; None fits it to the map's mpp, its areas and the
+            budget of vertices.
+        min_area_um2: regions below it join the neighbour that they touch most, whatever that does to the areas; None
+            chooses class by class, so that areas stay.
         max_memory: bytes that simplifying may take; None takes `MAX_MEMORY`. A map with more corners is simplified
             from a coarser level of its pyramid. Exact polygons take less in any case.
+        qupath_names: spell classes as QuPath's own list does, see `polygon_facts.QUPATH_NAMES`.
     """
 
     exact: bool = False
     tolerance_um: float | None = None
     min_area_um2: float | None = None
     max_memory: int | None = None
+    qupath_names: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("tolerance", self.tolerance_um), ("minimum area", self.min_area_um2)):
@@ -71,45 +79,109 @@ def export_geojson(
         overwrite: replace what is there.
 
     Returns:
-        What was written (`annotations`, `vertices`, `repaired`, `dropped`), and for simplified polygons also what
-        simplification did: the fields of `VectorSummary`, whose `dropped` and `repaired` include those of writing;
-        the pyramid's `level` that was simplified (0 unless the map has too many corners for `max_memory`), and the
-        side of its pixels, `level_um`.
+        What was written (`exact`, `annotations`, `vertices`, `repaired`, `dropped`, and for each class in `classes` its
+        area in the map and in the polygons, in um2, their difference as a share, and whether that is within
+        `AREA_CHANGE`), and for simplified polygons also what simplification did: the fields of `VectorSummary`, whose
+        `dropped` and `repaired` include those of writing; whether minimum area and tolerance were `asked` for; the
+        pyramid's `level` that was simplified (0 unless the map has too many corners for `max_memory`), and the side of
+        its pixels, `level_um`.
     """
     options = options or VectorOptions()
     path = Path(path)
     check_file(path, SUFFIXES, overwrite)
+    return (_export_exact if options.exact else _export_simplified)(tissue_map, path, options, overwrite)
+
+
+def _identity(tissue_map: TissueMap) -> Identity:
+    return Identity(tissue_map.metadata["slide"]["quick_hash"], tissue_map.metadata["model"]["hash"])
+
+
+def _export_exact(tissue_map: TissueMap, path: Path, options: VectorOptions, overwrite: bool) -> dict[str, Any]:
+    """One MultiPolygon a class, streamed."""
     classes, grid = tissue_map.classes, tissue_map.grid
-    identity = Identity(tissue_map.metadata["slide"]["quick_hash"], tissue_map.metadata["model"]["hash"])
-    summary: dict[str, Any] = {}
-    if options.exact:
-        with trace_outlines(tissue_map, len(classes), folder=path.parent) as outlines:
-            written = write_outlines(path, outlines, classes, grid, identity=identity, overwrite=overwrite)
-    else:
-        regions, summary = _simplify(tissue_map, options)
-        written = write_geojson(path, regions, classes, grid, identity=identity, overwrite=overwrite)
+    frame = Frame.of_map(tissue_map.metadata["slide"], grid)
+    source = Known(tissue_map, len(classes), part=frame.pixels)
+    measures = measure_classes(tissue_map) if tissue_map.has_probabilities else []
+    with trace_outlines(source, len(classes), folder=path.parent) as outlines:
+        areas_px = frame.areas_px(source, outlines.area_px)
+        um2 = {index: float(areas_px[index]) * grid.mpp.pixel_area_um2 for index in range(1, len(classes) + 1)}
+        done: dict[str, Any] = {"exact": True, "classes": class_areas(classes.names, list(um2.values()), um2, [])}
+        written = write_outlines(
+            path, outlines, classes, grid, identity=_identity(tissue_map), frame=frame, areas_px=areas_px,
+            facts=facts_of_map(tissue_map, done, qupath_names=options.qupath_names), measures=measures,
+            overwrite=overwrite,
+        )  # fmt: skip
+    counts = {"annotations": written.annotations, "vertices": written.vertices}
+    return {**done, **counts, "repaired": written.repaired, "dropped": written.dropped}
+
+
+def _export_simplified(tissue_map: TissueMap, path: Path, options: VectorOptions, overwrite: bool) -> dict[str, Any]:
+    """Many polygons a class, simplified together."""
+    classes = tissue_map.classes
+    regions, done = _simplify(tissue_map, options)
+    prepared = prepare_regions(regions, classes, tissue_map.grid)
+    done = {"exact": False, **done}
+    done["classes"] = class_areas(classes.names, done.pop("map_um2"), prepared.area_um2, done.pop("class_min_area_um2"))
+    measures: list[Measures | None] = []
+    if tissue_map.has_probabilities:
+        measures = measure_regions(tissue_map, prepared.regions, prepared.classes)
+    written = write_regions(
+        path, prepared, classes, identity=_identity(tissue_map), measures=measures,
+        facts=facts_of_map(tissue_map, done, qupath_names=options.qupath_names), overwrite=overwrite,
+    )  # fmt: skip
     return {
-        **summary,
+        **done,
         "annotations": written.annotations,
         "vertices": written.vertices,
-        "repaired": summary.get("repaired", 0) + written.repaired,
-        "dropped": summary.get("dropped", 0) + written.dropped,
+        "repaired": done["repaired"] + written.repaired,
+        "dropped": done["dropped"] + written.dropped,
     }
+
+
+def map_polygons(tissue_map: TissueMap, options: VectorOptions) -> tuple[dict[int, list[Any]], dict[str, Any]]:
+    """Polygons in map pixels by class index, and what simplification did; exact ones are a MultiPolygon a class."""
+    if not options.exact:
+        simplified, summary = _simplify(tissue_map, options)
+        return dict(simplified), summary
+    frame = Frame.of_map(tissue_map.metadata["slide"], tissue_map.grid)
+    exact = exact_polygons(Known(tissue_map, len(tissue_map.classes), part=frame.pixels), tissue_map.classes)
+    bounded = {index: shapely.transform(region, frame.bound) for index, region in exact.items()}
+    return {index: [region] for index, region in bounded.items() if not region.is_empty}, {}
 
 
 def _simplify(tissue_map: TissueMap, options: VectorOptions) -> tuple[dict[int, list[shapely.Polygon]], dict[str, Any]]:
     """Simplified polygons in map pixels, from the finest level that memory allows, and what was done to reach them."""
     max_memory = MAX_MEMORY if options.max_memory is None else options.max_memory
     level = fitting_level(tissue_map, max_memory)
-    area = MIN_AREA_UM2 if options.min_area_um2 is None else options.min_area_um2
-    tolerance = options.tolerance_um
+    area, tolerance = options.min_area_um2, options.tolerance_um
+    frame = Frame.of_map(tissue_map.metadata["slide"], tissue_map.grid, level.factor)
+    map_px = None
     if level.level:
         # Nothing finer than a pixel is there any more; what was asked for has to be said as it is.
-        area = max(area, level.mpp.pixel_area_um2)
+        area = None if area is None else max(area, level.mpp.pixel_area_um2)
         tolerance = None if tolerance is None else max(tolerance, level.mpp.mean)
-    found, done = simplified_polygons(level, tissue_map.classes, level.mpp, tolerance, area)
-    summary = {**asdict(done), "level": level.level, "level_um": level.mpp.mean, "max_memory": max_memory}
-    return {index: level.to_map_pixels(polygons) for index, polygons in found.items()}, summary
+        map_px = _finest_areas_px(tissue_map) / level.factor**2
+    found, summary = simplified_polygons(
+        level, tissue_map.classes, level.mpp, tolerance, area, frame=frame, map_px=map_px
+    )
+    done = asdict(summary)
+    del done["polygons_um2"]  # of what is written it is told class by class
+    done["asked"] = options.min_area_um2 is not None or options.tolerance_um is not None
+    done |= {"level": level.level, "level_um": level.mpp.mean, "max_memory": max_memory}
+    return {index: level.to_map_pixels(polygons) for index, polygons in found.items()}, done
+
+
+def _finest_areas_px(tissue_map: TissueMap) -> npt.NDArray[np.float64]:
+    """(256,) area of each class in map pixels, white as the one behind the last, where polygons come from elsewhere."""
+    frame = Frame.of_map(tissue_map.metadata["slide"], tissue_map.grid)
+    count = len(tissue_map.classes)
+    source = Known(tissue_map, count, count + 1, frame.pixels)
+    pixels = np.zeros(256, np.int64)
+    for band in bands(source):
+        if band.any():
+            for index in range(1, count + 2):
+                pixels[index] += np.count_nonzero(band == index)
+    return frame.areas_px(source, pixels)
 
 
 def export_png(
@@ -144,18 +216,24 @@ def export_png(
 
 
 def export_csv(
-    tissue_map: TissueMap,
-    path: str | Path,
-    *,
-    polygons_mm2: Mapping[int, float] | None = None,
-    overwrite: bool = False,
+    tissue_map: TissueMap, path: str | Path, *, polygons: Mapping[str, Any] | None = None, overwrite: bool = False
 ) -> None:
-    """Write a map's areas as a table of one row a class; see `wsiseg.report.write_areas_csv`."""
+    """Write a map's areas as a table of one row a class; see `wsiseg.report.write_areas_csv`.
+
+    Args:
+        tissue_map: open for reading.
+        path: the CSV.
+        polygons: what `export_geojson` returned; the table then holds the areas of these polygons.
+        overwrite: replace what is there.
+    """
     path = Path(path)
     check_file(path, (".csv",), overwrite)
     require_areas(tissue_map.path, tissue_map.metadata)
     with whole_file(path) as temporary:
-        write_areas_csv(temporary, tissue_map.metadata, polygons_mm2)
+        drawn = None
+        if polygons is not None:
+            drawn = {index: row["polygons_um2"] / 1e6 for index, row in enumerate(polygons["classes"], start=1)}
+        write_areas_csv(temporary, tissue_map.metadata, drawn)
 
 
 def _write_png(path: Path, image: npt.NDArray[np.uint8], mpp: Mpp) -> None:

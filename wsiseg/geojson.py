@@ -11,7 +11,7 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, TypeAlias, cast
@@ -24,8 +24,19 @@ from wsiseg.classes import ClassTable, TissueClass
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Grid
 from wsiseg.outputs import check_file, whole_file
+from wsiseg.region_measures import Measures
 
-__all__ = ["Identity", "Written", "area_um2", "read_geojson", "write_geojson"]
+__all__ = [
+    "Facts",
+    "Identity",
+    "Prepared",
+    "Written",
+    "area_um2",
+    "prepare_regions",
+    "read_geojson",
+    "write_geojson",
+    "write_regions",
+]
 
 SUFFIXES = (".geojson", ".geojson.gz")
 
@@ -34,6 +45,9 @@ DECIMALS = 2
 
 PARTS_AT_ONCE = 1000
 """Parts of a MultiPolygon that are turned to text together."""
+
+MEAN_PROBABILITY, UNCERTAIN = "Mean probability", "Uncertain share"
+"""Names of the measurements, see `region_measures.Measures`."""
 
 START, END = '{"type":"FeatureCollection","features":[', "\n]}\n"
 """What every file begins and ends with."""
@@ -59,6 +73,29 @@ class Identity:
     def uuid(self, kind: str, class_index: int, index: int) -> str:
         """The UUID (version 5) of the region with this `index` among its class's; `kind` is its geometry type."""
         return str(uuid.uuid5(NAMESPACE, f"{self.slide_hash}/{self.model_hash}/{kind}/{class_index}/{index}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a file says besides regions and their classes.
+
+    Attributes:
+        names: class names as they are to be written, where they differ from the table's.
+        metadata: texts of every feature.
+        class_metadata: texts of the features of a class, by class index.
+        document: member "wsiseg" of the file; without null, at which QuPath refuses a file.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    class_metadata: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    document: Mapping[str, Any] = field(default_factory=dict)
+
+    def end(self) -> str:
+        """What the file ends with."""
+        if not self.document:
+            return END
+        return f'\n],"wsiseg":{json.dumps(self.document, ensure_ascii=False, allow_nan=False)}}}\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +126,7 @@ def write_geojson(
     identity: Identity,
     overwrite: bool = False,
 ) -> Written:
-    """Write polygons as locked QuPath annotations.
+    """Write polygons as locked QuPath annotations that say nothing but their class.
 
     Args:
         path: ends in `.geojson` or `.geojson.gz`. The file appears when it is whole.
@@ -104,34 +141,91 @@ def write_geojson(
         OptionError: another ending, or a class that the table does not have.
         OutputError: the file exists, or cannot be written.
     """
-    target = Path(path)
+    return write_regions(path, prepare_regions(regions, classes, grid), classes, identity=identity, overwrite=overwrite)
+
+
+def prepare_regions(regions: Mapping[int, Region | Sequence[Region]], classes: ClassTable, grid: Grid) -> Prepared:
+    """Regions by class index, in map pixels, as they are to be written: in level-0 pixels, rounded and valid.
+
+    Raises:
+        OptionError: a class that the table does not have.
+    """
     if unknown := [index for index in regions if not 1 <= index <= len(classes)]:
         raise OptionError(f"class {unknown[0]} is not in the class table of {len(classes)} classes")
-    counts = _Counts()
-    with _output(target, overwrite) as file:
+    prepared = Prepared()
+    for tissue in classes:
+        for region, key in _prepare(regions.get(tissue.index, ()), grid, prepared):
+            prepared.add(region, tissue.index, key, area_um2(region, grid))
+    return prepared
+
+
+def write_regions(
+    path: str | Path,
+    prepared: Prepared,
+    classes: ClassTable,
+    *,
+    identity: Identity,
+    facts: Facts | None = None,
+    measures: Sequence[Measures | None] = (),
+    overwrite: bool = False,
+) -> Written:
+    """Write what `prepare_regions` made.
+
+    Args:
+        path: ends in `.geojson` or `.geojson.gz`. The file appears when it is whole.
+        prepared: the regions.
+        classes: names and colours.
+        identity: what annotation ids are made from.
+        facts: what the file and its features say besides.
+        measures: of each region; none where the map has no probabilities.
+        overwrite: replace an existing file.
+    """
+    facts = facts or Facts()
+    with _output(Path(path), overwrite) as file:
         file.write(START)
-        separator = "\n"
-        for tissue in classes:
-            for region, key in _prepare(regions.get(tissue.index, ()), grid, counts):
-                file.write(separator)
-                _write_feature(file, region, tissue, grid, identity.uuid(region.geom_type, tissue.index, key))
-                counts.add(region, tissue.index, grid)
-                separator = ",\n"
-        file.write(END)
-    return Written(counts.annotations, counts.vertices, counts.repaired, counts.dropped, dict(counts.area_um2))
+        for number, (region, index, key) in enumerate(
+            zip(prepared.regions, prepared.classes, prepared.keys, strict=True)
+        ):
+            file.write(",\n" if number else "\n")
+            kind = region.geom_type
+            measured = measures[number] if measures else None
+            file.write(feature_head(kind, classes[index], identity.uuid(kind, index, key), facts, measured))
+            _write_coordinates(file, region)
+        file.write(facts.end())
+    return prepared.written()
 
 
-class _Counts:
-    """What has been written so far."""
+@dataclass
+class Prepared:
+    """Regions as they are to be written, class by class.
 
-    def __init__(self) -> None:
-        self.annotations = self.vertices = self.repaired = self.dropped = 0
-        self.area_um2: dict[int, float] = {}
+    Attributes:
+        regions: in level-0 pixels, valid.
+        classes: index of the class of each.
+        keys: number of each among its class's, for its id.
+        area_um2: by class index.
+        repaired: regions that rounding had made invalid and that were made valid again.
+        dropped: regions without an area of one hundredth of a pixel.
+    """
 
-    def add(self, region: Region, index: int, grid: Grid) -> None:
-        self.annotations += 1
-        self.vertices += int(shapely.get_num_coordinates(region))
-        self.area_um2[index] = self.area_um2.get(index, 0.0) + area_um2(region, grid)
+    regions: list[Region] = field(default_factory=list)
+    classes: list[int] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    area_um2: dict[int, float] = field(default_factory=dict)
+    repaired: int = 0
+    dropped: int = 0
+
+    def add(self, region: Region, index: int, key: int, area: float) -> None:
+        """Add one; its area in um2."""
+        self.regions.append(region)
+        self.classes.append(index)
+        self.keys.append(key)
+        self.area_um2[index] = self.area_um2.get(index, 0.0) + area
+
+    def written(self) -> Written:
+        """What a file of these holds."""
+        vertices = int(shapely.get_num_coordinates(np.array(self.regions, object)).sum()) if self.regions else 0
+        return Written(len(self.regions), vertices, self.repaired, self.dropped, dict(self.area_um2))
 
 
 def area_um2(region: Region, grid: Grid) -> float:
@@ -139,7 +233,7 @@ def area_um2(region: Region, grid: Grid) -> float:
     return float(region.area * grid.mpp.pixel_area_um2 / (grid.step_x * grid.step_y))
 
 
-def _prepare(regions: Region | Sequence[Region], grid: Grid, counts: _Counts) -> Iterator[tuple[Region, int]]:
+def _prepare(regions: Region | Sequence[Region], grid: Grid, counts: Prepared) -> Iterator[tuple[Region, int]]:
     """The regions of one class in level-0 pixels, rounded and valid, each with its index for its id."""
     step = np.array([grid.step_x, grid.step_y])
     key = 0
@@ -167,29 +261,40 @@ def _repair(exact: Region, kind: str) -> list[Region]:
     return [region for region in whole if region.area > 0 and shapely.is_valid(region)]
 
 
-def feature_head(kind: str, tissue: TissueClass, area: float, identifier: str) -> str:
+def feature_head(
+    kind: str, tissue: TissueClass, identifier: str, facts: Facts, measures: Measures | None = None
+) -> str:
     """The text of a feature up to its coordinates.
+
+    Features have no name: QuPath lists one with a name and a class as "Tumour (Tumour)". Nor an area, which
+    QuPath measures by itself, and again when someone changes the outline.
 
     Args:
         kind: "Polygon" or "MultiPolygon".
         tissue: its class.
-        area: in um2.
         identifier: a UUID.
+        facts: what features say besides.
+        measures: of the region.
     """
-    properties = {
+    name = facts.names.get(tissue.name, tissue.name)
+    properties: dict[str, Any] = {
         "objectType": "annotation",
-        "name": tissue.name,
-        "classification": {"name": tissue.name, "color": list(tissue.color)},
+        "classification": {"name": name, "color": list(tissue.color)},
         "isLocked": True,
-        "measurements": {"Area um^2": round(area, 3)},
     }
+    if measures is not None:
+        properties["measurements"] = {
+            MEAN_PROBABILITY: round(measures.mean_probability, 4),
+            UNCERTAIN: round(measures.uncertain, 4),
+        }
+    if metadata := {**facts.metadata, **facts.class_metadata.get(tissue.index, {})}:
+        properties["metadata"] = metadata
     head = json.dumps({"type": "Feature", "id": identifier, "properties": properties}, ensure_ascii=False)
     return f'{head[:-1]}, "geometry":{{"type":"{kind}","coordinates":'
 
 
-def _write_feature(file: TextIO, region: Region, tissue: TissueClass, grid: Grid, identifier: str) -> None:
-    """One feature, the parts of its geometry a thousand at a time."""
-    file.write(feature_head(region.geom_type, tissue, area_um2(region, grid), identifier))
+def _write_coordinates(file: TextIO, region: Region) -> None:
+    """The rest of a feature, the parts of its geometry a thousand at a time."""
     parts = shapely.get_parts(region)
     if region.geom_type == "Polygon":
         file.write(_coordinates(parts)[0])

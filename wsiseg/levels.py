@@ -70,19 +70,10 @@ class MapLevel:
         return self.pyramid.read(box, self.level)
 
     def to_map_pixels(self, polygons: list[shapely.Polygon]) -> list[shapely.Polygon]:
-        """Polygons in pixels of this level as such in pixels of level 0, cut off where its last pixels reach beyond."""
+        """Polygons in pixels of this level as such in pixels of level 0."""
         if self.level == 0 or not polygons:
             return polygons
-        scaled = shapely.transform(np.array(polygons, object), lambda xy: xy * self.factor)
-        full = self.pyramid.size
-        _, _, right, bottom = shapely.bounds(scaled).T
-        beyond = (right > full.width) | (bottom > full.height)
-        frame = shapely.box(0, 0, full.width, full.height)
-        found: list[shapely.Polygon] = []
-        for polygon, cut in zip(scaled, beyond, strict=True):
-            parts = shapely.get_parts(shapely.intersection(polygon, frame)) if cut else [polygon]
-            found += [part for part in parts if part.geom_type == "Polygon" and part.area > 0]
-        return found
+        return list(shapely.transform(np.array(polygons, object), lambda xy: xy * self.factor))
 
 
 def fitting_level(pyramid: Pyramid, max_memory: int) -> MapLevel:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
+from numcodecs import Zlib
 
 from wsiseg.class_map import blocks
 from wsiseg.geometry import Size
@@ -110,7 +111,7 @@ def _array(
         dtype="uint8",
         fill_value=fill,
         # Deflate, since some readers on Java have no other codec without a library of their own.
-        compressors={"id": "zlib", "level": 6},
+        compressors=Zlib(level=6),
         chunk_key_encoding={"name": "v2", "separator": "/"},
         config={"write_empty_chunks": False},
     )

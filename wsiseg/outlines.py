@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.class_map import BLOCK, ClassMapSource
+from wsiseg.class_map import BLOCK, ClassMapSource, Known
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box
 from wsiseg.rings import Rings, assemble
@@ -26,12 +26,6 @@ BAND_PX = 48 << 20
 
 LEAST_ROWS = 512
 """Rows that are read at once at least: those of a chunk of a tissue map."""
-
-
-def require_known(highest: int, class_count: int) -> None:
-    """Raise `OptionError` where a class map holds a value that the class table does not have."""
-    if highest > class_count:
-        raise OptionError(f"the class map holds the value {highest}, its class table has {class_count} classes")
 
 
 class Outlines:
@@ -120,7 +114,7 @@ class Outlines:
 def trace_outlines(
     source: ClassMapSource, class_count: int, block: int = BLOCK, folder: Path | None = None
 ) -> Iterator[Outlines]:
-    """The outlines of a class map, open for reading as long as the context lasts.
+    """The outlines of a class map, open for reading as long as the context lasts; white is traced as 0.
 
     Args:
         source: the class map.
@@ -134,8 +128,7 @@ def trace_outlines(
     """
     with Spool(folder) as spool:
         tracer = Tracer(source.size.width, class_count, spool, min(TURNS_AT_ONCE, block * block))
-        for band in bands(source, block):
-            require_known(int(band.max(initial=0)), class_count)
+        for band in bands(Known(source, class_count), block):
             tracer.add(band)
         tracer.finish()
         yield Outlines(assemble(tracer.table), tracer.area_px, spool)

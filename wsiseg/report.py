@@ -204,21 +204,60 @@ class Prediction:
             found.append(f"went on with an earlier run, which had done {self.resumed:.0%} of the patches")
         if self.tissue_mm2 == 0:
             found.append("no tissue was found; if there is some, give --tissue none or a mask of your own")
-        if self.vectors.get("absorbed") or ("absorbed" in self.vectors and self.vectors["dropped"]):
-            done = self.vectors
-            found.append(
-                f"polygons are simplified by {done['tolerance_um']:.3g} um; "
-                f"{done['absorbed']} regions under {done['min_area_um2']:.0f} um² joined a neighbour "
-                f"({done['absorbed_um2'] / 1e6:.4f} mm²), {done['dropped']} were dropped "
-                f"({done['dropped_um2'] / 1e6:.4f} mm²)"
-            )
-        if coarser := coarser_note(self.vectors):
-            found.append(coarser)
-        if self.vectors.get("within_budget") is False:
-            found.append(
-                "the polygons are more than QuPath opens with ease; a larger --min-area or --tolerance makes them fewer"
-            )
-        return found
+        return [*found, *polygon_notes(self.vectors)]
+
+
+WARN_VERTICES = 2_000_000
+"""Exact polygons with more vertices are warned of: QuPath took 333 s and 3.1 GB for 7.5 million."""
+
+
+def polygon_notes(vectors: Mapping[str, Any]) -> list[str]:
+    """What to say of polygons as `export_geojson` returned them, one sentence each; nothing where there are none."""
+    found = []
+    if vectors.get("absorbed") or ("absorbed" in vectors and vectors["dropped"]):
+        less = [row for row in vectors["classes"] if row["min_area_um2"] < vectors["min_area_um2"] * 0.99]
+        apart = "".join(f", of {row['name']} under {row['min_area_um2']:.3g}" for row in less)
+        found.append(
+            f"polygons are simplified by {vectors['tolerance_um']:.3g} um; "
+            f"{vectors['absorbed']} regions under {vectors['min_area_um2']:.0f} um²{apart} joined a neighbour "
+            f"({vectors['absorbed_um2'] / 1e6:.4f} mm²), {vectors['dropped']} were dropped "
+            f"({vectors['dropped_um2'] / 1e6:.4f} mm²)"
+        )
+    if vectors.get("moved_um", 0) >= LEAST_MOVE_UM:
+        found.append(f"borders moved by up to {vectors['moved_um']:.2g} um, so that polygons keep each class's area")
+    found += area_notes(vectors)
+    if coarser := coarser_note(vectors):
+        found.append(coarser)
+    if vectors.get("within_budget") is False:
+        found.append(
+            "the polygons are more than QuPath opens with ease; a larger --min-area or --tolerance makes them fewer"
+        )
+    if vectors.get("exact") and vectors["vertices"] > WARN_VERTICES:
+        found.append(
+            f"{vectors['vertices']:,} vertices are much for QuPath (7.5 million take it 333 s and 3.1 GB); leave out "
+            "--exact for polygons that open in seconds"
+        )
+    return found
+
+
+LEAST_MOVE_UM = 0.01
+"""Less is not worth a sentence."""
+
+
+def area_notes(vectors: Mapping[str, Any]) -> list[str]:
+    """Areas that polygons do not keep: all changes where their making was asked for, else those beyond the limit."""
+    asked = vectors.get("asked")
+    changed = [row for row in vectors.get("classes", []) if row["map_um2"] > 0 and (asked or not row["within"])]
+    if not changed:
+        return []
+    if asked:
+        told = ", ".join(f"{row['name']} {row['change']:+.1%}" for row in changed)
+        return [f"with the --min-area and --tolerance given, areas of polygons differ from the map's: {told}"]
+    return [
+        f"polygons show {row['change']:+.1%} of {row['name']}'s area ({row['polygons_um2'] / 1e6:.4f} mm², in the map "
+        f"{row['map_um2'] / 1e6:.4f}): more than 2 %, which neither budget nor tolerance allowed to keep"
+        for row in changed
+    ]
 
 
 def coarser_note(vectors: Mapping[str, Any]) -> str | None:

@@ -16,6 +16,8 @@ from wsiseg.class_map import ClassMapSource
 from wsiseg.components import Components, label_fragments
 from wsiseg.geometry import Box, Size
 
+Floats = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True, eq=False)
 class Absorption:
@@ -23,10 +25,10 @@ class Absorption:
 
     Attributes:
         classes: (N,) class of each component of `Components`; 0 where it was dropped.
-        regions: number of components that the map has afterwards.
+        regions: number of components that the map has afterwards, white ones apart.
         absorbed: number of components that took another class.
         absorbed_px: their pixels.
-        dropped: number of components that became 0, since nothing else touched them.
+        dropped: number of components that became 0, since nothing else touched them, or white.
         dropped_px: their pixels.
     """
 
@@ -38,22 +40,28 @@ class Absorption:
     dropped_px: int
 
 
-def absorb(components: Components, min_area_px: float) -> Absorption:
-    """Let components smaller than `min_area_px` take the class with which they share the longest border.
+def absorb(components: Components, min_area_px: float | Floats, white: int | None = None) -> Absorption:
+    """Let small components take the class with which they share the longest border.
 
     The smallest one comes first (of equals the one whose first pixel comes first). With its new class it becomes one
     component with the neighbours of that class, and counts with their area from then on. Of two classes with equally
     long borders the one with the largest neighbour wins, then the lower index. Class 0 is no neighbour: it may be
     damaged or unread, and is never overwritten; a small component that nothing but 0 touches becomes 0 itself.
+
+    Args:
+        components: of the map.
+        min_area_px: components below it are small; one area for all, or (256,) one for each class by its index.
+        white: the value that stands for white, None where there is none. It is treated as any class: small white
+            holes close, and small pieces of tissue in white become white.
     """
-    graph = _Regions(components, min_area_px)
-    classes = graph.settle()
+    graph = _Regions(components, np.broadcast_to(np.asarray(min_area_px, np.float64), 256))
+    classes, roots = graph.settle()
     changed = classes != components.classes
-    dropped = changed & (classes == 0)
-    absorbed = changed & ~dropped
+    gone = (classes == 0) | (classes == (0 if white is None else white))
+    dropped, absorbed = changed & gone, changed & ~gone
     return Absorption(
         classes,
-        graph.count,
+        len(np.unique(roots[~gone])),
         int(absorbed.sum()),
         int(components.areas_px[absorbed].sum()),
         int(dropped.sum()),
@@ -61,17 +69,36 @@ def absorb(components: Components, min_area_px: float) -> Absorption:
     )
 
 
+def min_areas_px(components: Components, least_px: float, share: float) -> Floats:
+    """The smallest area that stays, for each class, so that none loses much.
+
+    Args:
+        components: of the map.
+        least_px: never more than this.
+        share: components that go take at most this share of their class's area; 1 takes `least_px` for all.
+
+    Returns:
+        (256,) by class index. Below 1 the largest component of every class stays.
+    """
+    found = np.full(256, float(least_px))
+    for index in np.unique(components.classes) if share < 1 else ():
+        areas = np.sort(components.areas_px[components.classes == index])
+        lost = np.cumsum(areas)
+        first_kept = int(np.searchsorted(lost, share * lost[-1], side="right"))
+        found[index] = min(least_px, float(areas[min(first_kept, len(areas) - 1)]))
+    return found
+
+
 class _Regions:
     """Components that grow together: a forest of them, and for each small one its neighbours and shared borders."""
 
-    def __init__(self, components: Components, min_area_px: float) -> None:
-        self.min_area_px = min_area_px
+    def __init__(self, components: Components, min_area_px: Floats) -> None:
+        self.min_area_px: list[float] = min_area_px.tolist()
         # Lists: single entries of an array take several times as long to read.
         self.parent = list(range(len(components)))
         self.area: list[int] = components.areas_px.tolist()
         self.klass: list[int] = components.classes.tolist()
-        self.count = len(components)
-        small = components.areas_px < min_area_px
+        small = components.areas_px < min_area_px[components.classes]
         self.neighbours: dict[int, dict[int, int]] = {int(i): {} for i in np.flatnonzero(small)}
         touching = small[components.pairs].any(axis=1) if len(components.pairs) else np.zeros(0, bool)
         for (i, j), length in zip(
@@ -91,8 +118,8 @@ class _Regions:
             self.parent[i], i = top, self.parent[i]
         return top
 
-    def settle(self) -> npt.NDArray[np.uint8]:
-        """Merge until no small region is left; the class of every component."""
+    def settle(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Merge until no small region is left; the class and the region of every component."""
         queue = [(self.area[i], i) for i in self.neighbours]
         heapq.heapify(queue)
         while queue:
@@ -103,7 +130,7 @@ class _Regions:
             if merged in self.neighbours:
                 heapq.heappush(queue, (self.area[merged], merged))
         roots = np.array([self.root(i) for i in range(len(self.parent))], np.int64)
-        return np.asarray(self.klass, np.uint8)[roots]
+        return np.asarray(self.klass, np.uint8)[roots], roots
 
     def _give_way(self, i: int) -> int:
         """Merge region `i` into the neighbours of its best class; the region that comes of it."""
@@ -117,7 +144,6 @@ class _Regions:
             by_class[self.klass[root]] = total + length, max(largest, self.area[root])
         if not by_class:
             self.klass[i] = 0
-            self.count -= 1
             del self.neighbours[i]
             return i
         best = max(by_class, key=lambda c: (*by_class[c], -c))
@@ -131,8 +157,8 @@ class _Regions:
         adjacent = [self.neighbours.pop(j, {}) for j in members]
         for j in members:
             self.parent[j] = top
-        self.area[top], self.count = area, self.count - len(members) + 1
-        if area < self.min_area_px:
+        self.area[top] = area
+        if area < self.min_area_px[self.klass[top]]:
             # Never large, since all members are small: the dictionaries together have at most 4 * min_area entries.
             together: dict[int, int] = {}
             for borders in adjacent:

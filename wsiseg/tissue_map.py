@@ -134,7 +134,7 @@ class TissueMap:
             raise OptionError(f"expected a class from 1 to {len(self.classes)}, got {index}")
         return self._read(self._images[level], box, level, index - 1)
 
-    def _read(self, array: zarr.Array[Any], box: Box, level: int, *lead: int) -> npt.NDArray[np.uint8]:
+    def _read(self, array: zarr.Array[Any], box: Box, level: int, channel: int | None = None) -> npt.NDArray[np.uint8]:
         size = Size(array.shape[-1], array.shape[-2])
         if box.x < 0 or box.y < 0 or box.right > size.width or box.bottom > size.height:
             raise OptionError(
@@ -144,7 +144,7 @@ class TissueMap:
         found = np.zeros(box.size.shape, np.uint8)
         try:
             for part in shards_in(array, box):
-                found[part.slices(box)] = array[(*lead, *part.slices())]
+                found[part.slices(box)] = array[part.slices()] if channel is None else array[(channel, *part.slices())]
         except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
             reason = " ".join(str(error).split())
             raise SlideError(
@@ -233,6 +233,11 @@ class TissueMap:
         from wsiseg.map_repr import as_html  # noqa: PLC0415
 
         return as_html(self)
+
+    def _repr_png_(self) -> bytes:
+        from wsiseg.map_repr import as_png  # noqa: PLC0415
+
+        return as_png(self)
 
 
 def open_map(path: str | Path) -> TissueMap:

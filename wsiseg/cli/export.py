@@ -29,7 +29,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--opacity", type=float, default=0.4, show_default=True, help="Of the classes upon the slide, 0 to 1.")
 @mpp_option
 @reader_option
-@click.option("--csv", type=FILE, help="Areas, one row a class.")
+@click.option("--csv", type=FILE, help="Areas, one row a class; with --geojson those of its polygons as well.")
 @click.option("--ome-tiff", type=FILE, help="Classes in their colours, .ome.tif: QuPath, OMERO, Digital Slide Archive.")
 @click.option("--ome-tiff-classes", type=FILE, help="The class map's values, .ome.tif.")
 @click.option("--ome-tiff-probabilities", type=FILE, help="Probabilities, a channel a class, .ome.tif.")
@@ -41,6 +41,7 @@ def export(
     exact: bool,
     min_area: float | None,
     tolerance: float | None,
+    qupath_names: bool,
     max_memory: str | None,
     png: Path | None,
     slide: str | None,
@@ -73,6 +74,9 @@ def export(
     if max_memory is not None and (geojson is None or exact):
         raise click.UsageError("--max-memory is for simplified polygons; give --geojson, without --exact")
 
+    if qupath_names and geojson is None:
+        raise click.UsageError("--qupath-names is for polygons; give --geojson as well")
+
     from wsiseg.export import VectorOptions, export_csv, export_geojson, export_png
     from wsiseg.memory import parse_bytes
     from wsiseg.ome_tiff import SUFFIXES
@@ -80,12 +84,14 @@ def export(
     from wsiseg.tissue_map import open_map
 
     source = open_map(tissue_map)
+    polygons: dict[str, Any] | None = None
     kinds = ((geojson, (".geojson", ".geojson.gz")), (png, (".png",)), (csv, (".csv",)))
     _check((*kinds, *((tiff, SUFFIXES) for tiff in tiffs.values())), ome_zarr_v2, overwrite)
     if geojson is not None:
         memory = None if max_memory is None else parse_bytes(max_memory)
-        options = VectorOptions(exact, tolerance, min_area, memory)
-        _say(geojson, export_geojson(source, geojson, options, overwrite=overwrite))
+        options = VectorOptions(exact, tolerance, min_area, memory, qupath_names)
+        polygons = export_geojson(source, geojson, options, overwrite=overwrite)
+        _say(geojson, polygons)
     if png is not None:
         if slide is None:
             mean = export_png(source, png, max_px=max_px, opacity=opacity, overwrite=overwrite)
@@ -94,7 +100,7 @@ def export(
                 mean = export_png(source, png, opened, max_px=max_px, opacity=opacity, overwrite=overwrite)
         echo(f"wrote {png} ({mean:.3g} um/px)")
     if csv is not None:
-        export_csv(source, csv, overwrite=overwrite)
+        export_csv(source, csv, polygons=polygons, overwrite=overwrite)
         echo(f"wrote {csv}")
     _write_rasters(source, tiffs, ome_zarr_v2, overwrite)
 
@@ -129,10 +135,8 @@ def _write_rasters(
 
 def _say(path: Path, written: Mapping[str, Any]) -> None:
     """Say what polygons were written, and what was done to reach them."""
-    from wsiseg.report import coarser_note
+    from wsiseg.report import polygon_notes
 
     echo(f"wrote {path} ({written['annotations']} annotations, {written['vertices']} vertices)")
-    if coarser := coarser_note(written):
-        echo(coarser)
-    if written.get("within_budget") is False:
-        echo("that is more than QuPath opens with ease; a larger --min-area or --tolerance makes them fewer")
+    for note in polygon_notes(written):
+        echo(f"note: {note}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.cli.info_map import is_map, show_map
 from wsiseg.cli.options import mpp_option, reader_option
 from wsiseg.models import DEFAULT_MODEL
 
@@ -22,7 +24,15 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="NAME|FOLDER", help=f"Model that would predict [default: {DEFAULT_MODEL}].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(slide: str, mpp: float | None, reader: str | None, model: str | None, as_json: bool) -> None:
-    """Show what SLIDE (a path or a URL) says of itself, and what predict would do with it."""
+    """Show what SLIDE (a path or a URL) says of itself, and what predict would do with it.
+
+    Of a tissue map (MAP.zarr): slide, model, size, classes and areas, and how it was made.
+    """
+    if is_map(slide):
+        if mpp is not None or reader is not None or model is not None:
+            raise click.UsageError("--mpp, --reader and --model are for slides; a tissue map has its own")
+        show_map(Path(slide), as_json)
+        return
     from wsiseg.errors import MissingMppError
     from wsiseg.slides import open_slide
 

@@ -19,7 +19,7 @@ COMMANDS = {
     "train": "Learn a model from patches and their labels.",
     "dataset": "Look at data sets of labelled patches: count, check, draw.",
     "evaluate": "Measure a model on masks or cell dots, with and without gate.",
-    "info": "Show what a slide says of itself, and what predict would do.",
+    "info": "Show what a slide says of itself, and what predict would do; or what a tissue map holds.",
     "export": "Write a map's polygons, pictures, rasters or areas.",
     "models": "List the models that come with wsiseg, or import published checkpoints.",
 }

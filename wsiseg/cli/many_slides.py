@@ -29,6 +29,7 @@ def many_slides(
     *,
     tolerance: float | None,
     min_area: float | None,
+    qupath_names: bool,
     polygons: bool,
     overwrite: bool,
     restart: bool,
@@ -40,7 +41,7 @@ def many_slides(
     from wsiseg.many import predict_many
     from wsiseg.prediction import PredictOptions
 
-    vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area)
+    vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)
     silent = quiet or as_json
     failed = 0
     with ExitStack() as shown:  # bars of the slide whose turn it is; closed before its line is printed

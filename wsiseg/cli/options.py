@@ -35,9 +35,14 @@ def vector_options(function: Function) -> Function:
             "--min-area",
             type=float,
             metavar="UM2",
-            help="Regions smaller than this join the neighbour they touch most.",
+            help="Regions smaller than this join the neighbour they touch most [default: by class, areas stay].",
         ),
         click.option("--tolerance", type=float, metavar="UM", help="About how far simplified borders may move."),
+        click.option(
+            "--qupath-names",
+            is_flag=True,
+            help="Spell classes as QuPath's own list does: Tumor, Stroma, Immune cells, Necrosis.",
+        ),
     ):
         function = option(function)
     return function

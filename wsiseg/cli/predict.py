@@ -145,6 +145,7 @@ def predict(
     no_geojson: bool,
     min_area: float | None,
     tolerance: float | None,
+    qupath_names: bool,
     overwrite: bool,
     restart: bool,
     max_memory: str | None,
@@ -169,7 +170,13 @@ def predict(
     from wsiseg.memory import keep_little_freed_memory, parse_bytes
 
     keep_little_freed_memory()
-    asked = {**options, "tolerance": tolerance, "min_area": min_area, "max_memory": max_memory}
+    asked = {
+        **options,
+        "tolerance": tolerance,
+        "min_area": min_area,
+        "qupath_names": qupath_names,
+        "max_memory": max_memory,
+    }
     asked |= {"overwrite": overwrite, "restart": restart}
     shown = [without_secrets(slide) for slide in slides]
     with run_log(
@@ -179,7 +186,8 @@ def predict(
             options["max_memory"] = parse_bytes(max_memory)
         if many:
             return many_slides(
-                slides, out, model, options, events, tolerance=tolerance, min_area=min_area, polygons=not no_geojson,
+                slides, out, model, options, events, tolerance=tolerance, min_area=min_area,
+                qupath_names=qupath_names, polygons=not no_geojson,
                 overwrite=overwrite, restart=restart, as_json=as_json, quiet=quiet,
             )  # fmt: skip
         _refuse_early(slides[0], options, out, geojson, overwrite, restart)
@@ -189,7 +197,7 @@ def predict(
             from wsiseg.export import VectorOptions
             from wsiseg.prediction import PredictOptions
 
-            vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area)
+            vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)
             result = run(
                 slides[0], out, model, PredictOptions(**options), geojson=geojson, vectors=vectors,
                 overwrite=overwrite, restart=restart, progress=report,
@@ -226,11 +234,18 @@ def _print_table(result: Prediction) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("class")
-    for name in ("mm²", "% of tissue", "mean probability"):
+    drawn = {row["name"]: f"{row['polygons_um2'] / 1e6:.3f}" for row in result.vectors.get("classes", [])}
+    for name in ("mm²", "% of tissue", "mean probability", *(["mm² in polygons"] if drawn else [])):
         table.add_column(name, justify="right")
     for area in result.areas:
         share = 100 * area.area_mm2 / result.tissue_mm2 if result.tissue_mm2 else 0.0
-        table.add_row(Text(area.name), f"{area.area_mm2:.3f}", f"{share:.1f}", f"{area.mean_probability:.2f}")
+        table.add_row(
+            Text(area.name),
+            f"{area.area_mm2:.3f}",
+            f"{share:.1f}",
+            f"{area.mean_probability:.2f}",
+            *([drawn.get(area.name, "")] if drawn else []),
+        )
     if result.unread_mm2:
         share = 100 * result.unread_mm2 / result.tissue_mm2
         table.add_row("(unread, damaged)", f"{result.unread_mm2:.3f}", f"{share:.1f}", "")
