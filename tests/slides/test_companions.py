@@ -14,6 +14,10 @@ from wsiseg.errors import SlideError
 from wsiseg.geometry import Box, Size
 from wsiseg.slides import open_slide
 from wsiseg.slides.companions import owner
+from wsiseg.slides.watch import SlideWatch
+
+RESTARTS = range(0xD0, 0xD8)
+"""Markers in a JPEG after which decoding can begin anew."""
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +167,15 @@ def test_the_hash_of_a_mirax_slide_is_that_of_its_pixels(mirax):
         assert slide.quick_hash() != before
 
 
+def test_a_data_file_that_changes_while_it_is_read(mirax):
+    with open_slide(mirax) as slide:
+        watch = SlideWatch(slide)
+        watch.check()
+        cut(mirax.with_suffix("") / "Data0001.dat", 100)
+        with pytest.raises(SlideError, match="changed while it was read"):
+            watch.check()
+
+
 @pytest.mark.parametrize("name", ["Slidedat.ini", "Index.dat", "Data0000.dat"])
 def test_a_part_is_no_slide(mirax, name):
     assert "is a part of the slide a.mrxs; give that" in refused(mirax.with_suffix("") / name)
@@ -233,7 +246,8 @@ def test_what_a_batch_may_leave_out(mirax, tmp_path, pixels):
     (tmp_path / "b.vsi").touch()
     assert owner(tmp_path / "_b_") == tmp_path / "b.vsi"
     assert owner(tmp_path / "_b_" / "stack1" / "frame_t.ets") == tmp_path / "b.vsi"
-    for alone in (mirax, vms, mirax.parent, tmp_path):
+    (mirax.parent / "other.jpg").touch()
+    for alone in (mirax, vms, mirax.parent, tmp_path, mirax.parent / "other.jpg"):
         assert owner(alone) is None
 
 
@@ -267,3 +281,21 @@ def test_a_leica_slide_of_two_areas(tmp_path, pixels):
     with pytest.raises(SlideError, match="its scans differ in resolution; export") as caught:
         open_slide(write_scn(tmp_path / "b.scn", areas, last_nm=1000))
     assert "damaged" not in str(caught.value)
+
+
+def test_the_optimisation_file_of_a_vms_slide(vms, pixels):
+    """Reported to OpenSlide as 165: by a table of other places it finds no tile, and all would count as damaged."""
+    content = vms.with_name("a.jpg").read_bytes()
+    starts = [
+        place + 2 for place in range(len(content) - 1) if content[place] == 0xFF and content[place + 1] in RESTARTS
+    ]
+    table = vms.with_name("a.opt")
+    for places, is_own in ((starts, True), ([place + 1 for place in starts], False), ([10**12] * 9, False)):
+        table.write_bytes(b"".join(struct.pack("<q", place) + bytes(32) for place in [600, *places]))
+        if is_own:
+            with open_slide(vms) as slide:
+                read = slide.read_level(0, Box(0, 0, 256, 256)).pixels
+                assert np.abs(read.astype(int) - pixels[:, :256]).mean() < 3
+                assert slide.damage.count == 0
+        else:
+            assert "a.opt is of another slide or damaged; copy it again, or remove it" in refused(vms)

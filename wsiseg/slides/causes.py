@@ -28,6 +28,7 @@ _UNSUPPORTED = (
     ),
     (r"(BitsPerPixel|PixelOrder) must be", "its pixels are not 36-bit RGB"),
     (r"No restart markers", "its JPEGs have no restart markers"),
+    (r"Can't read map file", "it names no map file"),
 )
 """What OpenSlide says of slides that are whole, but of a kind that it does not read."""
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from wsiseg.errors import SlideError
+from wsiseg.slides.causes import plain
 from wsiseg.slides.hamamatsu import ndpis_names, part_names, require_whole_vms
 from wsiseg.slides.mirax import ENDING, require_whole_mirax
-from wsiseg.slides.vendors import MIRAX, NDPIS, VMS, VMU, VSI, Vendor, vendor_by_name
+from wsiseg.slides.vendors import MIRAX, NDPIS, VMS, VMU, VSI, Vendor, vendor_by_content, vendor_by_name
 
 _MIRAX_PARTS = (".dat", ".ini")
 _VSI_PARTS = (".ets",)
 _MOST_LISTS = 1000
+_HEAD_BYTES = 4096
 
 
 def require_companions(path: Path, vendor: Vendor) -> Path:
@@ -20,11 +22,7 @@ def require_companions(path: Path, vendor: Vendor) -> Path:
     Raises:
         SlideError: a part of the slide is missing, cut off or renamed.
     """
-    if vendor == MIRAX:
-        return require_whole_mirax(path)[0]
-    if vendor in (VMS, VMU):
-        return require_whole_vms(path)[0]
-    return path
+    return _whole(path, vendor)[0]
 
 
 def companion_files(path: Path) -> list[Path]:
@@ -34,9 +32,25 @@ def companion_files(path: Path) -> list[Path]:
         SlideError: one of them is missing or cut off.
     """
     vendor = vendor_by_name(path)
-    if vendor == MIRAX:
-        return require_whole_mirax(path)[1]
-    return require_whole_vms(path)[1] if vendor in (VMS, VMU) else []
+    if vendor is None:
+        with path.open("rb") as file:
+            vendor = vendor_by_content(file.read(_HEAD_BYTES))
+    return [] if vendor is None else _whole(path, vendor)[1]
+
+
+def _whole(path: Path, vendor: Vendor) -> tuple[Path, list[Path]]:
+    """The path to open, and the slide's other files."""
+    try:
+        if vendor == MIRAX:
+            return require_whole_mirax(path)
+        if vendor in (VMS, VMU):
+            return require_whole_vms(path)
+    except SlideError:
+        raise
+    except OSError as error:  # no right to read a part, a disk that fails, a part that vanishes
+        part = Path(str(error.filename or "a part of it")).name
+        raise SlideError(f"{path.name}: {part} cannot be read ({plain(error)}); copy all of the slide again") from error
+    return path, []
 
 
 def owner(path: Path) -> Path | None:
@@ -54,10 +68,16 @@ def owner(path: Path) -> Path | None:
         return None if folder is None else _vsi_of(folder)
     if path.suffix.lower() in (".jpg", ".jpeg", ".opt", ".ngr"):
         lists = [one for ending in (*VMS.endings, *VMU.endings) for one in sorted(path.parent.glob(f"*{ending}"))]
-        for one in lists[:_MOST_LISTS]:
-            if one.is_file() and path.name in part_names(one):
-                return one
+        return next((one for one in lists[:_MOST_LISTS] if one.is_file() and path.name in _parts(one)), None)
     return None
+
+
+def _parts(path: Path) -> list[str]:
+    """The parts that a VMS or VMU slide names, none where it cannot be read."""
+    try:
+        return part_names(path)
+    except OSError:
+        return []
 
 
 def _owner_of_folder(folder: Path) -> Path | None:

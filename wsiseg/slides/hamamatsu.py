@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 from wsiseg.errors import SlideError
@@ -11,6 +12,11 @@ from wsiseg.slides.key_file import missing, read_key_file
 _SECTIONS = ("Virtual Microscope Specimen", "Uncompressed Virtual Microscope Specimen")
 _NDPIS_SECTION = "NanoZoomer Digital Pathology Image Set"
 _JPEG = b"\xff\xd8"
+_ROW_BYTES = 40
+"""Of a record in the optimisation file."""
+
+_ROWS = 9
+"""Records that are looked at."""
 
 
 def require_whole_vms(path: Path) -> tuple[Path, list[Path]]:
@@ -29,6 +35,7 @@ def require_whole_vms(path: Path) -> tuple[Path, list[Path]]:
             raise SlideError(f"{path.name} is incomplete: {fault}; copy all files that it names beside it")
         if _is_cut_off(folder / name):
             raise SlideError(f"{path.name} is incomplete: {name} is cut off; copy it again")
+    _require_own_optimisation(path, folder, names)
     return folder / (path.name if folder == path.parent else path.resolve().name), [folder / name for name in names]
 
 
@@ -48,6 +55,34 @@ def ndpis_names(path: Path) -> list[str]:
     """The .ndpi slides that an NDPIS set lists."""
     keys = read_key_file(path).get(_NDPIS_SECTION, {})
     return [value for key, value in keys.items() if key.startswith("Image") and value.lower().endswith(".ndpi")]
+
+
+def _require_own_optimisation(path: Path, folder: Path, names: list[str]) -> None:
+    """Raise `SlideError` where the optimisation file is of other JPEGs: OpenSlide would find no tile by it."""
+    sections = read_key_file(path)
+    keys = next((sections[name] for name in _SECTIONS if name in sections), {})
+    name = keys.get("OptimisationFile", "")
+    if not name or Path(name).name != name or not (folder / name).is_file():
+        return
+    with (folder / name).open("rb") as file:
+        table = file.read(_ROW_BYTES * _ROWS)
+    # One record a row of tiles; the first row's place is known without it.
+    places = [struct.unpack_from("<q", table, start)[0] for start in range(_ROW_BYTES, len(table) - 7, _ROW_BYTES)]
+    if places and not any(_is_restart(folder / one, place) for one in names[:_ROWS] for place in places):
+        raise SlideError(
+            f"{path.name}: its optimisation file {name} is of another slide or damaged; copy it again, or remove it: "
+            "it only makes reading faster"
+        )
+
+
+def _is_restart(path: Path, place: int) -> bool:
+    """Whether a JPEG's coded data begin anew at a place."""
+    if not 2 <= place < path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(place - 2)
+        marker = file.read(2)
+    return marker[0] == 0xFF and 0xD0 <= marker[1] <= 0xD7
 
 
 def _layer(key: str) -> int:

@@ -17,6 +17,7 @@ ENDING = ".mrxs"
 _SLIDEDAT = "Slidedat.ini"
 _VERSION_BYTES = 5
 _MAX_PAGES = 10**6
+_MAX_INDEX_BYTES = 2**30
 _COPY = "copy the slide and all of its folder again"
 
 
@@ -108,6 +109,8 @@ def _needed(path: Path, index: Path, slidedat: dict[str, dict[str, str]], files:
     Raises:
         SlideError: the index is cut off, or of another slide.
     """
+    if index.stat().st_size > _MAX_INDEX_BYTES:
+        raise SlideError(f"{path.name}: its {index.name} is larger than any index is; {_COPY}")
     content = index.read_bytes()
     general, levels = slidedat.get("GENERAL", {}), slidedat.get("HIERARCHICAL", {})
     slide_id = general.get("SLIDE_ID", "").encode()

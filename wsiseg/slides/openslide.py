@@ -65,6 +65,7 @@ class OpenSlideReader(FileReader):
     """
 
     reader = "OpenSlide"
+    _files: tuple[Path, ...] | None = None
 
     def __init__(self, path: Path, stated_mpp: Mpp | None = None) -> None:
         self.path = str(path)
@@ -239,14 +240,20 @@ class OpenSlideReader(FileReader):
         except (openslide.OpenSlideError, KeyError, ValueError) as error:
             raise SlideError(f"{self.name}: the picture {name} cannot be read ({plain(error)})") from error
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """See `SlideReader.files`; looked for once, since a MIRAX slide's index names them."""
+        if self._files is None:
+            self._files = (Path(self.path), *companion_files(Path(self.path)))
+        return self._files
+
     def quick_hash(self) -> str:
         """See `SlideReader.quick_hash`."""
-        parts = companion_files(Path(self.path))  # a MIRAX slide's own file is its preview alone
         found = []
-        for part in (Path(self.path), *parts):
+        for part in self.files:  # a MIRAX slide's own file is its preview alone
             with closing(LocalSource(part)) as source:
                 found.append(source.quick_hash())
-        return found[0] if not parts else hashlib.sha256("".join(found).encode()).hexdigest()
+        return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
     def close(self) -> None:
         """See `SlideReader.close`."""
