@@ -44,8 +44,11 @@ class Frame:
             factor: map pixels along the side of a pixel of the level.
         """
         width, height = slide.get("width", 0), slide.get("height", 0)
-        wide = min(width / grid.step_x, grid.size.width) if width > 0 else grid.size.width
-        high = min(height / grid.step_y, grid.size.height) if height > 0 else grid.size.height
+        wide, high = float(grid.size.width), float(grid.size.height)
+        if 0 < width < wide * grid.step_x:  # compared first: what a file states may be too large for a float
+            wide = width / grid.step_x
+        if 0 < height < high * grid.step_y:
+            high = height / grid.step_y
         hair = LEAST_PX0 / min(grid.step_x, grid.step_y) / factor
         return cls(wide / factor, high / factor, min(0.5, max(HAIR, hair)))
 

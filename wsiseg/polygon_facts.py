@@ -68,9 +68,9 @@ def facts_of_map(tissue_map: TissueMap, drawn: Mapping[str, Any], *, qupath_name
     metadata = {
         "Slide": own["slide"]["name"],
         "Slide hash": own["slide"]["quick_hash"],
-        "Model": str(model.get("name", "")),
+        "Model": _text(model.get("name", "")),
         "Model hash": model["hash"],
-        "wsiseg": str(made_by or version("wsiseg")),
+        "wsiseg": _text(made_by or version("wsiseg")),
         "Map mpp": str(tissue_map.mpp),
         "Tolerance um": "0" if drawn["exact"] else f"{drawn['tolerance_um']:.4g}",
     }
@@ -91,6 +91,11 @@ def facts_of_map(tissue_map: TissueMap, drawn: Mapping[str, Any], *, qupath_name
 
 DOCUMENTED = ("exact", "tolerance_um", "moved_um", "level", "level_um", "within_budget")
 """What a file says of how its polygons were made."""
+
+
+def _text(value: object) -> str:
+    """What a map states, as text that any file can hold."""
+    return str(value)[:200].encode(errors="replace").decode()
 
 
 def _class_metadata(row: Mapping[str, Any]) -> dict[str, str]:

@@ -45,13 +45,17 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_predict_then_export(run: Run, tmp_path: Path, sample_data: Path, bundle: Path) -> None:
     slide, out = sample_data / "CMU-1-Small-Region.svs", tmp_path / "map.zarr"
     shown = run("predict", slide, "--out", out, "--model", bundle)
-    for part in ("mm²", "% of tissue", "tissue", "read", "skipped", "gated", "seconds", "map.zarr", "map.geojson"):
+    for part in ("mm²", "mm² in polygons", "% of tissue", "tissue", "read", "skipped", "gated", "seconds", "map.zarr", "map.geojson"):
         assert part in shown
     check_qupath(tmp_path / "map.geojson")
     metadata = open_map(out).metadata
 
     run("export", out, "--geojson", tmp_path / "e.geojson.gz", "--exact")
     check_qupath(tmp_path / "e.geojson.gz")
+    asked = ("--min-area", 100, "--qupath-names", "--csv", tmp_path / "a.csv")
+    said = run("export", out, "--geojson", tmp_path / "a.geojson", *asked)
+    assert "with the --min-area and --tolerance given, areas of polygons differ" in said
+    assert "polygons_mm2" in (tmp_path / "a.csv").read_text()
     run("export", out, "--png", tmp_path / "e.png", "--slide", slide, "--csv", tmp_path / "e.csv")
     picture = np.asarray(Image.open(tmp_path / "e.png"))
     height, width = open_map(out).size.shape
