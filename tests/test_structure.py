@@ -50,6 +50,7 @@ LAYERS = [
             *("versions",),
         ),
         *("printable", "placement", "areas", "map_facts", "map_picture", "map_legend", "map_repr", "conversions"),
+        *("white", "edge"),
         *("ome_tiff", "ome_zarr_v2"),
     },
     {"models"},

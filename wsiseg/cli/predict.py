@@ -83,6 +83,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="As the published program: gate rule multiply_logits, no context, overlap 0 unless stated.",
 )
+@click.option(
+    "--white/--no-white",
+    default=None,
+    help="Whether white inside the tissue (lumina, cracks) gets no class [default: unless the model knows white].",
+)
 @click.option("--probabilities/--no-probabilities", default=True, help="Whether the map keeps class probabilities.")
 @click.option(
     "--geojson",
@@ -231,6 +236,9 @@ def _print_table(result: Prediction) -> None:
     for area in result.areas:
         share = 100 * area.area_mm2 / result.tissue_mm2 if result.tissue_mm2 else 0.0
         table.add_row(Text(area.name), f"{area.area_mm2:.3f}", f"{share:.1f}", f"{area.mean_probability:.2f}")
+    if result.white_mm2 is not None:
+        share = 100 * result.white_mm2 / result.tissue_mm2 if result.tissue_mm2 else 0.0
+        table.add_row("(white)", f"{result.white_mm2:.3f}", f"{share:.1f}", "")
     if result.unread_mm2:
         share = 100 * result.unread_mm2 / result.tissue_mm2
         table.add_row("(unread, damaged)", f"{result.unread_mm2:.3f}", f"{share:.1f}", "")
