@@ -51,6 +51,7 @@ LAYERS = [
             *("frame", "coverage", "balance", "drawing", "region_measures", "polygon_facts"),
         ),
         *("printable", "placement", "areas", "map_facts", "map_picture", "map_legend", "map_repr", "conversions"),
+        *("white", "edge"),
         *("ome_tiff", "ome_zarr_v2"),
     },
     {"models"},

@@ -28,6 +28,7 @@ from wsiseg.planning import Plan, plan
 from wsiseg.predict_options import PredictOptions
 from wsiseg.report import (
     Areas,
+    ClassArea,
     Counts,
     Damage,
     Prediction,
@@ -113,9 +114,9 @@ class MapJob:
             self._levels(run, todo, writer)
         sum_up(run.journal, areas, counts, self.slide.damage)
         damage = Damage(self.slide.damaged_tiles, self.slide.damaged_area_um2 / 1e6)
-        found = results(areas, self.classes, todo.grid, counts, damage)
+        found = results(areas, self.classes, todo.grid, counts, damage, self.slide.size, white=todo.white is not None)
         if writer is not None:
-            writer.write_metadata(self._provenance(found))
+            writer.write_metadata(self._provenance(found, todo))
             check_map(run.out, overwrite)  # somebody else may have made it meanwhile
             self.watch.check()
             sync_tree(run.store)
@@ -126,7 +127,7 @@ class MapJob:
         return Prediction(
             map_path=run.out,
             geojson_path=None,
-            areas=areas.of_classes(self.classes, todo.grid.mpp.pixel_area_um2),
+            areas=[ClassArea(**row) for row in found["areas"]],
             tissue_mm2=found["tissue_mm2"],
             unread_mm2=found["unread_mm2"],
             counts=counts,
@@ -137,6 +138,8 @@ class MapJob:
             waited_s=waited,
             model_notes=self.model.notes,
             slide_notes=self.slide.notes,
+            white_mm2=found.get("white_mm2"),
+            white=None if todo.white is None else todo.white.to_json(),
         )
 
     def _pieces(self, run: UnfinishedRun, todo: Plan, writer: MapWriter) -> tuple[float, float]:
@@ -195,7 +198,7 @@ class MapJob:
             writer.write_picture(*_picture(self.slide, todo.grid, writer.picture_factor))
         self.clock.lap("pyramid")
 
-    def _provenance(self, found: dict[str, Any]) -> dict[str, Any]:
+    def _provenance(self, found: dict[str, Any], todo: Plan) -> dict[str, Any]:
         thresholds = gate_thresholds(self.model, self.options)
         tiling = self.model.spec.tiling(self.options.gate_mode, self.options.overlap)
         return {
@@ -206,6 +209,7 @@ class MapJob:
                 **tissue_provenance(self.options.tissue),
                 "exact": self.model.runtime.exact,
                 "computed_by": self.model.computed_by,
+                "white_rule": None if todo.white is None else todo.white.to_json(),
                 "patch_px": tiling.side_px,
                 "patch_overlap_px": tiling.overlap_px,
                 "gate_thresholds": None if thresholds is None else [float(value) for value in thresholds],
@@ -245,7 +249,10 @@ def _used(versions: dict[str, str], runtime: str) -> dict[str, str]:
 
 def planned(slide: SlideReader, model: TissueModel, options: PredictOptions) -> Plan:
     """What of a slide will be read; see `wsiseg.planning.plan`."""
-    return plan(slide, model.spec.mpp, model.spec.tiling(options.gate_mode, options.overlap), options.tissue)
+    return plan(
+        slide, model.spec.mpp, model.spec.tiling(options.gate_mode, options.overlap), options.tissue,
+        white=bool(options.white),
+    )  # fmt: skip
 
 
 class Advance:

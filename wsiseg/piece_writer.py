@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
+from wsiseg.edge import SlideEdge
 from wsiseg.journal import Journal, Step
 from wsiseg.map_writer import MapWriter, UInt8Array
 from wsiseg.memory import trim_memory
+from wsiseg.ome import WHITE_VALUE
 from wsiseg.pieces import Piece
 from wsiseg.planning import Plan
 from wsiseg.report import Areas, Counts
@@ -30,6 +33,8 @@ class _Finished(Protocol):
     def pixels(self) -> _Pixels: ...
     @property
     def counts(self) -> Counts: ...
+    @property
+    def bright(self) -> npt.NDArray[np.bool_] | None: ...
 
 
 class Books(Protocol):
@@ -62,6 +67,7 @@ class PieceWriter:
         self._todo = todo
         self._journal = journal
         self._damage = damage
+        self._edge = SlideEdge.of(todo.grid, todo.mask.slide_size)
         for step in journal.of("piece"):
             damage.restore(step["damage"])
         self._booked = {tuple(cell) for cell in damage.to_json()}
@@ -76,13 +82,18 @@ class PieceWriter:
         ]
 
     def write(self, finished: _Finished) -> None:
-        """Write a piece: class and probabilities are 0 outside the tissue."""
+        """Write a piece: class and probabilities are 0 outside the tissue; white has a value but no probabilities."""
         piece, classes, values = finished.piece, finished.pixels.classes, finished.pixels.values
         tissue = self._todo.mask.rows(self._todo.grid, piece.box)
         if not tissue.all():
             np.multiply(classes, tissue, out=classes)
             np.multiply(values, tissue, out=values)
-        areas = Areas.of(classes, values, tissue)
+        if self._todo.white is not None and finished.bright is not None and finished.bright.any():
+            white = self._todo.white.parts(finished.bright)
+            white &= classes != 0  # neither outside the tissue nor where the slide is damaged
+            classes[white] = WHITE_VALUE
+            np.multiply(values, ~white, out=values)
+        areas = Areas.of(classes, values, tissue, self._edge.parts(piece.box))
         self._writer.write(piece.box, classes, values)
         damage = [cell for cell in self._damage.to_json() if tuple(cell) not in self._booked]
         self._booked.update(tuple(cell) for cell in damage)

@@ -12,7 +12,8 @@ from wsiseg.errors import OptionError
 from wsiseg.geometry import Grid
 from wsiseg.slides.base import SlideReader
 from wsiseg.tiling import TileGrid, Tiling
-from wsiseg.tissue import TissueMask, tissue_mask
+from wsiseg.tissue import TissueMask, slide_glass, tissue_mask
+from wsiseg.white import WhiteRule
 
 LONGEST_PX = 2**20
 """Beyond this a wrong mpp is likelier than such a map."""
@@ -27,15 +28,17 @@ class Plan:
         mask: the tissue.
         tiles: the grid of patches.
         selected: (rows, columns) bool, the patches with tissue.
+        white: what of the tissue is white and gets no class; None where all of it gets one.
     """
 
     grid: Grid
     mask: TissueMask
     tiles: TileGrid
     selected: npt.NDArray[np.bool_]
+    white: WhiteRule | None = None
 
 
-def plan(slide: SlideReader, mpp: float, tiling: Tiling, tissue: str | Path = "otsu") -> Plan:
+def plan(slide: SlideReader, mpp: float, tiling: Tiling, tissue: str | Path = "otsu", *, white: bool = False) -> Plan:
     """Find the tissue of a slide and the patches that hold some of it.
 
     Args:
@@ -43,6 +46,7 @@ def plan(slide: SlideReader, mpp: float, tiling: Tiling, tissue: str | Path = "o
         mpp: microns per map pixel that the model wants.
         tiling: size and overlap of its patches.
         tissue: "otsu", "none", or the path of a GeoJSON or PNG; see `tissue_mask`.
+        white: whether white inside the tissue is to get no class; see `wsiseg.white`.
 
     Raises:
         OptionError: a map of more than `LONGEST_PX` a side.
@@ -53,4 +57,5 @@ def plan(slide: SlideReader, mpp: float, tiling: Tiling, tissue: str | Path = "o
         raise OptionError(f"a map of {grid.size} pixels is beyond {LONGEST_PX} a side; is the slide's mpp right?")
     mask = tissue_mask(slide, tissue)
     tiles = tiling.grid(grid.size)
-    return Plan(grid, mask, tiles, mask.select(grid, tiles))
+    rule = WhiteRule.of(mask.glass or slide_glass(slide), grid.mpp) if white else None
+    return Plan(grid, mask, tiles, mask.select(grid, tiles), rule)

@@ -16,6 +16,7 @@ from wsiseg.addresses import is_address
 from wsiseg.geometry import Box, Grid
 from wsiseg.slides.base import SlideReader
 from wsiseg.tiling import Tile
+from wsiseg.white import WhiteRule
 
 Item = TypeVar("Item")
 
@@ -34,11 +35,13 @@ class Patch:
         tile: its place.
         pixels: (patch_px, patch_px, 3) uint8, white outside the slide; a view into a larger read.
         readable: (patch_px, patch_px) bool, false where the slide is damaged; None where all is readable.
+        bright: (patch_px, patch_px) bool, where it may be white; None where nobody asked.
     """
 
     tile: Tile
     pixels: npt.NDArray[np.uint8]
     readable: npt.NDArray[np.bool_] | None
+    bright: npt.NDArray[np.bool_] | None = None
 
 
 def threads_for(slide: SlideReader, workers: int) -> int:
@@ -92,8 +95,10 @@ def read_patches(
                 future.cancel()
 
 
-def read_block(slide: SlideReader, grid: Grid, tiles: Sequence[Tile]) -> list[Patch]:
+def read_block(slide: SlideReader, grid: Grid, tiles: Sequence[Tile], white: WhiteRule | None = None) -> list[Patch]:
     """The patches of neighbouring tiles, in their order, out of one read of the box around them.
+
+    With a rule for white they say where they are bright: here, since pixels that patches share are looked at once.
 
     Raises:
         SlideError: the slide as a whole can no longer be read. Damage is marked in the patches instead.
@@ -102,12 +107,13 @@ def read_block(slide: SlideReader, grid: Grid, tiles: Sequence[Tile]) -> list[Pa
     right, bottom = max(tile.box.right for tile in tiles), max(tile.box.bottom for tile in tiles)
     box = Box(x, y, right - x, bottom - y)
     region = slide.read(grid, box)
+    bright = None if white is None else white.bright(region.pixels)
     patches = []
     for tile in tiles:
         place = tile.box.slices(box)
         damaged = None if region.damaged is None else region.damaged[place]
         readable = None if damaged is None or not damaged.any() else ~damaged
-        patches.append(Patch(tile, region.pixels[place], readable))
+        patches.append(Patch(tile, region.pixels[place], readable, None if bright is None else bright[place]))
     return patches
 
 

@@ -13,8 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.classes import ClassTable
-from wsiseg.geometry import Grid
+from wsiseg.edge import SlideEdge
+from wsiseg.geometry import Grid, Size
+from wsiseg.ome import WHITE_VALUE
 from wsiseg.slides.base import SlideReader
+
+Int64Array = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ class ClassArea:
     Attributes:
         name: of the class.
         area_mm2: its area.
-        share: its part of all that was classified, 0 to 1.
+        share: its part of all that got a class (white and unread tissue apart), 0 to 1.
         mean_probability: of the class, over the pixels where it won; 0 where it nowhere did.
     """
 
@@ -34,74 +38,93 @@ class ClassArea:
     mean_probability: float
 
 
+PARTS = 4
+"""A map's pixels are counted in four parts: inside, in the last column, in the last row, in both; see `SlideEdge`."""
+
+
 @dataclass(slots=True)
 class Areas:
     """Sums over a map as it is written: whole numbers, so that their order does not matter.
 
+    Pixels over the slide's edge count by their share that lies on it, so each part of the map has its own sums.
+
     Attributes:
-        pixels: map pixels of each class, (K + 1,) int64; 0 is none.
-        probability: summed probability of the winning class in 255ths, (K + 1,) int64.
-        tissue: map pixels of tissue.
-        unread: map pixels of tissue where the slide is damaged.
+        pixels: map pixels of each class, (PARTS, K + 1) int64; 0 is none.
+        probability: summed probability of the winning class in 255ths, (PARTS, K + 1) int64.
+        tissue: map pixels of tissue, (PARTS,) int64.
+        white: map pixels of tissue that are white, (PARTS,) int64.
+        unread: map pixels of tissue where the slide is damaged, (PARTS,) int64.
     """
 
-    pixels: npt.NDArray[np.int64]
-    probability: npt.NDArray[np.int64]
-    tissue: int = 0
-    unread: int = 0
+    pixels: Int64Array
+    probability: Int64Array
+    tissue: Int64Array
+    white: Int64Array
+    unread: Int64Array
 
     @classmethod
     def empty(cls, classes: int) -> Areas:
         """Nothing yet, for K classes."""
-        return cls(np.zeros(classes + 1, np.int64), np.zeros(classes + 1, np.int64))
+        shapes = ((PARTS, classes + 1), (PARTS, classes + 1), (PARTS,), (PARTS,), (PARTS,))
+        return cls(*(np.zeros(shape, np.int64) for shape in shapes))
 
     @classmethod
-    def of(cls, classes: npt.NDArray[np.uint8], values: npt.NDArray[np.uint8], tissue: npt.NDArray[np.bool_]) -> Areas:
+    def of(
+        cls,
+        classes: npt.NDArray[np.uint8],
+        values: npt.NDArray[np.uint8],
+        tissue: npt.NDArray[np.bool_],
+        parts: Sequence[tuple[slice, slice]],
+    ) -> Areas:
         """Count a piece of the map.
 
         Args:
-            classes: (height, width) uint8, 0 outside the tissue and where nothing was read.
+            classes: (height, width) uint8, 0 outside the tissue and where nothing was read, `WHITE_VALUE` on white.
             values: (K, height, width) uint8 probabilities.
             tissue: (height, width) bool.
+            parts: (rows, columns) of the parts; see `SlideEdge.parts`.
         """
         found = cls.empty(len(values))
-        for index, channel in enumerate(values, start=1):
-            mine = channel[classes == index]
-            found.pixels[index] = mine.size
-            found.probability[index] = mine.sum(dtype=np.int64)
-        found.pixels[0] = classes.size - found.pixels[1:].sum()
-        found.tissue = int(np.count_nonzero(tissue))
-        found.unread = found.tissue - int(found.pixels[1:].sum())
+        for part, place in enumerate(parts):
+            some = classes[place]
+            if some.size == 0:
+                continue
+            for index, channel in enumerate(values, start=1):
+                mine = channel[place][some == index]
+                found.pixels[part, index] = mine.size
+                found.probability[part, index] = mine.sum(dtype=np.int64)
+            found.white[part] = np.count_nonzero(some == WHITE_VALUE)
+            classified = found.pixels[part, 1:].sum()
+            found.pixels[part, 0] = some.size - classified - found.white[part]
+            found.tissue[part] = np.count_nonzero(tissue[place])
+            found.unread[part] = found.tissue[part] - classified - found.white[part]
         return found
 
     def add(self, other: Areas) -> None:
         """Add another piece's sums."""
-        self.pixels += other.pixels
-        self.probability += other.probability
-        self.tissue += other.tissue
-        self.unread += other.unread
+        for name in self.__slots__:
+            getattr(self, name).__iadd__(getattr(other, name))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "pixels": self.pixels.tolist(), "probability": self.probability.tolist()}
+        return {name: getattr(self, name).tolist() for name in self.__slots__}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Areas:
         """The inverse of `to_json`."""
-        return cls(
-            np.array(value["pixels"], np.int64), np.array(value["probability"], np.int64),
-            int(value["tissue"]), int(value["unread"]),
-        )  # fmt: skip
+        return cls(**{name: np.array(value[name], np.int64) for name in cls.__slots__})
 
-    def of_classes(self, classes: ClassTable, pixel_area_um2: float) -> list[ClassArea]:
-        """The areas, class by class."""
-        total = max(1, int(self.pixels[1:].sum()))
+    def of_classes(self, classes: ClassTable, pixel_area_um2: float, weights: Sequence[float]) -> list[ClassArea]:
+        """The areas, class by class; `weights` are those of `SlideEdge`."""
+        shares = np.asarray(weights)
+        pixels, probability = shares @ self.pixels, shares @ self.probability
+        total = float(pixels[1:].sum())
         return [
             ClassArea(
                 c.name,
-                float(self.pixels[c.index] * pixel_area_um2 / 1e6),
-                float(self.pixels[c.index] / total),
-                float(self.probability[c.index] / 255 / max(1, self.pixels[c.index])),
+                float(pixels[c.index] * pixel_area_um2 / 1e6),
+                float(pixels[c.index] / total) if total else 0.0,
+                float(probability[c.index] / 255 / pixels[c.index]) if pixels[c.index] else 0.0,
             )
             for c in classes
         ]
@@ -163,7 +186,7 @@ class Prediction:
         map_path: the tissue map.
         geojson_path: the polygons, None where none were asked for.
         areas: class by class.
-        tissue_mm2: area of the tissue.
+        tissue_mm2: area of the tissue: that of all classes, white and unread together.
         unread_mm2: area of tissue that was not classified, since the slide is damaged there.
         counts: what was done with the patches.
         damage: what of the slide could not be decoded.
@@ -174,6 +197,8 @@ class Prediction:
         waited_s: seconds in which the networks waited for the slide's pixels.
         model_notes: what the model said of its computing, one sentence each.
         slide_notes: what the reader said of the slide, one sentence each.
+        white_mm2: area of tissue that is white and got no class; None where nobody looked.
+        white: the rule for it, as `WhiteRule.to_json` has it; None where all tissue got a class.
     """
 
     map_path: Path
@@ -190,6 +215,8 @@ class Prediction:
     waited_s: float = 0.0
     model_notes: Sequence[str] = ()
     slide_notes: Sequence[str] = ()
+    white_mm2: float | None = None
+    white: Mapping[str, Any] | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -271,13 +298,19 @@ def coarser_note(vectors: Mapping[str, Any]) -> str | None:
     )
 
 
-def results(areas: Areas, classes: ClassTable, grid: Grid, counts: Counts, damage: Damage) -> dict[str, Any]:
-    """What a map's metadata says of the result, plain JSON."""
-    pixel = grid.mpp.pixel_area_um2
+def results(
+    areas: Areas, classes: ClassTable, grid: Grid, counts: Counts, damage: Damage, slide_size: Size, *, white: bool
+) -> dict[str, Any]:
+    """What a map's metadata says of the result, plain JSON; map pixels over the slide's edge count in part.
+
+    Without `white`, nobody looked for any, and nothing is said of it.
+    """
+    pixel, weights = grid.mpp.pixel_area_um2, SlideEdge.of(grid, slide_size).weights
+    names = ("tissue", "white", "unread") if white else ("tissue", "unread")
+    whole = {name: float(np.dot(weights, getattr(areas, name)) * pixel / 1e6) for name in names}
     return {
-        "areas": [asdict(area) for area in areas.of_classes(classes, pixel)],
-        "tissue_mm2": areas.tissue * pixel / 1e6,
-        "unread_mm2": areas.unread * pixel / 1e6,
+        "areas": [asdict(area) for area in areas.of_classes(classes, pixel, weights)],
+        **{f"{name}_mm2": value for name, value in whole.items()},
         "tiles": {
             **asdict(counts),
             "skipped": counts.skipped,

@@ -145,13 +145,14 @@ def pen(overview: npt.NDArray[np.uint8], glass: Colour, mpp: float) -> npt.NDArr
     return np.asarray(ndimage.maximum_filter(whole.view(np.uint8), size=margin)).view(np.bool_)
 
 
-def stained(overview: npt.NDArray[np.uint8], mpp: float) -> npt.NDArray[np.bool_]:
+def stained(overview: npt.NDArray[np.uint8], mpp: float, glass: Glass | None = None) -> npt.NDArray[np.bool_]:
     """Where tissue is, (h, w), of an overview (h, w, 3) at `mpp`; specks and holes are left to the caller.
 
+    `glass` is what `find_glass` says of the overview; None looks for it.
     Works in bands of rows, so that it needs little more memory than the overview.
     """
     height, width = overview.shape[:2]
-    glass = find_glass(overview)
+    glass = glass or find_glass(overview)
     kept = pen(overview, glass.level, mpp)  # first: it needs as much memory as `levels` and more
     np.logical_not(kept, out=kept)
     levels = np.zeros((height, width), np.uint8)

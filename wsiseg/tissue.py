@@ -19,7 +19,7 @@ from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Grid, Size
 from wsiseg.memory import trim_memory
 from wsiseg.slides.base import SlideReader
-from wsiseg.stain import stained
+from wsiseg.stain import Glass, find_glass, stained
 from wsiseg.tiling import TileGrid
 
 OVERVIEW_MPP = 8.0
@@ -36,6 +36,7 @@ _SHORT_SIDE = 64
 _OWN_MPP = 2.0
 _OWN_PIXELS = 64_000_000
 _OVERVIEW_PIXELS = 2**28
+_GLASS_PIXELS = 2**24
 _BAND_PIXELS = 4_000_000
 _CHUNK = 1024
 _LABELS_MAX = 16
@@ -52,6 +53,7 @@ class TissueMask:
         step_y: the same along y.
         slide_size: size of level 0; nothing outside it is tissue.
         method: "otsu", "none", or the name of the file that it came from.
+        glass: that of the overview, None where none was looked at.
     """
 
     mask: BitMask
@@ -59,6 +61,7 @@ class TissueMask:
     step_y: float
     slide_size: Size
     method: str
+    glass: Glass | None = None
 
     @property
     def area_px(self) -> float:
@@ -227,7 +230,8 @@ def read_overview(slide: SlideReader, mpp: float = OVERVIEW_MPP) -> tuple[Grid, 
 
 def _found(slide: SlideReader, min_tissue_um2: float, min_hole_um2: float) -> TissueMask:
     grid, overview = read_overview(slide)
-    mask = stained(overview, grid.mpp.mean)
+    glass = find_glass(overview)
+    mask = stained(overview, grid.mpp.mean, glass)
     del overview  # parts are labelled in as much memory again
     largest = _SPECK_SHARE * mask.size
     per_px = grid.mpp.pixel_area_um2
@@ -235,7 +239,13 @@ def _found(slide: SlideReader, min_tissue_um2: float, min_hole_um2: float) -> Ti
     np.logical_not(mask, out=mask)
     mask = _without_small(mask, min(min_hole_um2 / per_px, largest), ndimage.generate_binary_structure(2, 1))
     np.logical_not(mask, out=mask)
-    return TissueMask(BitMask(mask), grid.step_x, grid.step_y, slide.size, "otsu")
+    return TissueMask(BitMask(mask), grid.step_x, grid.step_y, slide.size, "otsu", glass)
+
+
+def slide_glass(slide: SlideReader) -> Glass:
+    """The glass of a slide, of an overview as tissue is found in, or of a coarser one where that were large."""
+    area_um2 = slide.size.area * slide.mpp.pixel_area_um2
+    return find_glass(read_overview(slide, max(OVERVIEW_MPP, math.sqrt(area_um2 / _GLASS_PIXELS)))[1])
 
 
 def _without_small(

@@ -84,6 +84,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="As the published program: gate rule multiply_logits, no context, overlap 0 unless stated.",
 )
+@click.option(
+    "--white/--no-white",
+    default=None,
+    help="Whether white inside the tissue (lumina, cracks) gets no class [default: unless the model knows white].",
+)
 @click.option("--probabilities/--no-probabilities", default=True, help="Whether the map keeps class probabilities.")
 @click.option(
     "--geojson",
@@ -280,6 +285,9 @@ def _print_table(result: Prediction) -> None:
             f"{area.mean_probability:.2f}",
             *([drawn.get(area.name, "")] if drawn else []),
         )
+    if result.white_mm2 is not None:
+        share = 100 * result.white_mm2 / result.tissue_mm2 if result.tissue_mm2 else 0.0
+        table.add_row("(white)", f"{result.white_mm2:.3f}", f"{share:.1f}", "")
     if result.unread_mm2:
         share = 100 * result.unread_mm2 / result.tissue_mm2
         table.add_row("(unread, damaged)", f"{result.unread_mm2:.3f}", f"{share:.1f}", "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -43,6 +44,14 @@ FORMAT_VERSION = 1
 """The newest format of `model.json` that this program reads, and the one it writes."""
 
 SPEC_FILE = "model.json"
+WHITE_WORDS = frozenset(
+    (
+        *("adi", "adipocyte", "adipocytes", "adipose", "fat", "fatty", "muc", "mucin", "mucus"),
+        *("air", "back", "background", "empty", "glass", "lumen", "lumina", "white"),
+    )
+)
+"""Words in class names of models that were taught what is white in a slide."""
+
 BUNDLES_FOLDER = Path(__file__).parent / "bundles"
 """Where the bundles lie that come with the package."""
 
@@ -143,6 +152,8 @@ class BundleSpec(_Part):
         shared_gate: thresholds as in `gate`, of the shared head; None where the segmenter has none.
         tile_px: side of the tiles of "windows" and "shared": a patch's and a whole number of strides.
         tile_margin_px: half of what neighbouring tiles share.
+        knows_white: whether the model was taught white, as glass, fat or mucus, and so is to name it itself; None
+            goes by the names of its classes. See `sees_white`.
         networks: architecture, weights and normalisation of the classifier and the segmenter.
         licence: of the weights.
         training_data: what the model was trained on.
@@ -166,6 +177,7 @@ class BundleSpec(_Part):
     shared_gate: Annotated[tuple[Share, ...], Listed] | None = None
     tile_px: int | None = Field(default=None, ge=16, le=MAX_TILE_PX)
     tile_margin_px: int = Field(default=0, ge=0, le=MAX_TILE_PX)
+    knows_white: bool | None = None
     networks: Networks
     licence: str
     training_data: str
@@ -213,10 +225,17 @@ class BundleSpec(_Part):
     def _leave_out_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A bundle without tiles is written as it was before there were any, so that its hash stays."""
         fields: dict[str, Any] = handler(self)
-        for name in ("gate_mode", "shared_gate", "tile_px", "tile_margin_px"):
+        for name in ("gate_mode", "shared_gate", "tile_px", "tile_margin_px", "knows_white"):
             if name in fields and getattr(self, name) == type(self).model_fields[name].default:
                 del fields[name]
         return fields
+
+    @property
+    def sees_white(self) -> bool:
+        """Whether white tissue is the model's to name: as it says, or since a class is called after what is white."""
+        if self.knows_white is not None:
+            return self.knows_white
+        return any(word in WHITE_WORDS for name in self.classes.names for word in re.split(r"[^a-z]+", name.lower()))
 
     @property
     def stride_px(self) -> int:

@@ -69,11 +69,13 @@ class FinishedPiece:
         piece: its place.
         pixels: its classes and probabilities.
         counts: of the patches that the piece owns.
+        bright: (height, width) bool, where the piece may be white; None where nobody asked.
     """
 
     piece: Piece
     pixels: PiecePixels
     counts: Counts
+    bright: npt.NDArray[np.bool_] | None = None
 
 
 class Stream:
@@ -166,7 +168,7 @@ class Stream:
         """The pieces' blocks with their pixels, read ahead over the borders of pieces."""
         return read_ahead(
             self._blocks(pieces, owned),
-            lambda block: read_block(self.slide, self.todo.grid, block.tiles),
+            lambda block: read_block(self.slide, self.todo.grid, block.tiles, None if owned else self.todo.white),
             workers=self._workers,
             ahead=self._ahead,
             timeout_s=self.options.read_timeout_s,
@@ -234,15 +236,19 @@ class Stream:
     ) -> FinishedPiece:
         sums = PieceSums(piece.box, len(self.model.classes), self._weights, self._block_px)
         counts = Counts(0, 0, shut=[0] * len(self.model.classes))
+        bright = None if self.todo.white is None else np.zeros(piece.box.size.shape, np.bool_)
         for batch, (probabilities, allowed) in predicted:
             for (top, patch), values in zip(batch.patches, probabilities, strict=True):
                 sums.close_above(top)
                 sums.add(patch.tile, values, patch.readable)
+                if bright is not None and patch.bright is not None:
+                    inside = patch.tile.box.intersect(piece.box)
+                    bright[inside.slices(piece.box)] = patch.bright[inside.slices(patch.tile.box)]
             mine = [piece.owns(patch.tile) for _, patch in batch.patches]
             counts.read += sum(mine)
             counts.add(allowed.cpu().numpy()[mine], segmented=self._rule != "exclude")
             advance(len(batch.patches))
-        return FinishedPiece(piece, sums.finish(), counts)
+        return FinishedPiece(piece, sums.finish(), counts, bright)
 
     def predict(self, pixels: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
         """Probabilities (N, K, P, P), and the classes (N, K) that the gate left open somewhere in each patch."""
