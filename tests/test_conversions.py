@@ -130,7 +130,4 @@ def test_spatialdata_writes_and_reads_it(tmp_path: Path) -> None:
         max_coordinate=[200, 150],
         target_coordinate_system="global",
     )
-    part = cut["tissue"]["scale0"]["image"]
-    x, y = int(part.x[0]), int(part.y[0])
-    assert np.array_equal(part, classes[y : y + part.shape[0], x : x + part.shape[1]])
-    assert part.shape[0] in (200, 201)
+    assert np.array_equal(cut["tissue"]["scale0"]["image"], classes[100:300, 200:400])
