@@ -47,6 +47,7 @@ LAYERS = [
             "piece_writer",
             "shards",
             "halving",
+            "dicom_seg",
             *("versions",),
         ),
         *("printable", "placement", "areas", "map_facts", "map_picture", "map_legend", "map_repr", "conversions"),

@@ -69,7 +69,9 @@ def export_dicom_seg(
     path = _target(Path(path), tissue_map)
     check_file(path, SUFFIXES, overwrite)
     if not isinstance(slide, DicomReader):
-        raise OptionError(f"{slide.name} is no DICOM slide; a DICOM segmentation refers to one, write --ome-tiff instead")
+        raise OptionError(
+            f"{slide.name} is no DICOM slide; a DICOM segmentation refers to one, write --ome-tiff instead"
+        )
     require_same_slide(tissue_map, slide)
     level = _level(tissue_map, DEFAULT_MPP if mpp is None else mpp)
     size = tissue_map.grid.coarsen(2**level)
@@ -81,7 +83,7 @@ def export_dicom_seg(
     with whole_file(path) as temporary:
         made.save_as(temporary)
     found = {"path": path, "level": level, "mpp": tissue_map.mpp.times(2**level).mean}
-    return {**found, "width": size.width, "height": size.height, "segments": len(made.SegmentSequence)}
+    return {**found, "width": size.width, "height": size.height, "segments": len(tissue_map.classes)}
 
 
 def _target(path: Path, tissue_map: TissueMap) -> Path:
