@@ -49,6 +49,7 @@ LAYERS = [
             "halving",
             *("versions", "slide_list", "batch"),
             *("frame", "coverage", "balance", "drawing", "region_measures", "polygon_facts"),
+            "dicom_seg",
         ),
         *("printable", "placement", "areas", "map_facts", "map_picture", "map_legend", "map_repr", "conversions"),
         *("white", "edge"),

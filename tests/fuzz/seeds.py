@@ -88,9 +88,7 @@ def _dicom(folder: Path, pixels: npt.NDArray[np.uint8]) -> None:
         "sparse": plain.but(sparse=True),
         "raw": plain.but(syntax=dicom.RAW, photometric="RGB"),
         "j2k": plain.but(syntax=dicom.J2K_LOSSLESS, photometric="YBR_RCT"),
-        "jpegls": plain.but(syntax=dicom.JPEGLS, photometric="RGB"),
         "rle": plain.but(syntax=dicom.RLE, photometric="RGB"),
-        "deflate": plain.but(syntax=dicom.DEFLATED_FRAMES, photometric="RGB"),
     }
     for name, kind in kinds.items():
         (written,) = dicom.write_level(folder, pixels, 0.5, kind)

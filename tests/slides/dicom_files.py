@@ -17,7 +17,7 @@ from pydicom.uid import UID, generate_uid
 WSI = "1.2.840.10008.5.1.4.1.1.77.1.6"
 RAW, JPEG, J2K_LOSSLESS, J2K = "1.2.840.10008.1.2.1", *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 90, 91))
 JPEGLS, RLE, DEFLATED = "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.1.99"
-HTJ2K, DEFLATED_FRAMES = "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.8.1"
+HTJ2K = "1.2.840.10008.1.2.4.201"
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,6 @@ def encode(rgb: np.ndarray, kind: Kind) -> bytes:  # noqa: PLR0911  (one a codec
             pixel_representation=0, photometric_interpretation="RGB", number_of_frames=1, planar_configuration=0,
             encoding_plugin="pydicom",
         )  # fmt: skip
-    if kind.syntax == DEFLATED_FRAMES:
-        import zlib
-
-        packer = zlib.compressobj(wbits=-15)
-        return packer.compress(np.ascontiguousarray(samples).tobytes()) + packer.flush()
     return np.ascontiguousarray(samples).tobytes()
 
 

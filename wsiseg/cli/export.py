@@ -35,6 +35,8 @@ FILE = click.Path(path_type=Path)
 @click.option("--ome-tiff-classes", type=FILE, help="The class map's values, .ome.tif.")
 @click.option("--ome-tiff-probabilities", type=FILE, help="Probabilities, a channel a class, .ome.tif.")
 @click.option("--ome-zarr-0.4", "ome_zarr_v2", type=FILE, help="Classes for readers of OME-Zarr 0.4, .zarr.")
+@click.option("--dicom-seg", type=FILE, help="DICOM segmentation of a DICOM --slide, .dcm or a folder.")
+@click.option("--dicom-seg-mpp", type=float, metavar="UM", help="Its um per pixel, about [default: 4].")
 @overwrite_option
 def export(
     tissue_map: Path,
@@ -56,6 +58,8 @@ def export(
     ome_tiff_classes: Path | None,
     ome_tiff_probabilities: Path | None,
     ome_zarr_v2: Path | None,
+    dicom_seg: Path | None,
+    dicom_seg_mpp: float | None,
     overwrite: bool,
 ) -> None:
     """Write polygons, pictures, rasters or a table of areas from a tissue map."""
@@ -64,13 +68,12 @@ def export(
         "classes": ome_tiff_classes,
         "probabilities": ome_tiff_probabilities,
     }
-    outputs = [path for path in (geojson, png, csv, ome_zarr_v2, *tiffs.values()) if path is not None]
+    outputs = [path for path in (geojson, png, csv, ome_zarr_v2, dicom_seg, *tiffs.values()) if path is not None]
     if not outputs:
         raise click.UsageError("nothing to write; give --geojson, --png, --csv, --ome-tiff or --ome-zarr-0.4")
     if len({path.absolute() for path in outputs}) < len(outputs):
         raise click.UsageError("two outputs have one name; give each its own")
-    if slide is not None and png is None:
-        raise click.UsageError("--slide is what --png is drawn upon; give --png as well")
+    _check_slide(slide, png, dicom_seg, dicom_seg_mpp)
     if exact and (tolerance is not None or min_area is not None):
         raise click.UsageError("--exact keeps every pixel; leave out --tolerance and --min-area")
     if max_memory is not None and (geojson is None or exact):
@@ -105,6 +108,22 @@ def export(
         export_csv(source, csv, polygons=polygons, overwrite=overwrite)
         echo(f"wrote {csv}")
     _write_rasters(source, tiffs, ome_zarr_v2, overwrite)
+    if dicom_seg is not None and slide is not None:
+        from wsiseg.dicom_seg import export_dicom_seg
+
+        with open_slide(slide, mpp=mpp, reader=reader) as opened:
+            found = export_dicom_seg(source, dicom_seg, opened, mpp=dicom_seg_mpp, overwrite=overwrite)
+        echo(f"wrote {found['path']} ({found['segments']} segments, {found['mpp']:.3g} um/px)")
+
+
+def _check_slide(slide: str | None, png: Path | None, dicom_seg: Path | None, dicom_seg_mpp: float | None) -> None:
+    """Refuse a slide that nothing needs, and a segmentation without one."""
+    if slide is not None and png is None and dicom_seg is None:
+        raise click.UsageError("--slide is what --png is drawn upon, and --dicom-seg refers to; give one of them")
+    if dicom_seg is not None and slide is None:
+        raise click.UsageError("--dicom-seg refers to a DICOM slide; give it by --slide")
+    if dicom_seg is None and dicom_seg_mpp is not None:
+        raise click.UsageError("--dicom-seg-mpp is for --dicom-seg; give that as well")
 
 
 def _check(outputs: Iterable[tuple[Path | None, tuple[str, ...]]], ome_zarr_v2: Path | None, overwrite: bool) -> None:

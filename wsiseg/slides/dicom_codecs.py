@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +20,7 @@ RAW = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 JPEG = ("1.2.840.10008.1.2.4.50",)
 _J2K = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))
 _JPEGLS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
-_RLE, _DEFLATED_FRAMES = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.8.1"
+_RLE = "1.2.840.10008.1.2.5"
 
 _J2K_START, _COD = b"\xff\x4f\xff\x51", 0x52
 _JFIF, _ADOBE, _SOS, _SOF55 = 0xE0, 0xEE, 0xDA, 0xF7
@@ -110,10 +109,6 @@ def _rle(data: bytes, photometric: str, tile: Size, _planar: bool) -> Pixels:
     return _coloured(np.ascontiguousarray(planes.transpose(1, 2, 0)), photometric)
 
 
-def _deflated(data: bytes, photometric: str, tile: Size, planar: bool) -> Pixels:
-    return _raw(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, 3 * tile.area), photometric, tile, planar)
-
-
 def _raw(data: bytes, photometric: str, tile: Size, planar: bool) -> Pixels:
     samples = np.frombuffer(data, np.uint8, 3 * tile.area)
     if planar:
@@ -143,6 +138,5 @@ CODECS: Mapping[str, Codec] = {
     **dict.fromkeys(_J2K, _jpeg2000),
     **dict.fromkeys(_JPEGLS, _jpeg_ls),
     _RLE: _rle,
-    _DEFLATED_FRAMES: _deflated,
 }
 """How frames are decoded, by transfer syntax; what is not in it is refused."""

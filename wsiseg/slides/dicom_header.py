@@ -148,6 +148,8 @@ def _read_key(path: Path, size: int, changed: int) -> Key:
         if _syntax(path) == _DEFLATED:
             raise SlideError(f"{path.name} is DICOM that is compressed as a whole; store it in another transfer syntax")
         found = read_partial(file, lambda tag, _vr, length: tag > _KEY_END or _lies(length), specific_tags=[*_KEY_TAGS])
+        if not file.read(1):
+            raise SlideError(f"{path.name} is cut off: it ends within its header; copy it again")
         kinds = [str(kind).upper() for kind in _many(found.get("ImageType"))]
         return Key(
             path=path,
