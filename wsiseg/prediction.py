@@ -106,7 +106,7 @@ def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tu
         if len(devices) > 1:
             raise OptionError("several devices need the model's name or folder, not a model that is loaded already")
         loaded, resolved = model, options.resolved(model)
-        wanted = _as_prepared(resolved, loaded.runtime)
+        wanted = as_prepared(resolved, loaded.runtime)
         if wanted is not None:
             prepare(loaded, wanted)
     else:
@@ -116,7 +116,7 @@ def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tu
     return loaded, replace(resolved, runtime=loaded.runtime.name, precision=loaded.runtime.precision)
 
 
-def _as_prepared(options: PredictOptions, now: Runtime) -> PredictOptions | None:
+def as_prepared(options: PredictOptions, now: Runtime) -> PredictOptions | None:
     """Resolved options whose open choices are what a model was prepared with; None where it computes so already."""
     precision = options.precision or now.precision
     if options.runtime != "auto" or (options.published_gate and not now.exact):

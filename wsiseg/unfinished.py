@@ -19,7 +19,7 @@ from typing import Any
 from wsiseg.errors import OutputError
 from wsiseg.geojson import SUFFIXES
 from wsiseg.journal import Fingerprint, Journal, read_journal
-from wsiseg.outputs import cannot_write, check_file, check_map, retired_name
+from wsiseg.outputs import cannot_write, check_file, check_map, is_tissue_map, retired_name
 
 
 class UnfinishedRun:
@@ -227,7 +227,13 @@ def check_outputs(out: Path, geojson: str | Path | None, *, overwrite: bool, res
     going_on = not restart and pending_commit(out)
     if out.exists() and not going_on:
         _tidy(out)
-    check_map(out, overwrite or going_on)
+    replaceable = overwrite or going_on
+    if geojson is not None and not replaceable and is_tissue_map(out) and not Path(geojson).exists():
+        raise OutputError(
+            f"{out} exists; draw its polygons with `wsiseg export {out} --geojson {geojson}`, or replace it with "
+            "--overwrite"
+        )
+    check_map(out, replaceable)
     if geojson is not None:
         check_file(Path(geojson), SUFFIXES, overwrite or (going_on and begun_drawing(out, Path(geojson))))
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,14 +126,18 @@ def test_several_slides_get_a_map_each_and_one_that_fails_is_told(
         main([str(part) for part in ("predict", *slides, *options, "--json", "--log", tmp_path / "log.jsonl")])
     assert stop.value.code == 2
     shown = capsys.readouterr()
-    results = [json.loads(line) for line in shown.out.splitlines()]
+    *results, last = [json.loads(line) for line in shown.out.splitlines()]
     assert [result["error"] is None for result in results] == [True, True, False]
+    assert [result["status"] for result in results] == ["done", "done", "failed"]
+    assert last["summary"]["counts"] | {"done": 2, "failed": 1} == last["summary"]["counts"]
+    assert last["summary"]["failed"][0]["slide"] == str(slides[2])
     assert "1 of 3 slides failed" in shown.err
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     told = [event for event in events if event["event"] in ("slide", "finished", "failed")]
     assert [event["event"] for event in told] == ["slide", "finished", "slide", "finished", "slide", "failed"]
     assert [event["slide"] for event in told if event["event"] == "slide"] == [str(slide) for slide in slides]
     assert [event["phase"] for event in events if event["event"] == "begin"].count("tiles") == 2
+    assert [event["counts"] for event in events if event["event"] == "summary"] == [last["summary"]["counts"]]
     assert {path.name for path in (tmp_path / "maps").iterdir()} == {"a.zarr", "a.geojson", "b.zarr", "b.geojson"}
     assert not [line for line in shown.err.splitlines() if line.startswith("tiles")]  # JSON is for programs
     (tmp_path / "maps" / "a.geojson").unlink()
@@ -143,7 +148,78 @@ def test_several_slides_get_a_map_each_and_one_that_fails_is_told(
     assert any(line.startswith("tiles") for line in lines)
     again = run("predict", *slides[:2], *options)
     assert again.count("had its map already") == 2
+    assert "2 slides: 0 done, 2 had their map already, 0 failed" in again
+    other = [*options, "--overlap", "0"]
+    with pytest.raises(SystemExit) as stop:
+        main([str(part) for part in ("predict", *slides[:2], *other)])
+    assert stop.value.code == 2
+    assert "exists and was made with overlap" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
         main([str(part) for part in ("predict", *slides[:2], *options, "--geojson", tmp_path / "x.geojson")])
     assert stop.value.code == 2
-    assert "one slide" in capsys.readouterr().err
+    assert "one map" in capsys.readouterr().err
+
+
+def test_one_slide_into_a_folder_and_what_lies_beside_it(
+    run: Run, tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `slides/*.png` and `slides/*` mean does not depend on how many slides there are."""
+    (tmp_path / "slides").mkdir()
+    Image.fromarray(np.full((120, 160, 3), (150, 60, 190), np.uint8)).save(tmp_path / "slides" / "a.png")
+    (tmp_path / "slides" / "._a.png").write_bytes(b"of a Mac")
+    options = ["--model", bundle, "--mpp", "2", "--tissue", "none"]
+    shown = run("predict", tmp_path / "slides" / "a.png", "--out", tmp_path / "maps", *options)
+    assert "1 slides: 1 done" in shown
+    assert open_map(tmp_path / "maps" / "a.zarr").metadata["slide"]["name"] == "a.png"
+    shown = run("predict", *sorted((tmp_path / "slides").iterdir()), "--out", tmp_path / "maps", *options)
+    assert "had its map already" in shown
+    assert "._a.png: skipped, a hidden file" in shown
+    assert "1 names skipped" in shown
+    for out, slides, message in (
+        ("map.zar", ["a.png"], "ends in .zarr, or a folder, got"),
+        ("map.zarr", ["a.png", "b.png"], "2 slides need a folder"),
+        ("new", ["._a.png"], "none of the 1 names is a slide"),
+    ):
+        given = [tmp_path / "slides" / name for name in slides]
+        with pytest.raises(SystemExit) as stop:
+            main([str(part) for part in ("predict", *given, "--out", tmp_path / out, *options)])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / out).exists()
+
+
+def test_a_map_without_polygons_says_how_to_draw_them(
+    run: Run, tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.full((120, 160, 3), (150, 60, 190), np.uint8)).save(tmp_path / "a.png")
+    command = ["predict", tmp_path / "a.png", "--out", tmp_path / "m.zarr", "--model", bundle, "--mpp", "2"]
+    run(*command, "--no-geojson", "--tissue", "none")
+    with pytest.raises(SystemExit) as stop:
+        main([str(part) for part in command])
+    assert stop.value.code == 2
+    assert "wsiseg export" in capsys.readouterr().err
+
+
+def test_a_defect_in_one_slide_does_not_end_a_batch_and_shows_in_the_exit_code(
+    tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wsiseg import many
+
+    for name in "ab":
+        Image.fromarray(np.full((120, 160, 3), (150, 60, 190), np.uint8)).save(tmp_path / f"{name}.png")
+    predicted = many.predict_opened
+
+    def fail(job: Any, *rest: Any, **options: Any) -> Any:
+        if job.slide.name == "a.png":
+            raise ZeroDivisionError("division by zero")
+        return predicted(job, *rest, **options)
+
+    monkeypatch.setattr(many, "predict_opened", fail)
+    options = ["--out", tmp_path / "maps", "--model", bundle, "--mpp", "2", "--tissue", "none"]
+    with pytest.raises(SystemExit) as stop:
+        main([str(part) for part in ("predict", tmp_path / "a.png", tmp_path / "b.png", *options)])
+    assert stop.value.code == 1
+    shown = capsys.readouterr()
+    assert "Traceback" in shown.err
+    assert "please report it" in shown.err
+    assert (tmp_path / "maps" / "b.zarr").is_dir()

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from wsiseg.cli.info import info
+from wsiseg.cli.main import main
 from wsiseg.errors import BundleError
 
 CMU = "CMU-1-Small-Region.svs"
@@ -48,7 +50,7 @@ def test_a_missing_mpp_is_shown(shared):
     slide = shared / "data/slides/tcga-cr-7395-01a-01-ts1.svs"
     facts = json.loads(shown(slide, "--json"))
     assert (facts["mpp"], facts["mpp_source"], facts["levels"][1]["mpp"]) == (None, None, None)
-    assert "--mpp" in facts["note"]
+    assert "--mpp" in facts["notes"][-1]
     assert "tissue_mm2" not in facts
     assert "not recorded" in shown(slide)
     stated = json.loads(shown(slide, "--json", "--mpp", "0.5"))
@@ -87,3 +89,19 @@ def test_it_needs_no_torch(sample_data):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "False"
+
+
+def test_an_objective_that_does_not_fit_the_resolution_is_noted(
+    sample_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """20x and 0.499 um fit; 20x and 0.1 um, or 2 um, do not."""
+    slide = str(sample_data / "CMU-1-Small-Region.svs")
+    for mpp, fits in ((None, True), ("0.25", True), ("1.2", True), ("0.1", False), ("2", False)):
+        with pytest.raises(SystemExit) as stop:
+            main(["info", slide, "--json", *(["--mpp", mpp] if mpp else [])])
+        assert not stop.value.code
+        notes = json.loads(capsys.readouterr().out)["notes"]
+        assert any("objective of 20x do not go together, about 0.5 is usual" in note for note in notes) is not fits
+    with pytest.raises(SystemExit):
+        main(["info", slide, "--mpp", "2"])
+    assert "do not go together" in " ".join(capsys.readouterr().out.split())

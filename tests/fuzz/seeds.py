@@ -54,6 +54,7 @@ def slides(folder: Path) -> None:
         folder / "small.ome.tif", pixels, tile=(32, 32), compression="zlib", photometric="rgb",
         metadata={"axes": "YXS", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5},
     )  # fmt: skip
+    _dicom(folder, pixels)
     image = Image.fromarray(pixels[:64, :80])
     for suffix in ("png", "jpg", "bmp", "webp", "gif"):
         image.save(folder / f"picture.{suffix}")
@@ -73,6 +74,27 @@ def _aperio(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
         tiff.write(pixels, tile=(32, 32), description=about, **options)
         tiff.write(pixels[::4, ::4].copy(), description="Aperio thumbnail", rowsperstrip=16, **options)
         tiff.write(pixels[::2, ::2].copy(), tile=(32, 32), description=about, **options)
+
+
+def _dicom(folder: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    """One-level DICOM slides of each codec and layout."""
+    from tests.slides import dicom_files as dicom
+
+    plain = dicom.Kind(tile=32)
+    kinds = {
+        "jpeg": plain,
+        "table": plain.but(offsets="extended"),
+        "no-table": plain.but(offsets="none"),
+        "sparse": plain.but(sparse=True),
+        "raw": plain.but(syntax=dicom.RAW, photometric="RGB"),
+        "j2k": plain.but(syntax=dicom.J2K_LOSSLESS, photometric="YBR_RCT"),
+        "jpegls": plain.but(syntax=dicom.JPEGLS, photometric="RGB"),
+        "rle": plain.but(syntax=dicom.RLE, photometric="RGB"),
+        "deflate": plain.but(syntax=dicom.DEFLATED_FRAMES, photometric="RGB"),
+    }
+    for name, kind in kinds.items():
+        (written,) = dicom.write_level(folder, pixels, 0.5, kind)
+        written.rename(folder / f"dicom-{name}.dcm")
 
 
 def bundles(folder: Path) -> None:

@@ -41,7 +41,7 @@ def info(slide: str, mpp: float | None, reader: str | None, model: str | None, a
         try:
             facts |= tissue_and_plan(opened, model)
         except MissingMppError as error:
-            facts["note"] = str(error)
+            facts["notes"].append(str(error))
         facts["damaged_tiles_met"] = opened.damaged_tiles
     if as_json:
         click.echo(json.dumps(facts, indent=2))
@@ -71,6 +71,7 @@ def describe(slide: SlideReader) -> dict[str, Any]:
             for level in slide.levels
         ],
         "associated": {name: [size.width, size.height] for name, size in slide.associated.items()},
+        "notes": list(slide.notes),
     }
 
 
@@ -152,9 +153,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("damaged tiles", f"{facts['damaged_tiles_met']} met while looking for tissue"))
     if "predict" in facts:
         rows += _plan_rows(facts["predict"])
-    if "note" in facts:
-        rows.append(("note", facts["note"]))
-    return rows
+    return rows + [("note", note) for note in facts["notes"]]
 
 
 def _plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:

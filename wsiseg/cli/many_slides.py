@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -12,10 +13,12 @@ import click
 
 from wsiseg.addresses import without_secrets
 from wsiseg.cli.progress import shown_progress
+from wsiseg.errors import OptionError
+from wsiseg.printable import printable
 
 if TYPE_CHECKING:
+    from wsiseg.batch import SlideResult
     from wsiseg.cli.log import RunLog
-    from wsiseg.many import SlideResult
     from wsiseg.prediction import Progress
     from wsiseg.report import Prediction
 
@@ -33,17 +36,23 @@ def many_slides(
     polygons: bool,
     overwrite: bool,
     restart: bool,
+    keep_folders: bool,
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Predict them; results are lines for people, or JSON objects, one a line. Returns 2 if any failed, else 0."""
+    """Predict them; results are lines for people, or JSON objects, one a line, with a summary at the end.
+
+    Returns:
+        1 if one failed by a defect of this program, 2 if one failed otherwise, else 0.
+    """
+    from wsiseg.batch import BatchSummary
     from wsiseg.export import VectorOptions
     from wsiseg.many import predict_many
     from wsiseg.prediction import PredictOptions
 
     vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)
     silent = quiet or as_json
-    failed = 0
+    summary, defect = BatchSummary(), False
     with ExitStack() as shown:  # bars of the slide whose turn it is; closed before its line is printed
         progress: Progress | None = None
 
@@ -51,7 +60,7 @@ def many_slides(
             nonlocal progress
             events.next_slide(slide)
             if not silent:
-                click.echo(without_secrets(slide), err=True)
+                click.echo(printable(without_secrets(slide)), err=True)
             progress = shown.enter_context(shown_progress(silent, events, vectors=polygons))
 
         def advance(phase: str, done: int, total: int) -> None:
@@ -60,37 +69,70 @@ def many_slides(
 
         results = predict_many(
             slides, folder, model, PredictOptions(**options), polygons=polygons, vectors=vectors, overwrite=overwrite,
-            restart=restart, progress=advance, began=began,
+            restart=restart, keep_folders=keep_folders, progress=advance, began=began,
         )  # fmt: skip
         for found in results:
             shown.close()
-            failed += found.error is not None
+            summary.add(found)
+            defect = defect or found.defect is not None
             _tell(found, events, as_json=as_json, quiet=quiet)
-    if failed:
-        click.echo(f"wsiseg: {failed} of {len(slides)} slides failed", err=True)
-    return 2 if failed else 0
+    events.event("summary", **summary.to_json())
+    if as_json:
+        click.echo(json.dumps({"summary": summary.to_json()}))
+    elif not quiet:
+        click.echo("\n" + "\n".join(summary.lines()))
+    if summary.failed:
+        click.echo(f"wsiseg: {len(summary.failed)} of {summary.slides} slides failed", err=True)
+    if not summary.slides:
+        raise OptionError(f"none of the {len(slides)} names is a slide; give paths or addresses of slides")
+    return 1 if defect else 2 if summary.failed else 0
 
 
 def _tell(found: SlideResult, events: RunLog, *, as_json: bool, quiet: bool) -> None:
     """What became of a slide."""
     slide = without_secrets(found.slide)
+    events.end_phase()
     if found.prediction is not None:
         events.finished(found.prediction)
-    elif found.error is not None:
-        events.end_phase()
+    elif found.status == "failed":
         events.event("failed", slide=slide, message=found.error)
+    elif found.status == "skipped":
+        events.event("skipped", slide=slide, reason=found.skipped)
+    else:
+        events.event("kept", slide=slide, map=str(found.map_path), notes=found.notes)
+    if found.defect is not None:
+        click.echo("".join(traceback.format_exception(found.defect)), err=True)
     if as_json:
-        facts = {} if found.prediction is None else facts_of(found.prediction)
-        click.echo(json.dumps({"slide": slide, "error": found.error, **facts}, default=str))
-    elif found.error is not None:
-        click.echo(f"wsiseg: {slide}: {found.error}", err=True)
+        click.echo(json.dumps(_facts(found, slide), default=str))
+    elif found.status == "failed":
+        click.echo(f"wsiseg: {printable(f'{slide}: {found.error}')}", err=True)
     elif not quiet:
-        click.echo(f"{slide}: {_one_line(found.prediction)} -> {found.map_path}")
+        _print(found, slide)
 
 
-def _one_line(result: Prediction | None) -> str:
-    if result is None:
-        return "had its map already"
+def _facts(found: SlideResult, slide: str) -> dict[str, Any]:
+    """A line of `--json`."""
+    facts: dict[str, Any] = {"slide": slide, "status": found.status, "error": found.error}
+    if found.skipped is not None:
+        facts["reason"] = found.skipped
+    if found.kept is not None:
+        facts |= {"map_path": found.map_path, **asdict(found.kept)}
+    return facts if found.prediction is None else {**facts, **facts_of(found.prediction)}
+
+
+def _print(found: SlideResult, slide: str) -> None:
+    """A slide's line for people, and a line for each note."""
+    if found.skipped is not None:
+        click.echo(printable(f"{slide}: skipped, {found.skipped}"))
+        return
+    drawn = " and got its polygons" if found.kept is not None and found.kept.drawn is not None else ""
+    said = f"had its map already{drawn}" if found.prediction is None else _one_line(found.prediction)
+    click.echo(printable(f"{slide}: {said} -> {found.map_path}"))
+    for note in found.notes:
+        click.echo(f"  note: {printable(note)}")
+
+
+def _one_line(result: Prediction) -> str:
     areas = ", ".join(f"{area.name} {area.area_mm2:.3f}" for area in result.areas)
     return f"{areas} mm² of {result.tissue_mm2:.3f} mm² tissue, {result.seconds['total']:.0f} s"
 

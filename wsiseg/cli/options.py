@@ -15,7 +15,7 @@ mpp_option = click.option(
 )
 reader_option = click.option(
     "--reader",
-    type=click.Choice(["openslide", "tiffslide", "image"]),
+    type=click.Choice(["openslide", "tiffslide", "image", "dicom"]),
     help="Library that reads [default: the first that fits].",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "--out",
     required=True,
     type=click.Path(path_type=Path),
-    help="Tissue map to write, NAME.zarr; for several slides a folder.",
+    help="Tissue map to write, NAME.zarr; or a folder, which gets a map of each slide.",
 )
 @click.option(
     "--model",
@@ -131,6 +131,9 @@ if TYPE_CHECKING:
 )
 @reader_option
 @overwrite_option
+@click.option(
+    "--keep-folders", is_flag=True, help="In a folder, lay out maps in folders as their slides lie, for equal names."
+)
 @click.option("--restart", is_flag=True, help="Forget an unfinished run of this output instead of going on with it.")
 @click.option(
     "--log", type=click.Path(path_type=Path), metavar="FILE", help="Append what happens to FILE, a line of JSON each."
@@ -147,6 +150,7 @@ def predict(
     tolerance: float | None,
     qupath_names: bool,
     overwrite: bool,
+    keep_folders: bool,
     restart: bool,
     max_memory: str | None,
     log: Path | None,
@@ -156,14 +160,20 @@ def predict(
 ) -> int:
     """Segment SLIDE with a model: write an OME-Zarr tissue map and, beside it, polygons that open in QuPath.
 
-    Several slides get a map each in the folder --out. Those that have one are left out, so the same command goes on
-    where it was interrupted; one that fails does not keep the others.
+    Where --out is a folder (its name does not end in .zarr), each slide gets a map in it. Slides that have one, made
+    from them by the same model with the same parameters, are left out, so the same command goes on where it was
+    interrupted; one that fails does not keep the others.
     """
     if geojson is not None and no_geojson:
         raise click.UsageError("--geojson and --no-geojson exclude each other")
-    many = len(slides) > 1
+    from wsiseg.slides.arguments import slides_of
+
+    slides = tuple(slides_of(slides))
+    many = _is_folder(out, slides)
     if many and geojson is not None:
-        raise click.UsageError("--geojson names the polygons of one slide; several get theirs beside their maps")
+        raise click.UsageError("--geojson names the polygons of one map, NAME.zarr; in a folder they lie beside maps")
+    if keep_folders and not many:
+        raise click.UsageError("--keep-folders lays out the maps of a folder; give --out a folder")
     if geojson is None and not no_geojson and not many:
         geojson = out.with_suffix(".geojson")
     from wsiseg.cli.log import run_log
@@ -188,7 +198,7 @@ def predict(
             return many_slides(
                 slides, out, model, options, events, tolerance=tolerance, min_area=min_area,
                 qupath_names=qupath_names, polygons=not no_geojson,
-                overwrite=overwrite, restart=restart, as_json=as_json, quiet=quiet,
+                overwrite=overwrite, restart=restart, keep_folders=keep_folders, as_json=as_json, quiet=quiet,
             )  # fmt: skip
         _refuse_early(slides[0], options, out, geojson, overwrite, restart)
         with shown_progress(quiet or as_json, events, vectors=geojson is not None) as report:
@@ -208,6 +218,26 @@ def predict(
     elif not quiet:
         _print_table(result)
     return 0
+
+
+def _is_folder(out: Path, slides: tuple[str, ...]) -> bool:
+    """Whether `--out` is a folder of maps, and not one map.
+
+    Raises:
+        UsageError: one map for several slides, or what looks like a mistyped name of a map.
+    """
+    if out.name.lower().endswith(".zarr"):
+        if len(slides) > 1:
+            raise click.UsageError(
+                f"{len(slides)} slides need a folder for their maps, got {out}; name one that does not end in .zarr"
+            )
+        return False
+    if len(slides) == 1 and out.suffix and not out.is_dir():
+        raise click.UsageError(
+            f"expected an output name that ends in .zarr, or a folder, got {out}; make a folder of that name first if "
+            "you mean one"
+        )
+    return True
 
 
 def _refuse_early(

@@ -8,6 +8,7 @@ from pathlib import Path
 from wsiseg.addresses import is_address, local_path
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Mpp
+from wsiseg.slides.arguments import is_dicom_slide
 from wsiseg.slides.base import Region, SlideReader
 from wsiseg.slides.identify import identify, is_tiff
 from wsiseg.slides.transport import DEFAULT_RETRY_S
@@ -16,9 +17,9 @@ from wsiseg.slides.vendors import Vendor
 
 __all__ = ["Region", "SlideReader", "open_slide"]
 
-READERS = ("openslide", "tiff", "image", "tiffslide")
+READERS = ("openslide", "tiff", "image", "tiffslide", "dicom")
 _TRIED = ("openslide", "tiff", "image")
-"""Without a reader named; TiffSlide reads nothing more than these."""
+"""Without a reader named, after DICOM, which is told by content; TiffSlide reads nothing more than these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,14 @@ def open_slide(
 ) -> SlideReader:
     """Open a slide for reading.
 
-    OpenSlide reads vendors' formats; TIFFs that are no vendor's (OME-TIFF, plain ones) are read through tifffile, also
-    behind addresses (`s3://`, `https://`, and what fsspec knows), and SVS behind them; then plain pictures (PNG, JPEG)
-    are tried.
+    DICOM, by any file of a slide or its folder, has a reader of its own. OpenSlide reads vendors' formats; TIFFs that
+    are no vendor's (OME-TIFF, plain ones) are read through tifffile, also behind addresses (`s3://`, `https://`, and
+    what fsspec knows), and SVS behind them; then plain pictures (PNG, JPEG) are tried.
 
     Args:
         path: a path or an address.
         mpp: microns per level-0 pixel; wins over what the file records.
-        reader: "openslide", "tiff", "image" or "tiffslide", to try no other.
+        reader: "openslide", "tiff", "image", "tiffslide" or "dicom", to try no other.
         series: number or name of the image to read, of a TIFF that holds several; None takes the largest at the finest
             resolution.
         retry_s: seconds for which a server that fails is asked again, from each failure on.
@@ -64,6 +65,8 @@ def open_slide(
         if reader not in (None, "tiff", "tiffslide"):
             raise OptionError(f"only the readers tiff and tiffslide open addresses, not {reader}")
         return _tiffslide(where, asked) if reader == "tiffslide" else _tiff(where, asked)
+    if reader in (None, "dicom") and (found := _dicom(Path(where), asked)) is not None:
+        return found
     local, vendor = identify(Path(where))
     require_whole_tiff(local)
     if reader is None:
@@ -110,6 +113,15 @@ def _is_stitched(path: Path) -> bool:
     return format_of(path) in STITCHED
 
 
+def _dicom(path: Path, asked: _Asked) -> SlideReader | None:
+    """The DICOM slide that a file or folder is part of, None where it is no DICOM."""
+    if not is_dicom_slide(path):
+        return None
+    from wsiseg.slides.dicom import DicomReader  # noqa: PLC0415
+
+    return DicomReader(path, asked.mpp)
+
+
 def _open(name: str, path: Path, asked: _Asked) -> SlideReader | None:
     """The slide, None where the reader does not know its format."""
     if name == "openslide":
@@ -122,6 +134,8 @@ def _open(name: str, path: Path, asked: _Asked) -> SlideReader | None:
         return OpenSlideReader(path, asked.mpp)
     if name == "tiff":
         return _tiff(str(path), asked)
+    if name == "dicom":
+        return None  # what is DICOM was opened before
     if name == "image":
         from wsiseg.slides.array import ArrayReader  # noqa: PLC0415
 

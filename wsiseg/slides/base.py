@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +24,12 @@ WHITE = 255
 
 CLOSE_S = 20.0
 """How long to wait for a slide to be closed after an error, where a thread may hang in a read of it."""
+
+OBJECTIVE_UM = 10.0
+"""Microns per pixel times magnification: cameras of scanners have pixels of about so many microns."""
+
+MOST_APART = 2.5
+"""How many times a slide's resolution may be what its objective usually gives, or that be the resolution."""
 
 ROUNDING = 1e-6
 """A weight this small is none: rounding gives it to a neighbour that an output pixel does not cover."""
@@ -79,7 +87,8 @@ class SlideReader(ABC):
         associated: names and sizes of label, macro and thumbnail pictures.
         damage: the source tiles found damaged so far.
         stated_mpp: what the user stated, None where nothing was.
-        notes: what whoever uses the slide should know of it, one sentence each.
+        notes: what whoever uses the slide should know of it, one sentence each: what its reader found, and where its
+            objective and its resolution do not go together.
         version: what a server says of the state of the file, None for files of this machine.
         images: all images of the file, where it may hold several.
         left_out: pictures of the file that might be levels and are none, and why.
@@ -100,7 +109,7 @@ class SlideReader(ABC):
     damage: DamageMap
 
     stated_mpp: Mpp | None = None
-    notes: tuple[str, ...] = ()
+    _notes: tuple[str, ...] = ()
     version: str | None = None
     images: tuple[ImageInFile, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -138,6 +147,29 @@ class SlideReader(ABC):
         """A hexadecimal SHA-256 that tells this file from others without reading all of it."""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """See above; a reader assigns its own."""
+        return tuple(dict.fromkeys((*self._notes, *self._objective_notes())))
+
+    @notes.setter
+    def notes(self, notes: tuple[str, ...]) -> None:
+        self._notes = tuple(notes)
+
+    def _objective_notes(self) -> tuple[str, ...]:
+        mpp = self.stated_mpp or self.recorded_mpp
+        if mpp is None or self.objective is None or not 0 < self.objective < math.inf:
+            return ()
+        usual = OBJECTIVE_UM / self.objective
+        if usual / MOST_APART <= mpp.mean <= usual * MOST_APART:
+            return ()
+        origin = "that was stated" if self.stated_mpp else "that the slide records"
+        return (
+            f"{mpp} um per pixel {origin} and its objective of {self.objective:g}x do not go together, about "
+            f"{usual:.3g} is usual; if the resolution is wrong, so are the map and its areas, state the right one with "
+            "--mpp",
+        )
+
+    @property
     def name(self) -> str:
         """Last part of the path, or of the address without its query."""
         return last_part(self.path)
@@ -146,6 +178,11 @@ class SlideReader(ABC):
     def shown_path(self) -> str:
         """The path, or the address without what is secret in it, for everything that is printed or kept."""
         return without_secrets(self.path)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the slide consists of, none where it has an address."""
+        return () if "://" in self.path else (Path(self.path),)
 
     @property
     def size(self) -> Size:

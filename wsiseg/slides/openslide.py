@@ -63,6 +63,7 @@ class OpenSlideReader(FileReader):
     def __init__(self, path: Path, stated_mpp: Mpp | None = None) -> None:
         self.path = str(path)
         self.stated_mpp = stated_mpp
+        self._companions = companion_files(path) if path.is_file() else []
         self._lock = threading.Lock()
         self._slide = _open(path)
         try:
@@ -201,14 +202,18 @@ class OpenSlideReader(FileReader):
         except (openslide.OpenSlideError, KeyError, ValueError) as error:
             raise SlideError(f"{self.name}: the picture {name} cannot be read ({plain(error)})") from error
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """See `SlideReader.files`."""
+        return (Path(self.path), *self._companions)
+
     def quick_hash(self) -> str:
         """See `SlideReader.quick_hash`."""
-        parts = companion_files(Path(self.path))  # a MIRAX slide's own file is its preview alone
         found = []
-        for part in (Path(self.path), *parts):
-            with closing(LocalSource(part)) as source:
+        for file in self.files:  # a MIRAX slide's own file is its preview alone
+            with closing(LocalSource(file)) as source:
                 found.append(source.quick_hash())
-        return found[0] if not parts else hashlib.sha256("".join(found).encode()).hexdigest()
+        return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
     def close(self) -> None:
         """See `SlideReader.close`."""

@@ -7,11 +7,10 @@ from pathlib import Path
 from wsiseg.addresses import is_address
 from wsiseg.errors import SlideError
 from wsiseg.slides.base import SlideReader
-from wsiseg.slides.companions import companion_files
 
 
 class SlideWatch:
-    """Remembers what a slide's file looked like.
+    """Remembers what a slide's files looked like.
 
     A slide that changes while it is read gives damaged tiles, or tiles of two slides, and neither may become a result.
 
@@ -25,8 +24,7 @@ class SlideWatch:
     def __init__(self, slide: SlideReader) -> None:
         self._slide = slide
         self.hash = slide.quick_hash()
-        self._files = [] if is_address(slide.path) else _files(Path(slide.path))
-        self._state = [_state(file) for file in self._files]
+        self._state = _state(slide)
 
     @property
     def version(self) -> str | None:
@@ -34,7 +32,7 @@ class SlideWatch:
         return self._slide.version
 
     def check(self) -> None:
-        """Compare the file with what it was; costs one look at each file, or one small request.
+        """Compare the files with what they were; costs a look at each one's directory entry, or one small request.
 
         Raises:
             SlideError: it is gone or another one now, or its server does not answer.
@@ -42,7 +40,7 @@ class SlideWatch:
         if is_address(self._slide.path):
             self._slide.require_unchanged()
             return
-        state = [_state(file) for file in self._files]
+        state = _state(self._slide)
         if state == self._state:
             return
         try:
@@ -57,13 +55,12 @@ class SlideWatch:
         self._state = state
 
 
-def _files(path: Path) -> list[Path]:
-    """What is watched: the file that was opened, and its companions where the format has them."""
-    return [path, *companion_files(path)] if path.is_file() else [path]
+def _state(slide: SlideReader) -> tuple[tuple[int, int, int] | None, ...]:
+    """Size, time of change and number of each file, None where it is gone; of an address, none."""
+    return tuple(_file_state(path) for path in slide.files)
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
-    """Size, time of change and number of a file; None where it is gone."""
+def _file_state(path: Path) -> tuple[int, int, int] | None:
     try:
         found = path.stat()
     except OSError:

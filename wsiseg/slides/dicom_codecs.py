@@ -1,0 +1,148 @@
+"""The frames of DICOM slides as RGB, by their transfer syntax and the colours that are stated."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+
+from wsiseg.geometry import Size
+from wsiseg.slides.claims import require_claim
+from wsiseg.slides.damage import UnreadableError
+
+Pixels = npt.NDArray[np.uint8]
+
+RAW = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+JPEG = ("1.2.840.10008.1.2.4.50",)
+_J2K = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))
+_JPEGLS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+_RLE, _DEFLATED_FRAMES = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.8.1"
+
+_J2K_START, _COD = b"\xff\x4f\xff\x51", 0x52
+_JFIF, _ADOBE, _SOS, _SOF55 = 0xE0, 0xEE, 0xDA, 0xF7
+
+
+def decode(data: bytes, syntax: str, photometric: str, tile: Size, *, planar: bool = False) -> Pixels:
+    """The pixels of a frame, (tile.height, tile.width, 3) uint8 RGB.
+
+    Args:
+        data: the frame's bytes.
+        syntax: a transfer syntax of `CODECS`.
+        photometric: the colours as the instance states them.
+        tile: size of a frame.
+        planar: whether an uncompressed frame holds one colour after the other.
+
+    Raises:
+        UnreadableError: it cannot be decoded, or to another size.
+    """
+    require_claim(data, tile)
+    try:
+        pixels = np.asarray(CODECS[syntax](data, photometric, tile, planar))
+    except UnreadableError:
+        raise
+    except Exception as error:  # codecs raise whatever they like on damaged data
+        raise UnreadableError(str(error)) from error
+    if pixels.shape != (tile.height, tile.width, 3) or pixels.dtype != np.uint8:
+        raise UnreadableError(f"is an array of {pixels.shape} {pixels.dtype}")
+    return pixels
+
+
+def jpeg_says(data: bytes) -> str:
+    """The colours that a JPEG itself states, "RGB" or "YBR"; empty where it leaves them to the file around it."""
+    place, ids = 2, b""
+    try:
+        while data[place + 1] != _SOS:
+            marker, length = data[place + 1], struct.unpack_from(">H", data, place + 2)[0]
+            if marker == _JFIF and data[place + 4 : place + 8] == b"JFIF":
+                return "YBR"
+            if marker == _ADOBE and data[place + 4 : place + 9] == b"Adobe":
+                return "YBR" if data[place + 15] else "RGB"
+            if 0xC0 <= marker <= 0xC2:
+                ids = data[place + 10 : place + 19 : 3]
+            place += 2 + length
+    except (IndexError, struct.error):
+        return ""  # damaged: the decoder says so
+    return "RGB" if ids == b"RGB" else ""
+
+
+def _jpeg(data: bytes, photometric: str, _tile: Size, _planar: bool) -> Pixels:
+    colours = jpeg_says(data) or ("RGB" if photometric == "RGB" else "YBR")
+    stored = "RGB" if colours == "RGB" else "YCBCR"
+    return imagecodecs.jpeg8_decode(data, colorspace=stored, outcolorspace="RGB")
+
+
+def _jpeg2000(data: bytes, photometric: str, _tile: Size, _planar: bool) -> Pixels:
+    """Where the stream itself says that colours were transformed, its decoder transforms them back."""
+    pixels = imagecodecs.jpeg2k_decode(data)
+    if photometric in ("YBR_FULL", "YBR_FULL_422", "YBR_ICT") and not _transforms_colours(data):
+        return _from_ybr(pixels)
+    return pixels
+
+
+def _transforms_colours(data: bytes) -> bool:
+    place = data.find(_J2K_START, 0, 4096) + 2
+    while place > 1 and place + 9 < len(data) and data[place] == 0xFF:
+        if data[place + 1] == _COD:
+            return data[place + 8] != 0
+        place += 2 + int(struct.unpack_from(">H", data, place + 2)[0])
+    return False
+
+
+def _jpeg_ls(data: bytes, photometric: str, tile: Size, _planar: bool) -> Pixels:
+    place = 2
+    while place + 9 < len(data) and data[place + 1] not in (_SOF55, _SOS):
+        place += 2 + int(struct.unpack_from(">H", data, place + 2)[0])
+    height, width, channels = struct.unpack_from(">HHB", data, place + 5)
+    if (height, width, channels) != (tile.height, tile.width, 3):
+        raise UnreadableError(f"states a size of {width} x {height} px with {channels} channels")
+    return _coloured(imagecodecs.jpegls_decode(data), photometric)
+
+
+def _rle(data: bytes, photometric: str, tile: Size, _planar: bool) -> Pixels:
+    room = bytearray(3 * tile.area)
+    imagecodecs.dicomrle_decode(data, "u1", out=room)
+    planes = np.frombuffer(room, np.uint8).reshape(3, *tile.shape)
+    return _coloured(np.ascontiguousarray(planes.transpose(1, 2, 0)), photometric)
+
+
+def _deflated(data: bytes, photometric: str, tile: Size, planar: bool) -> Pixels:
+    return _raw(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, 3 * tile.area), photometric, tile, planar)
+
+
+def _raw(data: bytes, photometric: str, tile: Size, planar: bool) -> Pixels:
+    samples = np.frombuffer(data, np.uint8, 3 * tile.area)
+    if planar:
+        return _coloured(np.ascontiguousarray(samples.reshape(3, *tile.shape).transpose(1, 2, 0)), photometric)
+    return _coloured(samples.reshape(*tile.shape, 3), photometric)
+
+
+def _coloured(pixels: Pixels, photometric: str) -> Pixels:
+    if photometric == "YBR_FULL_422":
+        raise UnreadableError("is YBR_FULL_422 without JPEG, which is not read")
+    return _from_ybr(pixels) if photometric.startswith("YBR") else pixels
+
+
+def _from_ybr(pixels: Pixels) -> Pixels:
+    """RGB from full-range BT.601."""
+    y, cb, cr = np.moveaxis(pixels.astype(np.float32), -1, 0)
+    cb, cr = cb - 128, cr - 128
+    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
+    return np.asarray(np.rint(rgb).clip(0, 255), np.uint8)
+
+
+Codec = Callable[[bytes, str, Size, bool], Any]
+
+CODECS: Mapping[str, Codec] = {
+    **dict.fromkeys(RAW, _raw),
+    **dict.fromkeys(JPEG, _jpeg),
+    **dict.fromkeys(_J2K, _jpeg2000),
+    **dict.fromkeys(_JPEGLS, _jpeg_ls),
+    _RLE: _rle,
+    _DEFLATED_FRAMES: _deflated,
+}
+"""How frames are decoded, by transfer syntax; what is not in it is refused."""
