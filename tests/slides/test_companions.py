@@ -299,3 +299,9 @@ def test_the_optimisation_file_of_a_vms_slide(vms, pixels):
                 assert slide.damage.count == 0
         else:
             assert "a.opt is of another slide or damaged; copy it again, or remove it" in refused(vms)
+
+
+def test_a_vms_slide_that_leads_out_of_its_folder(vms):
+    vms.with_name("a.jpg").rename(vms.parent.parent / "secret.jpg")
+    vms.write_text(vms.read_text().replace("ImageFile=a.jpg", "ImageFile=../secret.jpg"))
+    assert "names files outside of its folder" in refused(vms)

@@ -28,6 +28,8 @@ def require_whole_vms(path: Path) -> tuple[Path, list[Path]]:
     names = part_names(path)
     if not names:
         raise SlideError(f"{path.name} names no files of pixels; copy the slide and all of its parts again")
+    if any(Path(name).name != name for name in names):
+        raise SlideError(f"{path.name} names files outside of its folder; it is damaged")
     folder = next((one for one in (path, path.resolve()) if (one.parent / names[0]).is_file()), path).parent
     for name in names:
         fault = missing(folder, name)
@@ -48,7 +50,7 @@ def part_names(path: Path) -> list[str]:
     keys = next((sections[name] for name in _SECTIONS if name in sections), {})
     named = [value for key, value in keys.items() if key.startswith("ImageFile") and _layer(key) == 0]
     named += [keys[key] for key in ("MapFile", "MacroImage") if keys.get(key)]
-    return [name for name in dict.fromkeys(named) if name and Path(name).name == name]
+    return [name for name in dict.fromkeys(named) if name]
 
 
 def ndpis_names(path: Path) -> list[str]:

@@ -65,11 +65,11 @@ class OpenSlideReader(FileReader):
     """
 
     reader = "OpenSlide"
-    _files: tuple[Path, ...] | None = None
 
     def __init__(self, path: Path, stated_mpp: Mpp | None = None) -> None:
         self.path = str(path)
         self.stated_mpp = stated_mpp
+        self._companions = companion_files(path) if path.is_file() else []
         self._lock = threading.Lock()
         self._slide = _open(path)
         try:
@@ -242,16 +242,14 @@ class OpenSlideReader(FileReader):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """See `SlideReader.files`; looked for once, since a MIRAX slide's index names them."""
-        if self._files is None:
-            self._files = (Path(self.path), *companion_files(Path(self.path)))
-        return self._files
+        """See `SlideReader.files`."""
+        return (Path(self.path), *self._companions)
 
     def quick_hash(self) -> str:
         """See `SlideReader.quick_hash`."""
         found = []
-        for part in self.files:  # a MIRAX slide's own file is its preview alone
-            with closing(LocalSource(part)) as source:
+        for file in self.files:  # a MIRAX slide's own file is its preview alone
+            with closing(LocalSource(file)) as source:
                 found.append(source.quick_hash())
         return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
