@@ -82,11 +82,13 @@ def test_each_directory_is_read_once(network: Network) -> None:
 
 def test_a_row_of_tiles_is_one_request(network: Network) -> None:
     with open_slide(network.address(TILED)) as slide:
+        slide.read_level(0, Box(0, 0, 240, 240))  # once, sixteen tiles are looked at, whether they are whole
         network.proxy.clear()
-        slide.read_level(0, Box(0, 240, 2220, 240))
-        assert len(network.proxy.requests) <= 3 + 1  # sixteen tiles are looked at once, whether they are whole
+        row = Box(0, 2400, slide.size.width, 240)
+        slide.read_level(0, row)
+        assert 1 <= len(network.proxy.requests) <= 3  # one, but for tiles that were among the sixteen
         before = network.proxy.sent
-        slide.read_level(0, Box(0, 240, 2220, 240))
+        slide.read_level(0, row)
         assert network.proxy.sent == before
 
 
