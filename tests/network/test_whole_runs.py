@@ -20,6 +20,7 @@ from wsiseg.cli.main import cli
 from wsiseg.errors import OptionError, OutputError, SlideError, WsisegError
 from wsiseg.geometry import Box
 from wsiseg.many import predict_many
+from wsiseg.outputs import check_file
 from wsiseg.prediction import PredictOptions
 from wsiseg.slides import open_slide
 from wsiseg.slides.watch import SlideWatch
@@ -182,13 +183,13 @@ def test_outputs_are_local(sample_data: Path, tmp_path: Path, monkeypatch: pytes
         ["predict", slide, slide + "x", "--out", out],
         ["predict", slide, "--out", "a.zarr", "--geojson", out.replace("zarr", "geojson")],
         ["predict", slide, "--out", "a.zarr", "--log", out],
-        ["export", "a.zarr", "--geojson", out.replace("zarr", "geojson")],
-        ["export", "a.zarr", "--csv", out.replace("zarr", "csv")],
     ):
         done = CliRunner().invoke(cli, arguments)
         assert isinstance(done.exception, OptionError), (arguments, done.output)
         assert f"not to {scheme}://" in str(done.exception)
         assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OptionError, match=f"not to {scheme}://"):  # as `wsiseg export` checks its outputs
+        check_file(Path(out.replace("zarr", "csv")), (".csv",), overwrite=False)
 
 
 def test_the_same_pixels_from_python(network: Network, served: Path) -> None:
