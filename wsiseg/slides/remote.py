@@ -91,7 +91,7 @@ class RemoteSource(ByteSource):
         """See `ByteSource.read_many`; the order of requests is the file's, and those under way are waited for."""
         self.check()
         inside = [(start, max(0, min(count, self.length - start))) for start, count in ranges]
-        found = {each: b"" if each[1] == 0 else self._kept.get(each) for each in inside}
+        found = {each: b"" if each[1] == 0 else self._kept.get(each) or self._in_block(each) for each in inside}
         waiting: dict[Range, Future[bytes]] = {}
         mine: list[Range] = []
         with self._lock:
@@ -109,6 +109,14 @@ class RemoteSource(ByteSource):
         for each, future in waiting.items():
             found[each] = future.result()
         return [cast("bytes", found[each]) for each in inside]
+
+    def _in_block(self, wanted: Range) -> bytes | None:
+        """The bytes of a range within a block of the directory that is kept, None of any other."""
+        number, first = divmod(wanted[0], BLOCK)
+        if first + wanted[1] > BLOCK:
+            return None
+        block = self._directory.blocks.get(number)
+        return None if block is None else block[first : first + wanted[1]]
 
     def _fetch(self, run: tuple[Range, list[Range]]) -> None:
         """Ask for a run, and give its ranges to whoever waits for them."""
