@@ -44,7 +44,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_predict_then_export(run: Run, tmp_path: Path, sample_data: Path, bundle: Path) -> None:
     slide, out = sample_data / "CMU-1-Small-Region.svs", tmp_path / "map.zarr"
     shown = run("predict", slide, "--out", out, "--model", bundle)
-    for part in ("mm²", "mm² in polygons", "% of tissue", "tissue", "read", "skipped", "gated", "seconds", "map.zarr", "map.geojson"):
+    for part in (
+        "mm²",
+        "mm² in polygons",
+        "% of tissue",
+        "tissue",
+        "read",
+        "skipped",
+        "gated",
+        "seconds",
+        "map.zarr",
+        "map.geojson",
+    ):
         assert part in shown
     check_qupath(tmp_path / "map.geojson")
     metadata = open_map(out).metadata
