@@ -19,6 +19,7 @@ from wsiseg.class_map import ArrayMap
 from wsiseg.cli.main import main
 from wsiseg.errors import OptionError
 from wsiseg.export import VectorOptions, export_geojson
+from wsiseg.frame import Frame
 from wsiseg.geometry import Box, Mpp, Size
 from wsiseg.levels import CORNER_BYTES, MapLevel, count_corners, fitting_level
 from wsiseg.report import coarser_note
@@ -77,7 +78,8 @@ def test_polygons_of_a_level_lie_where_they_do_in_the_map(seed: int, number: int
     classes = blobs(64, seed, 6.0, empty=-9.0)[:height, :width]
     level = MapLevel(Halved(classes, 4), number)
     assert level.mpp.x == 2**number
-    found, _ = simplified_polygons(level, TABLE, level.mpp, level.mpp.mean, 0.0)
+    frame = Frame(width / 2**number, height / 2**number)
+    found, _ = simplified_polygons(level, TABLE, level.mpp, level.mpp.mean, 0.0, frame=frame)
     moved = {index: level.to_map_pixels(polygons) for index, polygons in found.items()}
     assert_coverage(moved)
     union = shapely.union_all([polygon for part in moved.values() for polygon in part])
@@ -93,7 +95,7 @@ def test_polygons_of_a_level_lie_where_they_do_in_the_map(seed: int, number: int
 def test_a_coarser_level_is_said(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     write_map(tmp_path / "m.zarr", Size(900, 700), probabilities=False)
     tissue_map = open_map(tmp_path / "m.zarr")
-    options = VectorOptions(tolerance_um=0.25, min_area_um2=1.0, max_memory=64 * 2**20)
+    options = VectorOptions(tolerance_um=0.25, min_area_um2=40.0, max_memory=64 * 2**20)
     done = export_geojson(tissue_map, tmp_path / "m.geojson", options)
     features = check_qupath(tmp_path / "m.geojson")
     assert done["annotations"] == len(features) > 0
@@ -111,7 +113,7 @@ def test_a_coarser_level_is_said(tmp_path: Path, run: Run, capsys: pytest.Captur
 
     shown = run("export", tmp_path / "m.zarr", "--geojson", tmp_path / "n.geojson", "--max-memory", "64M")
     assert "coarser level" in shown
-    fine = export_geojson(tissue_map, tmp_path / "f.geojson")
+    fine = export_geojson(tissue_map, tmp_path / "f.geojson", VectorOptions(min_area_um2=250.0))
     assert (fine["level"], coarser_note(fine)) == (0, None)
 
 

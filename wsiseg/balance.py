@@ -18,7 +18,7 @@ from scipy.sparse import coo_array, csr_array, diags_array
 from wsiseg.coverage import Coverage
 from wsiseg.frame import Frame
 
-STEPS, ROUNDS = 12, 8
+STEPS, ROUNDS = 8, 5
 """Most steps to the wanted areas, and most times that crossed borders are put back and the others moved again."""
 
 CLOSE = 1e-4

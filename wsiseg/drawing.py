@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import shapely
 
 from wsiseg.balance import balance
@@ -37,8 +38,11 @@ SHARES = (0.05, 0.1, 0.2, 0.4, 0.8, 0.95)
 FINER = ((0.01, 0.5), (0.0, 0.25))
 """(share, factor of the tolerance) to try where a class's area still differs too much."""
 
-VERTEX_STEPS = 2
-"""Steps at once where even the largest tolerance leaves too many vertices: each is a whole simplification."""
+VERTEX_STEPS, DRAWN_AT_MOST = 2, 4
+"""Steps at once where even the largest tolerance leaves too many vertices, and how often: each simplifies anew."""
+
+HOPELESS = 2
+"""So many times the budget's polygons that are large enough to stay are not tried: hardly so many of them join."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,15 +182,19 @@ class Drawing:
     def _within_budget(self, finest: Choice) -> tuple[Choice, Simplified]:
         """The first choice from `finest` on that meets the budget, or the last one there is."""
         choices = list(self._coarser(finest))
-        step = 0
+        step, drawn = 0, 0
         while True:
             choice, last = choices[step], step == len(choices) - 1
+            if self._staying(choice) > HOPELESS * self.budget.max_annotations and not last:
+                step += 1
+                continue
             absorption, areas_px = self._absorb(choice)
             if absorption.regions > self.budget.max_annotations and not last:
                 step += 1
                 continue
             found = self._draw(choice, absorption, areas_px)
-            if found[1].vertices <= self.budget.max_vertices or last:
+            drawn += 1
+            if found[1].vertices <= self.budget.max_vertices or last or drawn == DRAWN_AT_MOST:
                 return choice, found
             step = min(step + VERTEX_STEPS, len(choices) - 1)
 
@@ -199,6 +207,13 @@ class Drawing:
         while area_um2 < largest_um2:
             step, area_um2 = step + 1, area_um2 * 2
             yield replace(choice, min_area_um2=area_um2, share=SHARES[min(step, len(SHARES) - 1)])
+
+    def _staying(self, choice: Choice) -> int:
+        """Components of classes that are large enough to stay by themselves."""
+        least_px = choice.min_area_um2 / self.mpp.pixel_area_um2
+        areas_px = min_areas_px(self.components, least_px, choice.share)
+        stay = self.components.areas_px >= areas_px[self.components.classes]
+        return int(np.count_nonzero(stay & (self.components.classes <= self.source.class_count)))
 
     def _absorb(self, choice: Choice) -> tuple[Absorption, Floats]:
         """What gives way with this choice, and the minimum area of each class in pixels, (256,)."""
@@ -219,7 +234,7 @@ class Drawing:
         else:
             coverage.simplify(used_um / self.mpp.mean)
         moved_px = 0.0
-        if choice.balanced and coverage.vertices(255) <= 4 * self.budget.max_vertices:
+        if choice.balanced and coverage.vertices(last) <= self.budget.max_vertices:
             moved_px = balance(coverage, self.map_px, used_um / self.mpp.mean, self.frame)
         dropped_px, dropped, repaired = coverage.repair()
         pixel = self.mpp.pixel_area_um2
