@@ -137,3 +137,21 @@ def test_the_file_holds_its_resolution(sample_data: Path, tmp_path: Path) -> Non
         assert picture.height > 500
         assert abs(picture.width - 500 * 2220 / 2967) <= 1
     assert mean == pytest.approx(0.5 * 1484 / 500)
+
+
+def test_impossible_resolutions_are_left_out_of_the_file(tmp_path: Path) -> None:
+    import json
+
+    from wsiseg.ome_tiff import export_ome_tiff
+
+    for mpp in (1e-6, 1e6):
+        stored_map(tmp_path / f"{mpp}.zarr", Size(60, 50))
+        node = tmp_path / f"{mpp}.zarr" / "zarr.json"
+        content = json.loads(node.read_text())
+        content["attributes"]["wsiseg"]["grid"]["mpp"] = {"x": mpp, "y": mpp}
+        node.write_text(json.dumps(content))
+        tissue_map = open_map(tmp_path / f"{mpp}.zarr")
+        export_png(tissue_map, tmp_path / f"{mpp}.png")
+        export_ome_tiff(tissue_map, tmp_path / f"{mpp}.ome.tif")
+        with Image.open(tmp_path / f"{mpp}.png") as picture:
+            assert "dpi" not in picture.info

@@ -32,7 +32,8 @@ from wsiseg.vectors import exact_polygons, simplified_polygons
 
 __all__ = ["VectorOptions", "export_csv", "export_geojson", "export_png", "map_polygons", "require_same_slide"]
 
-UM_PER_INCH = 25400
+UM_PER_INCH, MOST_DPI = 25400, 1e8
+"""PNG counts pixels a metre in 32 bits."""
 
 MAX_MEMORY, LEAST_MEMORY = 1536 * 2**20, 64 * 2**20
 """Bytes that simplified polygons may take, by default and at least."""
@@ -242,4 +243,5 @@ def _write_png(path: Path, image: npt.NDArray[np.uint8], mpp: Mpp) -> None:
 
     with whole_file(path) as temporary:
         dpi = (UM_PER_INCH / mpp.x, UM_PER_INCH / mpp.y)
-        Image.fromarray(image).save(temporary, format="PNG", optimize=True, dpi=dpi)
+        told: dict[str, Any] = {"dpi": dpi} if all(1 <= value <= MOST_DPI for value in dpi) else {}
+        Image.fromarray(image).save(temporary, format="PNG", optimize=True, **told)

@@ -87,7 +87,11 @@ def require_same_slide(tissue_map: TissueMap, slide: SlideReader) -> None:
     """Refuse a slide that a map was not made from, told by its quick hash."""
     made_from = tissue_map.metadata["slide"]
     if slide.quick_hash() != made_from["quick_hash"]:
-        size = f"{made_from['width']} x {made_from['height']} px" if "width" in made_from else "another size"
+        size = (
+            f"{made_from['width']} x {made_from['height']} px"
+            if {"width", "height"} <= set(made_from)
+            else "another size"
+        )
         raise OptionError(
             f"{tissue_map.path.name} was made from {made_from['name']} ({size}), "
             f"not from {slide.name} ({slide.size} px); give the slide that it was made from"

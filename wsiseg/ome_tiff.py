@@ -41,6 +41,9 @@ BUFFER_BYTES = 2**24
 CLASSIC_BYTES = 2**32 - 2**26
 """Pixels of a file that has no need of 64-bit offsets, however badly they pack."""
 
+LEAST_UM = 1e-4
+"""Of a pixel that the resolution tags, of 32 bits, can state; no slide has such."""
+
 OMERO_NAMESPACE = "openmicroscopy.org/omero/client/mapAnnotation"
 """Key-value pairs with it are shown beside the image in OMERO."""
 
@@ -138,7 +141,7 @@ def _write(path: Path, tissue_map: TissueMap, made: _Content, content: str) -> N
                 compression="zlib",
                 subifds=len(sizes) - 1 if level == 0 else None,
                 subfiletype=1 if level else 0,
-                resolution=(1e4 / scale_x, 1e4 / scale_y),
+                resolution=(1e4 / scale_x, 1e4 / scale_y) if min(scale_x, scale_y) > LEAST_UM else None,
                 resolutionunit="CENTIMETER",
                 software=f"wsiseg {version('wsiseg')}" if level == 0 else False,
                 metadata=_ome(tissue_map, made, content) if level == 0 else None,
