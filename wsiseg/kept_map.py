@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from wsiseg.json_values import is_number, is_whole
 from wsiseg.models.runtimes import Runtime
 from wsiseg.predict_options import PredictOptions
 from wsiseg.report import slide_provenance, tissue_provenance
@@ -69,6 +70,13 @@ def other_versions(metadata: Mapping[str, Any], wanted: Wanted) -> str | None:
         if name in known and known[name] != number
     ]
     return f"its map was made with {', '.join(changed)}" if changed else None
+
+
+def recorded_damage(metadata: Mapping[str, Any]) -> tuple[int, float]:
+    """Damaged tiles of the slide's file that a map records, and their area in mm2; none where it says nothing."""
+    damage = metadata.get("damage")
+    tiles, area = (damage.get("tiles"), damage.get("area_mm2")) if isinstance(damage, dict) else (0, 0.0)
+    return (tiles if is_whole(tiles) else 0), (float(area) if is_number(area) else 0.0)
 
 
 def _compared(metadata: Mapping[str, Any], slide: SlideReader, wanted: Wanted) -> Iterator[tuple[str, Any, Any]]:

@@ -17,7 +17,8 @@ from wsiseg.batch import KeptMap, SlideResult
 from wsiseg.clock import Clock
 from wsiseg.errors import OutputError, WsisegError
 from wsiseg.export import VectorOptions, export_geojson
-from wsiseg.kept_map import Wanted, difference, other_versions
+from wsiseg.kept_map import Wanted, difference, other_versions, recorded_damage
+from wsiseg.map_checks import require_areas
 from wsiseg.map_job import PLAN_READS, MapJob, Progress, device_names, planned
 from wsiseg.memory import MemoryPlan
 from wsiseg.models import DEFAULT_MODEL
@@ -189,6 +190,7 @@ class _Keeper:
 
     def _kept(self, slide: str, path: Path) -> SlideResult:
         tissue_map = open_map(path)
+        require_areas(path, tissue_map.metadata)
         asked = self.wanted.asked
         opening = partial(open_slide, slide, mpp=asked.mpp, reader=asked.reader, retry_s=asked.retry_s)
         with within(opening, asked.read_timeout_s) as reader:
@@ -206,15 +208,9 @@ class _Keeper:
                 "its polygons were there already and stay as they are, whatever the options for polygons; remove "
                 f"{geojson.name} to have them drawn anew"
             )
-        damage = tissue_map.metadata.get("damage", {})
-        return SlideResult(
-            slide,
-            path,
-            kept=KeptMap(
-                tissue_map.metadata["tissue_mm2"], damage.get("tiles", 0), damage.get("area_mm2", 0.0), drawn,
-                tuple(notes),
-            ),
-        )  # fmt: skip
+        tiles, area_mm2 = recorded_damage(tissue_map.metadata)
+        kept = KeptMap(tissue_map.metadata["tissue_mm2"], tiles, area_mm2, drawn, tuple(notes))
+        return SlideResult(slide, path, kept=kept)
 
     def _drawn(self, tissue_map: TissueMap, geojson: Path) -> dict[str, Any]:
         """Polygons of a map, as the run that made it would have drawn them."""
