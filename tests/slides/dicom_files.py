@@ -64,7 +64,7 @@ def to_ybr(rgb: np.ndarray) -> np.ndarray:
     return np.rint(ybr).clip(0, 255).astype(np.uint8)
 
 
-def encode(rgb: np.ndarray, kind: Kind) -> bytes:  # noqa: PLR0911  (one a codec)
+def encode(rgb: np.ndarray, kind: Kind) -> bytes:
     """The bytes of one frame."""
     stored = kind.stored or kind.photometric
     if kind.syntax == JPEG:
