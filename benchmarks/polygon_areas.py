@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def planar_um2(path: Path, tissue_map: TissueMap) -> dict[str, float]:
     return found
 
 
-def show(title: str, rows: list[Mapping[str, Any]], facts: str) -> None:
+def show(title: str, rows: Sequence[Mapping[str, Any]], facts: str) -> None:
     """Print one table."""
     print(f"\n{title}: {facts}")
     print(f"{'class':24}{'table um2':>14}{'map um2':>14}{'polygons um2':>14}{'QuPath um2':>14}{'change':>10}")
