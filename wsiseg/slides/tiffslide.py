@@ -15,6 +15,7 @@ import tiffslide
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box, Level, Mpp, Size
+from wsiseg.slides.causes import plain
 from wsiseg.slides.claims import require_claim
 from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader
@@ -198,6 +199,5 @@ def _explained(name: str, error: Exception) -> SlideError:
     if isinstance(error, FileNotFoundError):
         return SlideError(f"{name} does not exist")
     if isinstance(error, ImportError):
-        return SlideError(f"{name} needs a package that is not installed ({error})")
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return SlideError(f"{name} is no slide or picture that can be read, or it is damaged ({reason})")
+        return SlideError(f"{name} needs a package that is not installed ({plain(error)})")
+    return SlideError(f"{name} is no slide or picture that can be read, or it is damaged ({plain(error)})")
