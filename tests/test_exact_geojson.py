@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import resource
 import signal
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +17,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from tests.class_maps import CHECKERBOARD, MAPS, SHAPES, TABLE, Map, blobs
+from tests.full_disk import largest_file
 from tests.qupath_rules import check_qupath
 from tests.test_geojson import IDENTITY, WRITTEN_ONCE, grid_of
 from wsiseg.class_map import ArrayMap, ClassMapSource
@@ -133,19 +131,6 @@ def test_memory_depends_on_the_block_not_on_the_map(tmp_path: Path) -> None:
 
     peak_mb(1)
     assert peak_mb(32) < 1.5 * peak_mb(4)
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Files beyond this size cannot be written, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize("bytes_a_vertex", [0.1, 7.0, 10.0])  # at once, in the temporary file, in the text

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.class_maps import MAPS, SHAPES, TABLE, blobs
+from tests.full_disk import largest_file
 from tests.qupath_rules import check_qupath
 from wsiseg.class_map import ArrayMap
 from wsiseg.errors import OptionError, OutputError
@@ -155,28 +156,20 @@ def test_a_bow_tie_is_never_written(tmp_path: Path) -> None:
         assert written.area_um2[1] == pytest.approx(8 * 0.25**2)
 
 
-class _Failing(dict):  # type: ignore[type-arg]
-    """Regions that break off in the middle of writing."""
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        if key == 2:
-            raise OSError(28, "No space left on device")
-        return super().get(key, default)
-
-
 def test_nothing_is_left_half_written(tmp_path: Path) -> None:
     path = tmp_path / "x.geojson"
     grid = grid_of(np.zeros((4, 4), np.uint8))
     square = {1: shapely.MultiPolygon([shapely.box(0, 0, 1, 1)])}
-    with pytest.raises(OutputError, match="No space left"):
-        write_geojson(path, _Failing(square), TABLE, grid, identity=IDENTITY)
+    many = {1: [shapely.box(x, 0, x + 1, 1) for x in range(0, 400, 2)]}
+    with largest_file(2000), pytest.raises(OutputError, match=r"cannot write .*File too large"):
+        write_geojson(path, many, TABLE, grid, identity=IDENTITY)
     assert list(tmp_path.iterdir()) == []
     write_geojson(path, square, TABLE, grid, identity=IDENTITY)
     before = path.read_bytes()
     with pytest.raises(OutputError, match=r"exists; .* --overwrite"):
         write_geojson(path, {}, TABLE, grid, identity=IDENTITY)
-    with pytest.raises(OutputError, match="No space left"):
-        write_geojson(path, _Failing(square), TABLE, grid, identity=IDENTITY, overwrite=True)
+    with largest_file(2000), pytest.raises(OutputError, match=r"cannot write .*File too large"):
+        write_geojson(path, many, TABLE, grid, identity=IDENTITY, overwrite=True)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

@@ -18,7 +18,7 @@ from wsiseg.coverage import Coverage
 from wsiseg.errors import OptionError
 from wsiseg.frame import Frame
 from wsiseg.geometry import Mpp
-from wsiseg.memory import give_back_memory
+from wsiseg.memory import trim_memory
 from wsiseg.polygonize import polygonize
 from wsiseg.sieve import Absorption, Floats, SievedMap, absorb, min_areas_px
 
@@ -63,6 +63,10 @@ class Budget:
                 "a budget needs at least 4 vertices and 1 annotation, "
                 f"got {self.max_vertices} and {self.max_annotations}"
             )
+
+
+TRIM_PX = 2**22
+"""Map pixels from which on freed memory is worth returning between two steps, which takes some time of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +229,8 @@ class Drawing:
         """Simplified polygons of what is left."""
         last = self.source.class_count
         found = polygonize(SievedMap(self.source, self.components, absorption), last + 1, self.block)
-        give_back_memory()  # uniting held as much again as what comes now
+        if self.source.size.area >= TRIM_PX:
+            trim_memory()  # uniting held as much again as what comes now
         coverage = Coverage.of(found, self.frame)
         del found
         used_um = choice.tolerance_um
