@@ -42,7 +42,7 @@ class PredictOptions:
             states one.
         probabilities: whether the map keeps them.
         white: whether white inside the tissue is told apart and gets no class, see `wsiseg.white`. None leaves that to
-            the model: one that learned white, fat or mucus names them itself. The faithful way has none.
+            the model: one that learned white, fat or mucus names them itself. The published gate rule has none.
         device: "auto", "cpu", "cuda", "cuda:1", …; or several, "cuda:0,cuda:1", each of which gets a process
         runtime: what computes the networks: "torch"; "openvino", on CPUs, where the extra is installed; "compiled", by
             torch for this machine; or "auto", OpenVINO where it can be had and results need not be exact, else torch;
@@ -128,7 +128,7 @@ class PredictOptions:
             gate_rule=rule,
             gate_mode=mode,
             gate_context=context,
-            white=not (self.faithful or spec.sees_white) if self.white is None else self.white,
+            white=not (rule == "multiply_logits" or spec.sees_white) if self.white is None else self.white,
             device=self.device if "," in self.device else device,
             batch_size=self.batch_size or _batch_size(pixels / patch),
             workers=self.workers or min(8, os.cpu_count() or 1),

@@ -115,7 +115,7 @@ def hang(reads: int) -> None:
     import wsiseg.slides.base
     from wsiseg.slides.tiles import TileSource
 
-    raw, seen = TileSource._raw, 0
+    ranges, seen = TileSource._ranges, 0
 
     def hanging(self: TileSource, *arguments: object) -> object:
         nonlocal seen
@@ -123,9 +123,9 @@ def hang(reads: int) -> None:
         if seen == reads:
             with self._lock:
                 time.sleep(10_000)
-        return raw(self, *arguments)
+        return ranges(self, *arguments)
 
-    TileSource._raw = hanging
+    TileSource._ranges = hanging
     wsiseg.background.PATIENCE_S = wsiseg.slides.base.CLOSE_S = 0.5
 
 

@@ -173,8 +173,10 @@ def predict(
     """
     if geojson is not None and no_geojson:
         raise click.UsageError("--geojson and --no-geojson exclude each other")
+    from wsiseg.outputs import refuse_address
     from wsiseg.slides.arguments import slides_of
 
+    refuse_address(out)
     slides = tuple(slides_of(slides))
     many = _is_folder(out, slides)
     if many and geojson is not None:
