@@ -82,23 +82,28 @@ def image_attributes(
     return {
         "version": OME_VERSION,
         "multiscales": multiscales(name, "cyx", mpps, map_mpp),
-        "omero": {
-            "name": name,
-            "version": OME_VERSION,
-            "channels": [
-                {
-                    "label": label,
-                    "color": color,
-                    "active": True,
-                    "coefficient": 1,
-                    "family": "linear",
-                    "inverted": False,
-                    "window": {"min": 0, "max": 255, "start": 0, "end": 255},
-                }
-                for label, color in channels
-            ],
-            "rdefs": {"model": "color", "defaultT": 0, "defaultZ": 0},
-        },
+        "omero": omero(name, OME_VERSION, channels),
+    }
+
+
+def omero(name: str, version: str, channels: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """`omero` of an image of uint8; `channels` are pairs of a name and a colour of six hexadecimal digits."""
+    return {
+        "name": name,
+        "version": version,
+        "channels": [
+            {
+                "label": label,
+                "color": color,
+                "active": True,
+                "coefficient": 1,
+                "family": "linear",
+                "inverted": False,
+                "window": {"min": 0, "max": 255, "start": 0, "end": 255},
+            }
+            for label, color in channels
+        ],
+        "rdefs": {"model": "color", "defaultT": 0, "defaultZ": 0},
     }
 
 

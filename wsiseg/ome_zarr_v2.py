@@ -18,7 +18,7 @@ from wsiseg.class_map import blocks
 from wsiseg.geometry import Size
 from wsiseg.map_facts import key_values, map_name
 from wsiseg.map_picture import class_colors
-from wsiseg.ome import LABELS, WHITE_VALUE
+from wsiseg.ome import LABELS, WHITE_VALUE, omero
 from wsiseg.outputs import check_store, whole_folder
 from wsiseg.placement import Transform
 from wsiseg.printable import printable
@@ -148,24 +148,7 @@ def _picture_attributes(tissue_map: TissueMap, transforms: list[Transform]) -> d
     colors = (("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF"))
     return {
         "multiscales": _multiscales(name, transforms, True, "labels"),
-        "omero": {
-            "id": 1,
-            "name": name,
-            "version": VERSION,
-            "channels": [
-                {
-                    "label": label,
-                    "color": color,
-                    "active": True,
-                    "coefficient": 1,
-                    "family": "linear",
-                    "inverted": False,
-                    "window": {"min": 0, "max": 255, "start": 0, "end": 255},
-                }
-                for label, color in colors
-            ],
-            "rdefs": {"model": "color", "defaultT": 0, "defaultZ": 0},
-        },
+        "omero": {"id": 1, **omero(name, VERSION, colors)},
     }
 
 

@@ -28,6 +28,15 @@ def run(*arguments: object) -> None:
     assert stop.value.code == 0
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums in one order: on some processors another one turns a pixel whose two best logits are all but equal."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def published(parity: Parity, resnet38: ResNet38, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundles]:
     """Bundles of the parity weights, each imported through the command line from another form of checkpoint."""
