@@ -198,6 +198,12 @@ class Grid:
         """Whether pixels of the level are resampled."""
         return not (self.zoom_x == 1 and self.zoom_y == 1)
 
+    def source(self, box: Box) -> Box:
+        """The pixels of the level that the map pixels of `box` are made of."""
+        x, width = source_interval(box.x, box.width, self.zoom_x)
+        y, height = source_interval(box.y, box.height, self.zoom_y)
+        return Box(x, y, width, height)
+
     def coarsen(self, factor: int) -> Size:
         """Size of the map at a pyramid level `factor` times as coarse."""
         return Size(-(-self.size.width // factor), -(-self.size.height // factor))

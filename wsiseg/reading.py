@@ -12,16 +12,12 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.addresses import is_address
 from wsiseg.geometry import Box, Grid
 from wsiseg.slides.base import SlideReader
 from wsiseg.tiling import Tile
 from wsiseg.white import WhiteRule
 
 Item = TypeVar("Item")
-
-REMOTE_READS = 16
-"""Threads that read a slide behind an address at least: they wait for its server most of the time."""
 
 READ_PX = 2048
 """Widest read in pixels of the slide's level: larger pieces cost less a pixel, but take memory for each thread."""
@@ -42,11 +38,6 @@ class Patch:
     pixels: npt.NDArray[np.uint8]
     readable: npt.NDArray[np.bool_] | None
     bright: npt.NDArray[np.bool_] | None = None
-
-
-def threads_for(slide: SlideReader, workers: int) -> int:
-    """How many threads read a slide where `workers` keep the processor busy."""
-    return max(workers, REMOTE_READS) if is_address(slide.path) else workers
 
 
 def grouped(tiles: Iterable[Tile], read_px: int = READ_PX) -> Iterator[list[Tile]]:
@@ -103,9 +94,7 @@ def read_block(slide: SlideReader, grid: Grid, tiles: Sequence[Tile], white: Whi
     Raises:
         SlideError: the slide as a whole can no longer be read. Damage is marked in the patches instead.
     """
-    x, y = min(tile.box.x for tile in tiles), min(tile.box.y for tile in tiles)
-    right, bottom = max(tile.box.right for tile in tiles), max(tile.box.bottom for tile in tiles)
-    box = Box(x, y, right - x, bottom - y)
+    box = box_around(tiles)
     region = slide.read(grid, box)
     bright = None if white is None else white.bright(region.pixels)
     patches = []
@@ -115,6 +104,13 @@ def read_block(slide: SlideReader, grid: Grid, tiles: Sequence[Tile], white: Whi
         readable = None if damaged is None or not damaged.any() else ~damaged
         patches.append(Patch(tile, region.pixels[place], readable, None if bright is None else bright[place]))
     return patches
+
+
+def box_around(tiles: Sequence[Tile]) -> Box:
+    """The smallest box that holds all of some tiles, in map pixels."""
+    x, y = min(tile.box.x for tile in tiles), min(tile.box.y for tile in tiles)
+    right, bottom = max(tile.box.right for tile in tiles), max(tile.box.bottom for tile in tiles)
+    return Box(x, y, right - x, bottom - y)
 
 
 def batches(patches: Iterable[Item], batch_size: int) -> Iterator[list[Item]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import struct
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +13,13 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from wsiseg.annotations import read_geojson
+from wsiseg.background import read_ahead
 from wsiseg.bit_mask import BitMask
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Grid, Size
 from wsiseg.memory import trim_memory
 from wsiseg.slides.base import SlideReader
+from wsiseg.slides.expected import expected
 from wsiseg.stain import Glass, find_glass, stained
 from wsiseg.tiling import TileGrid
 
@@ -215,14 +216,14 @@ def read_overview(slide: SlideReader, mpp: float = OVERVIEW_MPP) -> tuple[Grid, 
 
     whole = Box.of(grid.size)
 
-    def read(corner: tuple[int, int]) -> None:
-        box = Box(corner[0], corner[1], side, side).intersect(whole)
+    def read(box: Box) -> None:
         overview[box.slices()] = slide.read(grid, box).pixels
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        corners = ((x, y) for y in range(0, grid.size.height, side) for x in range(0, grid.size.width, side))
-        for done in pool.map(read, corners):
-            assert done is None  # an error in a thread is raised here
+    corners = ((x, y) for y in range(0, grid.size.height, side) for x in range(0, grid.size.width, side))
+    boxes = (Box(x, y, side, side).intersect(whole) for x, y in corners)
+    workers = min(4, os.cpu_count() or 1)
+    for _ in read_ahead(expected(slide, grid, boxes, lambda box: box), read, workers=workers, ahead=2 * workers):
+        pass
     slide.forget()
     trim_memory()
     return grid, overview

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -11,6 +12,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
 
 BUCKET = "slides"
 KEYS = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "hush-hush", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -95,3 +99,20 @@ def s3(objects: Mapping[str, Path]) -> Iterator[int]:
         for name, path in objects.items():
             client.put_object(Bucket=BUCKET, Key=name, Body=path.read_bytes())
         yield port
+
+
+@contextmanager
+def proxied(port: int, delay_s: float) -> Iterator[tuple[int, Any]]:
+    """The proxy as a process: its port, and what tells what went through."""
+    command = [sys.executable, "-m", "tests.network.proxy", f"127.0.0.1:{port}", str(delay_s)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
+
+        def told() -> Any:
+            print(file=stdin, flush=True)
+            return json.loads(stdout.readline())
+
+        yield int(stdout.readline()), told
+        process.terminate()

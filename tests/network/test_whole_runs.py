@@ -17,12 +17,13 @@ from tests.network.conftest import TILED, Network
 from tests.network.proxy import Fault
 from tests.network.servers import BUCKET
 from wsiseg.cli.main import cli
-from wsiseg.errors import OptionError, OutputError, SlideError, WsisegError
+from wsiseg.errors import OptionError, OutputError, RemoteError, SlideError, WsisegError
 from wsiseg.geometry import Box
 from wsiseg.many import predict_many
 from wsiseg.outputs import check_file
 from wsiseg.prediction import PredictOptions
 from wsiseg.slides import open_slide
+from wsiseg.slides.expected import expected
 from wsiseg.slides.watch import SlideWatch
 
 OPTIONS = PredictOptions(retry_s=0.6, tissue="none", device="cpu", runtime="torch", workers=1)
@@ -31,7 +32,7 @@ OPTIONS = PredictOptions(retry_s=0.6, tissue="none", device="cpu", runtime="torc
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wsiseg.memory, "PIECE_PX", 512)
-    monkeypatch.setattr(wsiseg.reading, "REMOTE_READS", 1)  # else all of a small slide is on its way at once
+    monkeypatch.setattr(wsiseg.slides.expected, "GROUP_PX", 1)  # else all of a small slide is on its way at once
 
 
 def breaking(network: Network, kind: str):
@@ -99,6 +100,33 @@ def bucket(s3_port: int):
         "s3", endpoint_url=f"http://127.0.0.1:{s3_port}", region_name="us-east-1",
         aws_access_key_id="a", aws_secret_access_key="b",
     )  # fmt: skip
+
+
+def test_boxes_that_come_next_are_fetched_together_and_once(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four boxes beside each other over the same rows of tiles come with one request a row, and none comes twice."""
+    monkeypatch.setattr(wsiseg.slides.expected, "GROUP_PX", 8_000_000)
+    with open_slide(network.address(TILED)) as slide:
+        grid = slide.grid(slide.mpp.mean)
+        boxes = [Box(x, 0, 480, 480) for x in range(0, 1920, 480)]
+        one_by_one = [slide.read(grid, box).pixels for box in boxes]
+        slide.forget()
+        network.proxy.clear()
+        given = expected(slide, grid, boxes, lambda box: box)
+        first = next(given)
+        found = [slide.read(grid, box).pixels for box in (first, *given)]
+    assert 1 <= len(network.proxy.requests) <= 6  # two or three rows of tiles, some of which were among those looked at
+    assert all(np.array_equal(one, other) for one, other in zip(one_by_one, found, strict=True))
+
+
+def test_a_fault_of_what_was_fetched_ahead_is_told_where_it_is_read(network: Network) -> None:
+    with open_slide(network.address(TILED), retry_s=0.3) as slide:
+        grid = slide.grid(slide.mpp.mean)
+        boxes = [Box(0, y, 480, 480) for y in (960, 1440)]
+        network.proxy.fault = Fault("500")
+        with pytest.raises(RemoteError, match="500"):
+            for box in expected(slide, grid, boxes, lambda box: box):
+                slide.read(grid, box)
+        assert slide.damaged_tiles == 0
 
 
 @pytest.mark.parametrize("network", ["s3"], indirect=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from wsiseg.addresses import last_part, without_secrets
 from wsiseg.errors import MissingMppError, SlideError
-from wsiseg.geometry import MPP_MAX, MPP_MIN, Box, Grid, Level, Mpp, Size, plan_grid, source_interval
+from wsiseg.geometry import MPP_MAX, MPP_MIN, Box, Grid, Level, Mpp, Size, plan_grid
 from wsiseg.slides.damage import DamageMap
 from wsiseg.slides.resample import axis_weights, resample
 
@@ -135,6 +135,14 @@ class SlideReader(ABC):
             SlideError: it is another one now, or gone.
         """
 
+    def expect(self, grid: Grid, boxes: Sequence[Box]) -> None:  # noqa: B027  (a disk needs no notice)
+        """Have the bytes of boxes that `read` is asked for soon fetched meanwhile. Never waits, and raises nothing.
+
+        Args:
+            grid: as `read` will get it.
+            boxes: in map pixels of `grid`.
+        """
+
     def forget(self) -> None:  # noqa: B027  (a reader may keep nothing)
         """Free the memory of pixels that are kept for boxes to come; they are read again where one needs them."""
 
@@ -232,9 +240,7 @@ class SlideReader(ABC):
 
         The value of a map pixel does not depend on the box it is read with.
         """
-        x, width = source_interval(box.x, box.width, grid.zoom_x)
-        y, height = source_interval(box.y, box.height, grid.zoom_y)
-        source = Box(x, y, width, height)
+        source = grid.source(box)
         region = self.read_level(grid.level, source)
         if not grid.resamples:
             return region

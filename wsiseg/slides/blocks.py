@@ -51,7 +51,11 @@ class ByteCache(Generic[Key]):
             self._bytes = 0
 
 
-def merged(ranges: Sequence[Range], gap: int, longest: int) -> list[tuple[Range, list[Range]]]:
+Run = tuple[Range, list[Range]]
+"""A range that is fetched at once, and those in it that were asked for."""
+
+
+def merged(ranges: Sequence[Range], gap: int, longest: int) -> list[Run]:
     """Ranges in runs: each run's own range, and those in it.
 
     Args:
@@ -59,7 +63,7 @@ def merged(ranges: Sequence[Range], gap: int, longest: int) -> list[tuple[Range,
         gap: bytes between two of them that are read along rather than asking twice.
         longest: bytes of a run, unless a single range has more.
     """
-    runs: list[tuple[Range, list[Range]]] = []
+    runs: list[Run] = []
     for start, count in sorted(set(ranges)):
         if runs:
             (first, length), inside = runs[-1]

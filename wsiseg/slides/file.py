@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.geometry import Box
+from wsiseg.geometry import Box, Grid
 from wsiseg.slides.base import WHITE, Region, SlideReader
-from wsiseg.slides.damage import DamageMap, read_around
+from wsiseg.slides.damage import Cell, DamageMap, read_around
 from wsiseg.slides.source import ByteSource
 from wsiseg.slides.tiles import TileSource
 
@@ -49,6 +50,17 @@ class FileReader(SlideReader):
             self._tiles.forget()
         if self._source is not None:
             self._source.forget()
+
+    def expect(self, grid: Grid, boxes: Sequence[Box]) -> None:
+        """See `SlideReader.expect`; the tiles of all boxes together, so that neighbours come with one request."""
+        if self.version is None or not self._open or self._tiles is None or not self._tiles.can_read(grid.level):
+            return
+        cells: dict[Cell, None] = {}
+        for box in boxes:
+            inside = grid.source(box).intersect(Box.of(self.levels[grid.level].size))
+            if not inside.is_empty:
+                cells |= dict.fromkeys(self.damage.cells(grid.level, inside))
+        self._tiles.expect(grid.level, cells)
 
     def require_unchanged(self) -> None:
         """See `SlideReader.require_unchanged`."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from wsiseg.addresses import is_address, last_part, local_path
 from wsiseg.background import ReaderPool
 from wsiseg.errors import RemoteError
-from wsiseg.slides.blocks import BLOCK, BlockFile, ByteCache, merged
+from wsiseg.slides.blocks import BLOCK, BlockFile, ByteCache, Run, merged
 from wsiseg.slides.source import ByteSource, LocalSource, Range
 from wsiseg.slides.transport import DEFAULT_RETRY_S, Answer, Cause, Fault, Retry, Transport, insist, try_seconds
 
@@ -91,17 +91,8 @@ class RemoteSource(ByteSource):
         """See `ByteSource.read_many`; the order of requests is the file's, and those under way are waited for."""
         self.check()
         inside = [(start, max(0, min(count, self.length - start))) for start, count in ranges]
-        found = {each: b"" if each[1] == 0 else self._kept.get(each) or self._in_block(each) for each in inside}
-        waiting: dict[Range, Future[bytes]] = {}
-        mine: list[Range] = []
-        with self._lock:
-            for each, data in found.items():
-                if data is None:
-                    if each not in self._pending:
-                        self._pending[each] = Future()
-                        mine.append(each)
-                    waiting[each] = self._pending[each]
-        runs = merged(mine, GAP, LONGEST)
+        found = {each: self._at_hand(each) for each in inside}
+        waiting, runs = self._claimed([each for each, data in found.items() if data is None])
         for run in runs[1:]:
             self._threads().submit(self._fetch, run)
         if runs:
@@ -109,6 +100,30 @@ class RemoteSource(ByteSource):
         for each, future in waiting.items():
             found[each] = future.result()
         return [cast("bytes", found[each]) for each in inside]
+
+    def expect(self, ranges: Sequence[Range]) -> None:
+        """See `ByteSource.expect`: the requests of what is not kept go out; `read_many` waits for their answers."""
+        if self._failed is not None or self._stopped.is_set():
+            return
+        inside = [(start, min(count, self.length - start)) for start, count in ranges if start < self.length]
+        _, runs = self._claimed([each for each in inside if self._at_hand(each) is None])
+        for run in runs:
+            self._threads().submit(self._fetch, run)
+
+    def _at_hand(self, wanted: Range) -> bytes | None:
+        """The bytes of a range that are kept."""
+        return b"" if wanted[1] == 0 else self._kept.get(wanted) or self._in_block(wanted)
+
+    def _claimed(self, missing: Sequence[Range]) -> tuple[dict[Range, Future[bytes]], list[Run]]:
+        """What each missing range is waited for with, and the runs that whoever calls has to fetch."""
+        mine: list[Range] = []
+        with self._lock:
+            for each in missing:
+                if each not in self._pending:
+                    self._pending[each] = Future()
+                    mine.append(each)
+            waiting = {each: self._pending[each] for each in missing}
+        return waiting, merged(mine, GAP, LONGEST)
 
     def _in_block(self, wanted: Range) -> bytes | None:
         """The bytes of a range within a block of the directory that is kept, None of any other."""
@@ -118,7 +133,7 @@ class RemoteSource(ByteSource):
         block = self._directory.blocks.get(number)
         return None if block is None else block[first : first + wanted[1]]
 
-    def _fetch(self, run: tuple[Range, list[Range]]) -> None:
+    def _fetch(self, run: Run) -> None:
         """Ask for a run, and give its ranges to whoever waits for them."""
         (start, count), inside = run
         error: BaseException | None = None

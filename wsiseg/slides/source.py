@@ -41,6 +41,9 @@ class ByteSource(ABC):
             SlideError: the file cannot be read. That is never damage of what lies there.
         """
 
+    def expect(self, ranges: Sequence[Range]) -> None:  # noqa: B027  (a disk needs no notice)
+        """Begin to fetch what will be read soon, where fetching takes long. Never waits, and raises nothing."""
+
     @abstractmethod
     def file(self) -> BinaryIO:
         """The same bytes as an open file for libraries that want one; who asks for it closes it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -90,6 +90,18 @@ class TileSource:
                 else:
                     yield cell, kept
             yield from self._fetched(level, missing)
+
+    def expect(self, level: int, cells: Iterable[Cell]) -> None:
+        """Have the bytes of tiles fetched that will be read soon, where the file is far away; never waits."""
+        table = self.tables[level]
+        assert table is not None
+        ranges: list[Range] = []
+        with self._lock:
+            missing = [cell for cell in cells if (level, cell) not in self._cache]
+        for cell in missing:
+            with suppress(UnreadableError):  # told when it is read
+                ranges += self._ranges(table, cell) or []
+        self._source.expect(ranges)
 
     def _kept(self, level: int, cell: Cell) -> npt.NDArray[np.uint8] | None:
         with self._lock:

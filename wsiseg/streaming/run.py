@@ -20,9 +20,10 @@ from wsiseg.models.tissue_model import TissueModel
 from wsiseg.pieces import Piece, block_patches, blocks_of
 from wsiseg.planning import Plan
 from wsiseg.predict_options import PredictOptions
-from wsiseg.reading import Patch, batches, read_block, threads_for
+from wsiseg.reading import Patch, batches, box_around, read_block
 from wsiseg.report import Counts
 from wsiseg.slides.base import SlideReader
+from wsiseg.slides.expected import expected
 from wsiseg.streaming.gate_field import GateField
 from wsiseg.streaming.networks import batch_tensor, gate_thresholds, predict_patches, predict_windows
 from wsiseg.streaming.sums import PiecePixels, PieceSums
@@ -107,7 +108,7 @@ class Stream:
         self.model = model
         self.options = options
         self.waited_s = 0.0
-        self._workers, self._batch_size = threads_for(slide, options.workers), options.batch_size
+        self._workers, self._batch_size = options.workers, options.batch_size
         self._side = block_patches(todo.tiles, max(todo.grid.zoom_x, todo.grid.zoom_y))
         self._ahead = self._reads_ahead(memory.ahead_bytes)
         self._thresholds = gate_thresholds(model, options)
@@ -167,7 +168,7 @@ class Stream:
     ) -> Generator[tuple[PatchBlock, list[Patch]], None, None]:
         """The pieces' blocks with their pixels, read ahead over the borders of pieces."""
         return read_ahead(
-            self._blocks(pieces, owned),
+            expected(self.slide, self.todo.grid, self._blocks(pieces, owned), lambda block: box_around(block.tiles)),
             lambda block: read_block(self.slide, self.todo.grid, block.tiles, None if owned else self.todo.white),
             workers=self._workers,
             ahead=self._ahead,
