@@ -9,7 +9,7 @@ from wsiseg.models.bundle import save_bundle
 
 
 def coarse_bundle(folder: Path, mpp: float = 4.0) -> Path:
-    """The lite networks on a small encoder, with random weights, at a coarse resolution: a real bundle that is quick."""
+    """The lite networks with random weights and a small encoder, at a coarse resolution: a real bundle, and quick."""
     torch.manual_seed(0)
     arguments = {"encoder": "mobilenetv3_small_050"}
     network = {"mean": [0.5] * 3, "std": [0.5] * 3, "arguments": arguments}
