@@ -80,7 +80,7 @@ def test_predict_then_export(run: Run, tmp_path: Path, sample_data: Path, bundle
         metadata["tissue_mm2"] - metadata["white_mm2"], abs=1e-5
     )
 
-    again = run("predict", slide, "--out", out, "--model", bundle, "--overwrite", "--no-geojson", "--json")
+    again = run("predict", slide, "--out", out, *TORCH, "--model", bundle, "--overwrite", "--no-geojson", "--json")
     assert json.loads(again)["counts"]["read"] == metadata["tiles"]["read"]
 
 
