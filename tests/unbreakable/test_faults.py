@@ -192,8 +192,8 @@ def test_an_interrupt_before_anything_is_finished_leaves_nothing(
     server: Server, slide: Path, folder: Path, number: signal.Signals
 ) -> None:
     log = folder.parent / "log.jsonl"
-    # Overlapping so much that it goes on for hours.
-    run = server.start(["predict", slide, "--out", folder / "m.zarr", "--overlap", "0.98", "--log", log], colors=True)
+    # Overlapping so much that it goes on for long.
+    run = server.start(["predict", slide, "--out", folder / "m.zarr", "--overlap", "0.9", "--log", log], colors=True)
     wait_until(lambda: log.exists() and '"event": "begin", "phase": "tiles"' in log.read_text())
     os.kill(run.pid, number)
     assert run.wait() == 130
