@@ -1,12 +1,18 @@
 """What all tests share: real slides where they are, and hypothesis without deadlines on noisy machines."""
 
 import json
+import os
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+# Before torch is loaded: processes that test side by side, and those that they start, share the cores out.
+_SIDE_BY_SIDE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _SIDE_BY_SIDE > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _SIDE_BY_SIDE)))
 
 settings.register_profile("wsiseg", deadline=None, max_examples=60)
 settings.load_profile("wsiseg")

@@ -12,7 +12,7 @@ from tests.color_model import color_model
 from tests.test_prediction import painted
 from wsiseg.cli.main import main
 
-OPTIONS = ["--mpp", "1", "--tissue", "none", "--quiet"]
+OPTIONS = ["--mpp", "1", "--tissue", "none", "--runtime", "torch", "--quiet"]
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from wsiseg.cli.main import main
 from wsiseg.models.deeplab import DeepLabV3Plus
 from wsiseg.models.resnet38 import ResNet38
 from wsiseg.models.spec import read_spec
-from wsiseg.tissue_map import open_map
+from wsiseg.tissue_map import TissueMap, open_map
 
 Bundles = dict[str, Path]
 
@@ -56,23 +56,22 @@ def published(parity: Parity, resnet38: ResNet38, tmp_path_factory: pytest.TempP
     shutil.rmtree(folder)
 
 
-def predicted(tmp_path: Path, parity: Parity, index: int, *options: object) -> np.ndarray:
-    """The class map of a parity patch, through the command line."""
-    patch, out = tmp_path / "patch.png", tmp_path / "x.zarr"
-    Image.fromarray(parity.patches[index].permute(1, 2, 0).numpy()).save(patch)
-    run("predict", patch, "--mpp", 1, "--tissue", "none", "--gate-threshold", 0.5, "--out", out, "--overwrite",
+def predicted(tmp_path: Path, parity: Parity, patches: tuple[int, ...], *options: object) -> list[TissueMap]:
+    """Maps of parity patches, through the command line, by a model that is loaded once."""
+    files = [tmp_path / f"{index}.png" for index in patches]
+    for index, file in zip(patches, files, strict=True):
+        Image.fromarray(parity.patches[index].permute(1, 2, 0).numpy()).save(file)
+    run("predict", *files, "--mpp", 1, "--tissue", "none", "--gate-threshold", 0.5, "--out", tmp_path / "maps",
         "--no-geojson", "--quiet", *options)  # fmt: skip
-    return np.asarray(open_map(out).class_map())
+    return [open_map(tmp_path / "maps" / f"{index}.zarr") for index in patches]
 
 
-@pytest.mark.parametrize("index", range(3))
-def test_the_published_class_map_behind_the_gate(
-    index: int, published: Bundles, parity: Parity, tmp_path: Path
-) -> None:
+def test_the_published_class_map_behind_the_gate(published: Bundles, parity: Parity, tmp_path: Path) -> None:
     options = ("--overlap", 0, "--runtime", "torch", "--no-white")
-    got = predicted(tmp_path, parity, index, "--model", published["plain"], *options)
-    assert (got != parity.stage2["labels_gated"][index] + 1).sum() == 0
-    assert open_map(tmp_path / "x.zarr").metadata["parameters"]["gate_rule"] == "exclude"
+    maps = predicted(tmp_path, parity, (0, 1, 2), "--model", published["plain"], *options)
+    for index, found in enumerate(maps):
+        assert (np.asarray(found.class_map()) != parity.stage2["labels_gated"][index] + 1).sum() == 0
+        assert found.metadata["parameters"]["gate_rule"] == "exclude"
 
 
 @pytest.mark.parametrize(
@@ -91,10 +90,10 @@ def test_the_published_class_map_as_the_program_gates(
     parity: Parity,
     tmp_path: Path,
 ) -> None:
-    for index in patches:
-        got = predicted(tmp_path, parity, index, "--model", published[bundle], *options)
-        assert (got != parity.stage2["labels_gated_published"][index] + 1).sum() == 0
-        parameters = open_map(tmp_path / "x.zarr").metadata["parameters"]
+    maps = predicted(tmp_path, parity, patches, "--model", published[bundle], *options)
+    for index, found in zip(patches, maps, strict=True):
+        assert (np.asarray(found.class_map()) != parity.stage2["labels_gated_published"][index] + 1).sum() == 0
+        parameters = found.metadata["parameters"]
         assert (parameters["gate_rule"], parameters["overlap"]) == ("multiply_logits", 0)
         assert parameters["faithful"] is ("--faithful" in options)
 

@@ -9,9 +9,10 @@ from wsiseg.models.bundle import save_bundle
 
 
 def coarse_bundle(folder: Path, mpp: float = 4.0) -> Path:
-    """The lite networks with random weights, at a coarse resolution: a real bundle that is quick."""
+    """The lite networks with random weights and a small encoder, at a coarse resolution: a real bundle, and quick."""
     torch.manual_seed(0)
-    network = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    arguments = {"encoder": "mobilenetv3_small_050"}
+    network = {"mean": [0.5] * 3, "std": [0.5] * 3, "arguments": arguments}
     fields = {
         "classes": [{"index": i, "name": n, "color": [80 * i, 0, 0]} for i, n in enumerate("ABC", start=1)],
         "mpp": mpp,
@@ -24,6 +25,6 @@ def coarse_bundle(folder: Path, mpp: float = 4.0) -> Path:
         "licence": "Apache-2.0",
         "training_data": "none",
     }
-    save_bundle(folder, fields, build_network("classifier", "lite_classifier", 3, {}),
-                build_network("segmenter", "lite_segmenter", 3, {}))  # fmt: skip
+    save_bundle(folder, fields, build_network("classifier", "lite_classifier", 3, arguments),
+                build_network("segmenter", "lite_segmenter", 3, arguments))  # fmt: skip
     return folder

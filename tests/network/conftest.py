@@ -1,6 +1,7 @@
 """Slides on real servers behind the proxy; what needs nginx or moto skips without it."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,8 @@ def network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         yield Network(request.param, proxy)
 
 
-def pixels_of(path: str | Path) -> np.ndarray:
-    """Level 0 of a slide."""
+@cache
+def pixels_of(path: Path) -> np.ndarray:
+    """Level 0 of a slide that lies here."""
     with open_slide(path) as slide:
         return slide.read_level(0, Box.of(slide.size)).pixels

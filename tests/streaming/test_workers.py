@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.models.bundles import coarse_bundle
 from tests.test_prediction import chunks
 from wsiseg.errors import OptionError, WsisegError
 from wsiseg.prediction import PredictOptions, predict
@@ -28,13 +29,15 @@ def slide(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_processes_write_what_one_does(tmp_path: Path, slide: Path) -> None:
-    options = {"mpp": 0.5, "tissue": "none", "overlap": 0.0, "max_memory": 2**30}
-    one = predict(slide, tmp_path / "1.zarr", options=PredictOptions(device="cpu", **options))
+    options = {"mpp": 0.5, "tissue": "none", "overlap": 0.0, "max_memory": 2**30, "runtime": "torch"}
+    model = coarse_bundle(tmp_path / "model", mpp=0.5)
+    one = predict(slide, tmp_path / "1.zarr", model, PredictOptions(device="cpu", **options))
     seen: list[tuple[int, int]] = []
     two = predict(
         slide,
         tmp_path / "2.zarr",
-        options=PredictOptions(device="cpu,cpu", **options),
+        model,
+        PredictOptions(device="cpu,cpu", **options),
         progress=lambda phase, done, total: seen.append((done, total)) if phase == "tiles" else None,
     )
     assert len(chunks(tmp_path / "1.zarr")) > 4
@@ -50,7 +53,11 @@ def test_a_process_that_fails_ends_the_run_with_its_reason(tmp_path: Path, slide
     with pytest.raises(OptionError, match="name or folder"):
         predict(slide, tmp_path / "m.zarr", color_model(), PredictOptions(mpp=0.5, device="cpu,cpu"))
     with pytest.raises(WsisegError, match="cuda:9"):
-        predict(slide, tmp_path / "m.zarr", options=PredictOptions(mpp=0.5, tissue="none", device="cpu,cuda:9"))
+        predict(
+            slide,
+            tmp_path / "m.zarr",
+            options=PredictOptions(mpp=0.5, tissue="none", device="cpu,cuda:9", runtime="torch"),
+        )
     assert not (tmp_path / "m.zarr").exists()
     shutil.rmtree(tmp_path / ".m.zarr.unfinished", ignore_errors=True)
     assert list(tmp_path.iterdir()) == []

@@ -53,7 +53,7 @@ def killed_when(arguments: list[str], reached: Callable[[], bool]) -> None:
     process = subprocess.Popen(
         arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(), start_new_session=True
     )
-    end = time.monotonic() + 120
+    end = time.monotonic() + 1200
     while not reached():
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < end

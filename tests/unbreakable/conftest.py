@@ -9,7 +9,7 @@ import pytest
 from tests.unbreakable.runs import Server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("server") / "said.txt") as server:
         yield server

@@ -71,17 +71,20 @@ def die_after_pieces(number: int) -> None:
     PieceWriter.write = counted
 
 
-def slow_pieces(seconds: float) -> None:
-    """Take time over every piece."""
+def wait_after_pieces(number: int, until: str) -> None:
+    """Go no further than so many pieces until a file is there."""
     from wsiseg.piece_writer import PieceWriter
 
-    write = PieceWriter.write
+    write, seen = PieceWriter.write, 0
 
-    def slow(self: PieceWriter, finished: object) -> None:
+    def waiting(self: PieceWriter, finished: object) -> None:
+        nonlocal seen
         write(self, finished)
-        time.sleep(seconds)
+        seen += 1
+        while seen == number and not Path(until).exists():
+            time.sleep(0.01)
 
-    PieceWriter.write = slow
+    PieceWriter.write = waiting
 
 
 def older_version(version: str, number: int) -> None:
@@ -109,8 +112,13 @@ def cut_slide(path: str, reads: int, share: float) -> None:
     wsiseg.streaming.run.read_block = cutting
 
 
-def hang(reads: int) -> None:
-    """A read of the slide's file that never comes back, and holds the file's lock as one in the system would."""
+def hang(reads: int, mark: str | None = None) -> None:
+    """A read of the slide's file that never comes back, and holds the file's lock as one in the system would.
+
+    Args:
+        reads: so many come back before.
+        mark: a file that is made when it hangs.
+    """
     import wsiseg.background
     import wsiseg.slides.base
     from wsiseg.slides.tiles import TileSource
@@ -122,6 +130,8 @@ def hang(reads: int) -> None:
         seen += 1
         if seen == reads:
             with self._lock:
+                if mark is not None:
+                    Path(mark).touch()
                 time.sleep(10_000)
         return ranges(self, *arguments)
 

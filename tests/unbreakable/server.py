@@ -6,24 +6,34 @@ a process of its own, that can be killed like any other. One line in is a JSON o
     arguments   of the command line
     log         file that takes what it prints
     piece_px    side of a piece, to have many of them in a small map
-    colors      whether the model is that of `tests.color_model`, whatever the arguments say
+    colors      whether the model is that of `tests.color_model`, whatever the arguments say; torch computes it, since
+                OpenVINO would take longer to compile it than all the rest of a run takes
     fault       a function of `tests.unbreakable.faults` that is called first, with the values of `fault_arguments`
 
 Two lines come out: the child's number at once, and what `os.waitpid` says of its end.
 """
 
+import gc
 import json
 import os
+import signal
 import sys
 
+import imagecodecs  # noqa: F401  these, so that no child has to load them
+import openslide  # noqa: F401
+import PIL.Image  # noqa: F401
+import rich.table  # noqa: F401
+import tifffile  # noqa: F401
 import torch
 
 import wsiseg.memory
 import wsiseg.models.bundle
 import wsiseg.prediction
+import wsiseg.slides.openslide
+import wsiseg.slides.tiff
 from tests.color_model import color_model
 from tests.unbreakable import faults
-from wsiseg.cli import export, predict  # noqa: F401  so that no child has to load them
+from wsiseg.cli import export, predict  # noqa: F401
 from wsiseg.cli.main import main
 
 
@@ -31,10 +41,12 @@ def run(request: dict) -> int:
     output = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts with "&" ignore it
     if "piece_px" in request:
         wsiseg.memory.PIECE_PX = request["piece_px"]
     if request.get("colors"):
         wsiseg.prediction.load_model = lambda *_, **__: color_model()
+        request["arguments"] += ["--runtime", "torch"]
     if "fault" in request:
         getattr(faults, request["fault"])(*request.get("fault_arguments", []))
     try:
@@ -46,6 +58,7 @@ def run(request: dict) -> int:
 
 def serve() -> None:
     torch.set_num_threads(1)
+    gc.freeze()  # what is loaded stays: no child has to look through it
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

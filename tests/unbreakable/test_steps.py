@@ -1,7 +1,6 @@
 """A run that dies at any step of writing, and is repeated, ends as one that was left alone."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,6 @@ from tests.unbreakable.faults import DIED
 from tests.unbreakable.runs import Server, assert_same
 
 OPTIONS = ["--mpp", "1", "--tissue", "none", "--gate-context", "1"]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("server") / "said.txt") as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
