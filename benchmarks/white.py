@@ -12,7 +12,6 @@ resolution, with `--truth PNG` (bright is tissue) the Dice of the tissue with an
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
