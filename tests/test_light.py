@@ -143,7 +143,7 @@ def test_pale_tissue_beside_lumina_keeps_its_class(tmp_path: Path) -> None:
     assert light.source == "inside"
     assert light.share > 0.9
     Image.fromarray(pixels).save(tmp_path / "pale.png")
-    options = PredictOptions(mpp=1, runtime="torch", gate=False, white=True)
+    options = PredictOptions(mpp=1, tissue="none", runtime="torch", gate=False, white=True)
     result = predict(tmp_path / "pale.png", tmp_path / "m.zarr", color_model(), options)
     written = open_map(tmp_path / "m.zarr")
     classes = written.class_map().compute()
