@@ -4,18 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from tests.color_model import COLORS, color_model
+from tests.color_model import COLORS
 from tests.slides.test_damage import damaged_copy, no_jpeg
 from wsiseg.geometry import Box, Mpp
 from wsiseg.light import LEAST_APART, LEAST_LIGHT, MOST_LIGHT, USUAL_LIGHT, Light, light_of, measured, sample
-from wsiseg.prediction import PredictOptions, predict
+from wsiseg.planning import plan
 from wsiseg.slides import open_slide
 from wsiseg.slides.array import ArrayReader
 from wsiseg.stain import DEFAULT_GLASS, Glass, find_glass
+from wsiseg.tiling import Tiling
 from wsiseg.tissue import tissue_mask
-from wsiseg.tissue_map import open_map
 from wsiseg.white import WhiteRule
 
 SCANNED = Glass((240.0, 238.0, 236.0), 0.01, found=True)
@@ -136,24 +135,17 @@ def pale_slide() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return pixels, inside & ~empty, empty
 
 
-def test_pale_tissue_beside_lumina_keeps_its_class(tmp_path: Path) -> None:
+def test_pale_tissue_beside_lumina_keeps_its_class() -> None:
     pixels, solid, empty = pale_slide()
     with ArrayReader(pixels, path="pale.png", stated_mpp=Mpp(1.0, 1.0)) as slide:
-        light = light_of(slide, tissue_mask(slide))
-    assert light.source == "inside"
-    assert light.share > 0.9
-    Image.fromarray(pixels).save(tmp_path / "pale.png")
-    options = PredictOptions(mpp=1, tissue="none", runtime="torch", gate=False, white=True)
-    result = predict(tmp_path / "pale.png", tmp_path / "m.zarr", color_model(), options)
-    written = open_map(tmp_path / "m.zarr")
-    classes = written.class_map().compute()
-    rule = WhiteRule.of(light, Mpp(1.0, 1.0))
-    assert written.metadata["parameters"]["white_rule"] == rule.to_json()
-    assert (classes[empty] == 255).mean() > 0.99
+        rule = plan(slide, 1.0, Tiling(64, 16), white=True).white
+    assert rule is not None
+    assert rule.light.source == "inside"
+    assert rule.light.share > 0.9
+    white = rule.parts(rule.bright(pixels))
+    assert white[empty].mean() > 0.99
     usual = WhiteRule.of(Light((235.0, 235.0, 235.0), "outside"), Mpp(1.0, 1.0))
-    before = usual.parts(usual.bright(pixels)) & solid
-    assert (classes[solid] == 255).sum() < 0.6 * before.sum()
-    assert result.white_mm2 == pytest.approx((classes == 255).sum() / 1e6)
+    assert white[solid].sum() < 0.6 * usual.parts(usual.bright(pixels))[solid].sum()
 
 
 def test_the_white_of_a_pale_section_is_mostly_lumina(shared: Path) -> None:
