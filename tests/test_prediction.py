@@ -231,7 +231,7 @@ def test_damaged_tiles_become_zero_and_are_reported(tmp_path: Path, sample_data:
     source = sample_data / "CMU-1-Small-Region.svs"
     damaged = [44, 47, 84, 95]  # tiles of 240 px in tissue
     slide = damaged_copy(source, tmp_path / "d.svs", damaged, no_jpeg)
-    options = PredictOptions(tissue="none", gate=False, white=False)  # damage may cut a part of white in two
+    options = PredictOptions(tissue="none", gate=False, white=False)  # specks beside damage may be white
     result = predict(slide, tmp_path / "d.zarr", color_model(mpp=0.5), options)
     predict(source, tmp_path / "s.zarr", color_model(mpp=0.5), options)
     broken, sound = (open_map(tmp_path / name) for name in ("d.zarr", "s.zarr"))

@@ -53,6 +53,7 @@ LAYERS = [
         ),
         *("printable", "placement", "areas", "map_facts", "map_picture", "map_legend", "map_repr", "conversions"),
         *("white", "edge"),
+        "light",
         *("ome_tiff", "ome_zarr_v2"),
     },
     {"models"},

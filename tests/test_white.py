@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 
 from tests.color_model import COLORS, color_model
+from tests.slides.test_damage import damaged_copy, no_jpeg
 from wsiseg import memory
 from wsiseg.bit_mask import BitMask
 from wsiseg.classes import ClassTable
 from wsiseg.edge import SlideEdge
 from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.light import Light
 from wsiseg.map_writer import MapWriter
 from wsiseg.piece_writer import PieceWriter
 from wsiseg.pieces import pieces_of
@@ -22,17 +24,17 @@ from wsiseg.prediction import PredictOptions, predict
 from wsiseg.report import Areas, Counts
 from wsiseg.slides import open_slide
 from wsiseg.slides.damage import DamageMap
-from wsiseg.stain import DEFAULT_GLASS, Glass
+from wsiseg.stain import DEFAULT_GLASS
 from wsiseg.streaming.run import FinishedPiece
 from wsiseg.streaming.sums import PiecePixels
 from wsiseg.tiling import TileGrid, Tiling
 from wsiseg.tissue import TissueMask
 from wsiseg.tissue_map import open_map
-from wsiseg.white import CELL_PX, LEAST_LIGHT, WhiteRule
+from wsiseg.white import CELL_PX, WhiteRule
 
-DEFAULT = Glass(DEFAULT_GLASS, 0.02, found=False)
+DEFAULT = Light(DEFAULT_GLASS, "assumed")
 
-RULE = WhiteRule.of(Glass((240.0, 235.0, 230.0), 0.01, found=True), Mpp(0.5, 0.5))
+RULE = WhiteRule.of(Light((240.0, 235.0, 230.0), "outside", 0.88), Mpp(0.5, 0.5))
 
 
 def test_white_is_what_lets_pass_most_of_the_glasss_light_in_each_channel() -> None:
@@ -40,9 +42,23 @@ def test_white_is_what_lets_pass_most_of_the_glasss_light_in_each_channel() -> N
     assert RULE.min_px == 200
     pixels = np.array([[[240, 235, 230], [212, 207, 203], [211, 230, 230], [240, 206, 230], [240, 235, 202]]], np.uint8)
     assert RULE.bright(pixels).tolist() == [[True, True, False, False, False]]
-    assert RULE.to_json()["share_of_glass"] == LEAST_LIGHT
-    clipped = WhiteRule.of(Glass((255.0, 255.0, 255.0), 0.0, found=True), Mpp(20, 20))
-    assert clipped.min_px == 1
+    clipped = WhiteRule.of(Light((255.0, 255.0, 255.0), "outside", 0.97), Mpp(20, 20))
+    assert (clipped.min_px, clipped.least) == (1, (248, 248, 248))
+
+
+def test_the_map_records_all_that_the_rule_goes_by() -> None:
+    assert RULE.to_json() == {
+        "least_rgb": [212, 207, 203],
+        "min_px": 200,
+        "min_um2": 50.0,
+        "share_of_glass": 0.88,
+        "glass_rgb": [240.0, 235.0, 230.0],
+        "glass_from": "outside",
+        "glass_found": True,
+        "glass_apart": None,
+    }
+    pale = WhiteRule.of(Light(DEFAULT_GLASS, "assumed", 0.95, 0.65432), Mpp(1, 1)).to_json()
+    assert (pale["glass_found"], pale["share_of_glass"], pale["glass_apart"]) == (False, 0.95, 0.6543)
 
 
 def test_small_parts_are_tissue_and_parts_join_along_sides() -> None:
@@ -164,6 +180,27 @@ def test_a_damaged_place_is_not_white(tmp_path: Path) -> None:
     assert (areas.unread.sum(), areas.white.sum(), areas.tissue.sum()) == (400, 35 * 35 - 400, 64 * 64)
 
 
+def test_damage_takes_nothing_from_the_white_that_it_touches(tmp_path: Path, sample_data: Path) -> None:
+    source = sample_data / "CMU-1-Small-Region.svs"
+    slide = damaged_copy(source, tmp_path / "d.svs", [44, 47, 84, 95], no_jpeg)  # tiles of 240 px in tissue
+    options = PredictOptions(tissue="none", gate=False, white=True)
+    found = []
+    for path, name in ((source, "s.zarr"), (slide, "d.zarr")):
+        predict(path, tmp_path / name, color_model(mpp=0.5), options)
+        found.append(open_map(tmp_path / name).class_map().compute())
+    sound, broken = found
+    lost = np.zeros(sound.shape, bool)
+    for tile in (44, 47, 84, 95):
+        row, column = divmod(tile, 10)
+        lost[240 * row : 240 * row + 240, 240 * column : 240 * column + 240] = True
+    assert (sound[lost] == 255).any()
+    assert (broken[lost] == 0).all()
+    assert (broken[(sound == 255) & ~lost] == 255).all()
+    changed = (broken != sound) & ~lost
+    assert (broken[changed] == 255).all()  # specks beside damage may be what is left of more
+    assert changed.sum() < 0.01 * lost.sum()
+
+
 class Steps:
     """A journal in memory."""
 
@@ -207,5 +244,5 @@ def test_glass_is_that_of_the_slide_however_tissue_is_found(sample_data: Path) -
         given = plan(slide, 1.0, Tiling(64, 16), "none", white=True).white
         assert found == given
         assert found is not None
-        assert found.glass_found
+        assert found.light.source == "outside"
         assert plan(slide, 1.0, Tiling(64, 16)).white is None

@@ -89,8 +89,10 @@ class PieceWriter:
             np.multiply(classes, tissue, out=classes)
             np.multiply(values, tissue, out=values)
         if self._todo.white is not None and finished.bright is not None and finished.bright.any():
-            white = self._todo.white.parts(finished.bright)
-            white &= classes != 0  # neither outside the tissue nor where the slide is damaged
+            kept = classes != 0  # neither outside the tissue nor where the slide is damaged
+            # Damage takes nothing from the parts that it touches: what of one is left may be small, and is white.
+            white = self._todo.white.parts(finished.bright | (tissue & ~kept))
+            white &= kept & finished.bright
             classes[white] = WHITE_VALUE
             np.multiply(values, ~white, out=values)
         areas = Areas.of(classes, values, tissue, self._edge.parts(piece.box))

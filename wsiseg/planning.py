@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Grid
+from wsiseg.light import light_of
 from wsiseg.slides.base import SlideReader
 from wsiseg.tiling import TileGrid, Tiling
-from wsiseg.tissue import TissueMask, slide_glass, tissue_mask
+from wsiseg.tissue import TissueMask, tissue_mask
 from wsiseg.white import WhiteRule
 
 LONGEST_PX = 2**20
@@ -57,5 +58,5 @@ def plan(slide: SlideReader, mpp: float, tiling: Tiling, tissue: str | Path = "o
         raise OptionError(f"a map of {grid.size} pixels is beyond {LONGEST_PX} a side; is the slide's mpp right?")
     mask = tissue_mask(slide, tissue)
     tiles = tiling.grid(grid.size)
-    rule = WhiteRule.of(mask.glass or slide_glass(slide), grid.mpp) if white else None
+    rule = WhiteRule.of(light_of(slide, mask), grid.mpp) if white else None
     return Plan(grid, mask, tiles, mask.select(grid, tiles), rule)

@@ -33,6 +33,7 @@ DEFAULT_GLASS: Colour = (243.0, 243.0, 243.0)
 """Assumed where a picture shows no glass."""
 
 _GLASS_SHARE = 0.002
+_FILLED_SHARE = 0.7
 _GLASS_SAMPLE = 2_000_000
 _GLASS_MIN = 195
 _GLASS_SATURATION = 0.05
@@ -55,11 +56,13 @@ class Glass:
         level: its red, green and blue, 0 to 255.
         saturation: the saturation, against `level`, that its noise hardly ever exceeds.
         found: whether the picture shows any.
+        filled: whether it is one constant colour and so was never scanned, or is clipped.
     """
 
     level: Colour
     saturation: float
     found: bool
+    filled: bool = False
 
 
 def find_glass(overview: npt.NDArray[np.uint8]) -> Glass:
@@ -77,7 +80,13 @@ def find_glass(overview: npt.NDArray[np.uint8]) -> Glass:
     values = saturation(bright[near][None], colour)[0]
     middle = float(np.median(values))
     spread = 1.4826 * float(np.median(np.abs(values - middle)))
-    return Glass(colour, min(_NOISE_MAX, middle + _NOISE_SPREADS * spread), found=True)
+    return Glass(colour, min(_NOISE_MAX, middle + _NOISE_SPREADS * spread), found=True, filled=_constant(bright[near]))
+
+
+def _constant(pixels: npt.NDArray[np.uint8]) -> bool:
+    """Whether most pixels (n, 3) have the very same colour; of scanned glass about a sixth has, even in an overview."""
+    usual = np.median(pixels, axis=0)
+    return bool((pixels == usual).all(axis=1).mean() >= _FILLED_SHARE)
 
 
 def _bright(overview: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -230,7 +230,11 @@ def read_overview(slide: SlideReader, mpp: float = OVERVIEW_MPP) -> tuple[Grid, 
 
 
 def _found(slide: SlideReader, min_tissue_um2: float, min_hole_um2: float) -> TissueMask:
-    grid, overview = read_overview(slide)
+    return _stained(slide, OVERVIEW_MPP, min_tissue_um2, min_hole_um2)
+
+
+def _stained(slide: SlideReader, mpp: float, min_tissue_um2: float, min_hole_um2: float) -> TissueMask:
+    grid, overview = read_overview(slide, mpp)
     glass = find_glass(overview)
     mask = stained(overview, grid.mpp.mean, glass)
     del overview  # parts are labelled in as much memory again
@@ -243,10 +247,10 @@ def _found(slide: SlideReader, min_tissue_um2: float, min_hole_um2: float) -> Ti
     return TissueMask(BitMask(mask), grid.step_x, grid.step_y, slide.size, "otsu", glass)
 
 
-def slide_glass(slide: SlideReader) -> Glass:
-    """The glass of a slide, of an overview as tissue is found in, or of a coarser one where that were large."""
+def stained_tissue(slide: SlideReader) -> TissueMask:
+    """The stained tissue of a slide, of an overview that is coarser than usual where that were large."""
     area_um2 = slide.size.area * slide.mpp.pixel_area_um2
-    return find_glass(read_overview(slide, max(OVERVIEW_MPP, math.sqrt(area_um2 / _GLASS_PIXELS)))[1])
+    return _stained(slide, max(OVERVIEW_MPP, math.sqrt(area_um2 / _GLASS_PIXELS)), MIN_TISSUE_UM2, MIN_HOLE_UM2)
 
 
 def _without_small(

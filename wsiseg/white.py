@@ -3,8 +3,9 @@
 The mask of the tissue is made of an overview and fills small holes, so that the map's pixels on glass would get
 whatever class looks nearest. What is white is decided from the very pixels that the networks see: bright and not
 coloured, as in the published pseudo masks (Han et al. 2022), but against the slide's own glass: each of red, green
-and blue is at least `LEAST_LIGHT` of the glass's. One number says both: no channel is dark, and none is weaker than
-the others by more than the rest of it. docs/white.md tells which other rules were tried.
+and blue is at least a share of the glass's. One number says both: no channel is dark, and none is weaker than the
+others by more than the rest of it. Which share is the slide's too, see `wsiseg.light`: the paler its tissue, the more.
+docs/white.md tells which other rules were tried.
 """
 
 from __future__ import annotations
@@ -18,13 +19,10 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from wsiseg.geometry import Mpp
+from wsiseg.light import Light
 from wsiseg.memory import CHUNK_PX
-from wsiseg.stain import Glass
 
 BoolArray = npt.NDArray[np.bool_]
-
-LEAST_LIGHT = 0.88
-"""Share of the glass's light that white lets pass in each channel; the published rule is 200 of about 240 in grey."""
 
 MIN_WHITE_UM2 = 50.0
 """Smaller parts are gaps within the tissue; the published program leaves out 50 pixels of about 1 um."""
@@ -40,20 +38,18 @@ class WhiteRule:
     Attributes:
         least: red, green and blue, 0 to 255, that a white pixel has at least.
         min_px: map pixels that a white part has at least.
-        glass: the slide's glass, red, green and blue.
-        glass_found: whether the slide shows any; else a usual one is assumed.
+        light: what that goes by: the slide's glass, and the share of its light.
     """
 
     least: tuple[int, int, int]
     min_px: int
-    glass: tuple[float, float, float]
-    glass_found: bool
+    light: Light
 
     @classmethod
-    def of(cls, glass: Glass, mpp: Mpp) -> WhiteRule:
-        """The rule for a map of `mpp` upon a slide with that glass."""
-        red, green, blue = (min(255, math.ceil(LEAST_LIGHT * value)) for value in glass.level)
-        return cls((red, green, blue), max(1, math.ceil(MIN_WHITE_UM2 / mpp.pixel_area_um2)), glass.level, glass.found)
+    def of(cls, light: Light, mpp: Mpp) -> WhiteRule:
+        """The rule for a map of `mpp` upon a slide with that light."""
+        red, green, blue = (min(255, math.ceil(light.share * value)) for value in light.glass)
+        return cls((red, green, blue), max(1, math.ceil(MIN_WHITE_UM2 / mpp.pixel_area_um2)), light)
 
     def bright(self, pixels: npt.NDArray[np.uint8]) -> BoolArray:
         """Which pixels (…, 3) are bright and not coloured, (…); a white part may still be too small."""
@@ -85,7 +81,9 @@ class WhiteRule:
             "least_rgb": list(self.least),
             "min_px": self.min_px,
             "min_um2": MIN_WHITE_UM2,
-            "share_of_glass": LEAST_LIGHT,
-            "glass_rgb": [round(value, 2) for value in self.glass],
-            "glass_found": self.glass_found,
+            "share_of_glass": self.light.share,
+            "glass_rgb": [round(value, 2) for value in self.light.glass],
+            "glass_from": self.light.source,
+            "glass_found": self.light.source != "assumed",
+            "glass_apart": None if self.light.apart is None else round(self.light.apart, 4),
         }

@@ -48,6 +48,8 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     last = found[-1]
     assert last["event"] == "finished"
     assert last["areas_mm2"].keys() == {"Red", "Green", "Blue"}
+    areas = sum(last["areas_mm2"].values()) + last["white_mm2"] + last["unread_mm2"]
+    assert areas == pytest.approx(last["tissue_mm2"], abs=1e-6)
     assert last["peak_memory"] > 2**20
     assert last["bytes_written"] > (tmp_path / "m.geojson").stat().st_size
 

@@ -115,6 +115,7 @@ class RunLog:
             geojson=None if result.geojson_path is None else str(result.geojson_path),
             areas_mm2={area.name: area.area_mm2 for area in result.areas},
             tissue_mm2=result.tissue_mm2,
+            white_mm2=result.white_mm2,
             unread_mm2=result.unread_mm2,
             patches=result.counts.read,
             seconds={name: round(value, 3) for name, value in result.seconds.items()},
