@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from wsiseg.classes import ClassTable
 from wsiseg.edge import SlideEdge
 from wsiseg.geometry import Grid, Size
 from wsiseg.ome import WHITE_VALUE
+from wsiseg.outputs import write_csv
 from wsiseg.slides.base import SlideReader
 
 Int64Array = npt.NDArray[np.int64]
@@ -365,10 +365,9 @@ def write_areas_csv(path: Path, metadata: Mapping[str, Any], polygons_mm2: Mappi
         polygons_mm2: area of each class's polygons, by class index; None where none were made.
     """
     whole = [f"{metadata[key]:.6f}" if key in metadata else "" for key in ("tissue_mm2", "white_mm2", "unread_mm2")]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(AREA_COLUMNS)
-        for index, row in enumerate(metadata["areas"], start=1):
-            figures = [f"{row[key]:.6f}" for key in ("area_mm2", "share", "mean_probability")]
-            drawn = f"{polygons_mm2.get(index, 0.0):.6f}" if polygons_mm2 is not None else ""
-            table.writerow([metadata["slide"]["name"], row["name"], *figures, drawn, *whole])
+    rows = []
+    for index, row in enumerate(metadata["areas"], start=1):
+        figures = [f"{row[key]:.6f}" for key in ("area_mm2", "share", "mean_probability")]
+        drawn = f"{polygons_mm2.get(index, 0.0):.6f}" if polygons_mm2 is not None else ""
+        rows.append([metadata["slide"]["name"], row["name"], *figures, drawn, *whole])
+    write_csv(path, AREA_COLUMNS, rows)
