@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.classes import ClassTable
+from wsiseg.drawing import REGIONS_AT_MOST
 from wsiseg.edge import SlideEdge
 from wsiseg.geometry import Grid, Size
 from wsiseg.ome import WHITE_VALUE
@@ -291,6 +292,12 @@ def coarser_note(vectors: Mapping[str, Any]) -> str | None:
     """What to say of polygons (as `export_geojson` returned) that are made from a coarser level, None of others."""
     if not vectors.get("level"):
         return None
+    if vectors.get("halvings"):
+        return (
+            f"polygons are made from a coarser level ({vectors['level_um']:.3g} um/px) since the map has more than "
+            f"{REGIONS_AT_MOST:,} regions, as noise has; they show nothing finer, and `wsiseg export --exact` keeps "
+            "every pixel"
+        )
     return (
         f"polygons are made from a coarser level ({vectors['level_um']:.3g} um/px) since the map has too many corners "
         f"for {vectors['max_memory'] / 2**30:.3g} GiB; a larger --max-memory makes them finer, and "
