@@ -255,28 +255,3 @@ def test_memory_of_the_device_that_is_too_small(server: Server, slide: Path, ung
     assert {name for name in expected if found[name] != expected[name]} == {"notes"}
     (note,) = set(found["notes"]) - set(expected["notes"])
     assert "batch" in note  # what was done about it
-
-
-def test_polygons_of_a_resumed_run_and_those_drawn_anew(server: Server, slide: Path, tmp_path: Path) -> None:
-    """The same bytes, whether the run died, was killed before its polygons, or they were removed later."""
-    drawn = {}
-    for name, faults in (
-        ("whole", ()),
-        ("resumed", (("die_after_pieces", [4]),)),
-        ("twice", (("die_after_pieces", [2]), ("die_after_pieces", [5]))),
-    ):
-        out = tmp_path / name
-        out.mkdir()
-        batch = ["predict", slide.parent / "*.svs", "--out", out, "--tissue", "none", "--quiet"]
-        for fault, arguments in faults:
-            assert server.run(batch, **MORE, fault=fault, fault_arguments=arguments)[0] == DIED
-            assert not (out / "s.geojson").exists()
-        assert server.run(batch, **MORE)[0] == 0
-        drawn[name] = (out / "s.geojson").read_bytes()
-        assert len(json.loads(drawn[name])["features"]) > 3
-        (out / "s.geojson").unlink()
-        assert server.run(batch, **MORE)[0] == 0
-        drawn[f"{name}, anew"] = (out / "s.geojson").read_bytes()
-        main(["export", str(out / "s.zarr"), "--geojson", str(out / "exported.geojson")])
-        drawn[f"{name}, exported"] = (out / "exported.geojson").read_bytes()
-    assert {name: content == drawn["whole"] for name, content in drawn.items()} == dict.fromkeys(drawn, True)
