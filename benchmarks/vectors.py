@@ -33,7 +33,7 @@ from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.levels import MapLevel, Pyramid, fitting_level
 from wsiseg.outlines import trace_outlines
 from wsiseg.tissue_map import open_map
-from wsiseg.vectors import MIN_AREA_UM2, simplified_polygons
+from wsiseg.vectors import simplified_polygons
 
 CLASSES = 6
 WHOLE_PX = 600_000_000
@@ -205,18 +205,18 @@ def exact_again(job: Job) -> str:
 
 
 def simplified(job: Job) -> str:
-    """Simplified polygons within the default budget, written to a file."""
+    """Simplified polygons with all defaults, written to a file."""
     pyramid, table = job.open()
     level = fitting_level(pyramid, job.max_memory)
-    area = max(MIN_AREA_UM2, level.mpp.pixel_area_um2)
-    found, done = simplified_polygons(level, table, level.mpp, None, area)
+    found, done = simplified_polygons(level, table, level.mpp)
     regions = {index: level.to_map_pixels(polygons) for index, polygons in found.items()}
     path = job.folder / "simplified.geojson.gz"
     written = write_geojson(path, regions, table, grid_of(pyramid), identity=Identity("0", "0"), overwrite=True)
     return (
         f"{written.annotations:,} annotations, {written.vertices:,} vertices, {path.stat().st_size / 1e6:.1f} MB, "
-        f"from level {level.level} ({level.mpp.mean:g} um), tolerance {done.tolerance_um:.1f} um, "
-        f"from {done.min_area_um2:g} um2, within budget: {done.within_budget}"
+        f"from level {level.level + done.halvings} ({level.mpp.times(2**done.halvings).mean:g} um), tolerance "
+        f"{done.tolerance_um:.1f} um, from {done.min_area_um2:g} um2, areas to {done.worst_change:.2%}, within budget: "
+        f"{done.within_budget}"
     )
 
 

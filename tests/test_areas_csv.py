@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.stored_maps import provenance, stored_map
+from wsiseg.classes import ClassTable
 from wsiseg.errors import SlideError
 from wsiseg.export import export_csv
 from wsiseg.geometry import Size
+from wsiseg.outputs import write_csv
+from wsiseg.printable import table_cell
 from wsiseg.tissue_map import open_map
 
 
@@ -23,6 +26,7 @@ def test_the_whole_maps_areas_have_columns_of_their_own(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "a.csv")
     assert [row["class"] for row in rows] == ["Tumour", "Stroma", "Lymphocytes"]
     assert sum(float(row["area_mm2"]) for row in rows) == 1.0
+    assert sum(float(row["share"]) for row in rows) == 1.0
     for row in rows:
         assert (row["slide"], row["tissue_mm2"], row["unread_mm2"]) == ("a.svs", "1.125000", "0.125000")
         assert row["white_mm2"] == row["polygons_mm2"] == ""  # nobody looked for white, or drew polygons
@@ -48,3 +52,29 @@ def test_a_map_without_areas_is_refused(tmp_path: Path) -> None:
         export_csv(open_map(tmp_path / "m.zarr"), tmp_path / "a.csv")
     assert not (tmp_path / "a.csv").exists()
     assert "a.svs" in open_map(tmp_path / "m.zarr")._repr_html_()  # and shows itself all the same
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n1", " =1", "\uff1d1+1", '=HYPERLINK("http://a","b")']
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_no_cell_is_a_formula(tmp_path: Path, name: str) -> None:
+    write_csv(tmp_path / "a.csv", ["class", name], [[name, -1.5], ["Tumour-1", 2]])
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["class", f"'{name}"], [f"'{name}", "-1.5"], ["Tumour-1", "2"]]
+
+
+@pytest.mark.parametrize("name", ["", " ", "Tumour", "a=b", "'=1", "1-2", "\N{MICRO SIGN}m", "CD3+"])
+def test_other_cells_are_as_they_are(name: str) -> None:
+    assert table_cell(name) == name
+
+
+def test_names_of_slide_and_classes_are_no_formulas(tmp_path: Path) -> None:
+    table = ClassTable.of(["=cmd|' /C calc'!A0", "@x", "-Stroma"])
+    about = provenance("+1.svs")
+    about["areas"] = [{**row, "name": name} for row, name in zip(about["areas"], table.names, strict=True)]
+    stored_map(tmp_path / "m.zarr", Size(60, 50), classes=table, about=about)
+    export_csv(open_map(tmp_path / "m.zarr"), tmp_path / "a.csv")
+    rows = rows_of(tmp_path / "a.csv")
+    assert [row["class"] for row in rows] == [f"'{name}" for name in table.names]
+    assert {row["slide"] for row in rows} == {"'+1.svs"}

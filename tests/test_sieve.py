@@ -16,13 +16,13 @@ from wsiseg.class_map import ArrayMap, blocks
 from wsiseg.components import find_components
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Size
-from wsiseg.sieve import SievedMap, absorb
+from wsiseg.sieve import Floats, SievedMap, absorb, min_areas_px
 
 Map = npt.NDArray[np.uint8]
 MAPS = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=13), elements=st.integers(0, 3))
 
 
-def sieved(classes: Map, min_area: float, block: int) -> tuple[Map, object]:
+def sieved(classes: Map, min_area: float | Floats, block: int) -> tuple[Map, object]:
     source = ArrayMap(classes)
     components = find_components(source, block)
     absorption = absorb(components, min_area)
@@ -40,13 +40,14 @@ def plain_components(classes: Map) -> npt.NDArray[np.int64]:
     return np.vectorize(lambda i: rank.get(int(i), 0), otypes=[np.int64])(out)
 
 
-def plain_sieve(classes: Map, min_area: float) -> Map:
+def plain_sieve(classes: Map, min_area: float | Floats) -> Map:
     """The definition of `absorb`, pixel by pixel: label the map anew after each change."""
     classes = classes.copy()
+    least = np.broadcast_to(np.asarray(min_area, np.float64), 256)
     while True:
         labels = plain_components(classes)
         areas = np.bincount(labels.ravel())
-        small = [(int(areas[i]), i) for i in range(1, len(areas)) if areas[i] < min_area]
+        small = [(int(areas[i]), i) for i in range(1, len(areas)) if areas[i] < least[classes[labels == i][0]]]
         if not small:
             return classes
         _, i = min(small)
@@ -129,6 +130,76 @@ def test_damaged_areas_are_never_overwritten_and_islands_in_them_are_dropped() -
     assert out[4, 4] == 0
     assert int((out == 1).sum()) == 5
     assert (absorption.dropped, absorption.dropped_px, absorption.regions) == (1, 1, 1)
+
+
+@given(MAPS, st.integers(1, 14), st.lists(st.integers(0, 20), min_size=3, max_size=3))
+def test_each_class_has_its_own_minimum_area(classes: Map, block: int, least: list[int]) -> None:
+    areas = np.zeros(256)
+    areas[1:4] = least
+    out, absorption = sieved(classes, areas, block)
+    np.testing.assert_array_equal(out, plain_sieve(classes, areas))
+    assert absorption.regions == plain_components(out).max()
+    labels = plain_components(out)
+    for i in range(1, labels.max() + 1):
+        assert (labels == i).sum() >= areas[out[labels == i][0]]
+
+
+@given(MAPS, st.floats(1, 30), st.floats(0, 0.99))
+def test_chosen_minimum_areas_take_no_more_than_their_share(classes: Map, least: float, share: float) -> None:
+    components = find_components(ArrayMap(classes))
+    found = min_areas_px(components, least, share)
+    assert found.max() <= least
+    for index in (1, 2, 3):
+        areas = components.areas_px[components.classes == index]
+        if len(areas):
+            assert areas[areas < found[index]].sum() <= share * areas.sum()
+            assert areas.max() >= found[index]  # the largest stays
+            if found[index] < least:  # no larger one would do
+                assert areas[areas <= found[index]].sum() > share * areas.sum()
+    assert (min_areas_px(components, least, 1.0) == least).all()
+
+
+WHITE = 3
+
+
+@given(MAPS, st.integers(1, 14), st.integers(0, 20))
+def test_white_is_treated_as_any_class_and_counted_apart(classes: Map, block: int, least: int) -> None:
+    source = ArrayMap(classes)
+    components = find_components(source, block)
+    absorption = absorb(components, least, WHITE)
+    out = SievedMap(source, components, absorption).read(Box.of(source.size))
+    np.testing.assert_array_equal(out, plain_sieve(classes, least))
+    labels = plain_components(classes)
+    became = {i: int(out[labels == i][0]) for i in range(1, labels.max() + 1)}
+    changed = [i for i, value in became.items() if value != classes[labels == i][0]]
+    gone = [i for i in changed if became[i] in (0, WHITE)]
+    assert absorption.dropped == len(gone)
+    assert absorption.absorbed == len(changed) - len(gone)
+    assert absorption.dropped_px == sum(int((labels == i).sum()) for i in gone)
+    assert absorption.regions == len(
+        {int(i) for i in np.unique(plain_components(out)) if i and out[plain_components(out) == i][0] != WHITE}
+    )
+
+
+def test_small_holes_of_white_close_and_islands_in_white_go() -> None:
+    classes = np.full((12, 20), 1, np.uint8)
+    classes[:, 10:] = WHITE
+    classes[3:5, 3:5] = WHITE  # a hole of 4 px
+    classes[6:9, 6:9] = WHITE  # one of 9
+    classes[3:5, 14:16] = 2  # an island of 4 px
+    classes[7:10, 14:17] = 2  # one of 9
+    least = np.zeros(256)
+    least[[1, 2, WHITE]] = 5, 9, 9
+    components = find_components(ArrayMap(classes))
+    absorption = absorb(components, least, WHITE)
+    out = SievedMap(ArrayMap(classes), components, absorption).read(Box(0, 0, 20, 12))
+    assert (out[3:5, 3:5] == 1).all()
+    assert (out[6:9, 6:9] == WHITE).all()
+    assert (out[3:5, 14:16] == WHITE).all()
+    assert (out[7:10, 14:17] == 2).all()
+    assert (absorption.absorbed, absorption.absorbed_px) == (1, 4)
+    assert (absorption.dropped, absorption.dropped_px) == (1, 4)
+    assert absorption.regions == 2  # tissue and the larger island; white is none
 
 
 def test_blocks_tile_a_map() -> None:

@@ -13,12 +13,17 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from tests.class_maps import MAPS, SHAPES, TABLE, Map, blobs
-from wsiseg.class_map import ArrayMap
+from wsiseg.class_map import ArrayMap, Known
 from wsiseg.components import find_components
+from wsiseg.coverage import Coverage
 from wsiseg.errors import OptionError
-from wsiseg.geometry import Box, Mpp
+from wsiseg.frame import Frame
+from wsiseg.geometry import Box, Mpp, Size
+from wsiseg.halving import halved
+from wsiseg.levels import HalvedMap
+from wsiseg.ome import WHITE_VALUE
 from wsiseg.sieve import SievedMap, absorb
-from wsiseg.vectors import Budget, default_tolerance_um, exact_polygons, simplified_polygons
+from wsiseg.vectors import AREA_CHANGE, Budget, default_tolerance_um, exact_polygons, simplified_polygons
 
 UM = Mpp(1.0, 1.0)
 
@@ -198,3 +203,77 @@ def test_a_class_outside_the_table_is_refused() -> None:
         exact_polygons(source, TABLE)
     with pytest.raises(OptionError, match="holds the value 4, its class table has 3"):
         simplified_polygons(source, TABLE, UM)
+
+
+@given(MAPS)
+@settings(max_examples=50)
+def test_least_vertices_are_those_that_no_tolerance_takes(classes: Map) -> None:
+    found = exact_polygons(ArrayMap(classes), TABLE)
+    coverage = Coverage.of({index: shapely.get_parts(multi) for index, multi in found.items()})
+    least = coverage.least_vertices(2)
+    assert least <= coverage.vertices(2)
+    coverage.simplify(1e6)
+    assert least <= coverage.vertices(2) <= 2 * least
+
+
+def noise(side: int, lowest: int = 1) -> Map:
+    return np.random.default_rng(0).integers(lowest, 4, (side, side)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("lowest", [0, 1])
+def test_noise_is_drawn_within_the_budget(lowest: int) -> None:
+    classes = noise(96, lowest)
+    budget = Budget(4000 if lowest else 8000, 400)  # holes of class 0 are never filled
+    found, summary = simplified_polygons(ArrayMap(classes), TABLE, Mpp(0.5, 0.5), budget=budget)
+    assert_coverage(found)
+    assert summary.within_budget
+    assert 0 < summary.polygons <= budget.max_annotations
+    assert summary.absorbed > 1000
+    for index, polygons in found.items():
+        assert polygons
+        assert sum(p.area for p in polygons) * 0.25 == pytest.approx(summary.polygons_um2[index - 1])
+
+
+def test_no_tolerance_is_tried_that_cannot_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    simplify = Coverage.simplify
+    monkeypatch.setattr(Coverage, "simplify", lambda self, um: (calls.append(um), simplify(self, um)))
+    budget = Budget(2000, 10**6)
+    _, summary = simplified_polygons(ArrayMap(noise(64)), TABLE, UM, None, 0.0, budget=budget)
+    assert (len(calls), summary.within_budget, summary.tolerance_um) == (1, False, 2.0)
+    calls.clear()
+    _, summary = simplified_polygons(ArrayMap(noise(64)), TABLE, UM, budget=budget)
+    assert summary.within_budget
+    assert len(calls) < 8
+
+
+def test_a_map_of_too_many_regions_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsiseg.vectors.REGIONS_AT_MOST", 300)
+    classes = noise(101)
+    classes[:40] = 1
+    classes[:40, 50:] = WHITE_VALUE
+    found, summary = simplified_polygons(ArrayMap(classes), TABLE, UM, frame=Frame(100.5, 101))
+    assert summary.halvings == 2
+    assert len(find_components(Known(HalvedMap(ArrayMap(classes)), 3, 4))) > 300
+    assert_coverage(found)
+    union = shapely.union_all([p for part in found.values() for p in part])
+    assert union.bounds == (0, 0, 100.5, 101)
+    areas = [(classes == index)[:, :100].sum() + (classes == index)[:, 100].sum() / 2 for index in (1, 2, 3)]
+    assert summary.map_um2 == pytest.approx(areas)
+    drawn = [sum(p.area for p in found[index]) for index in (1, 2, 3)]
+    assert drawn == pytest.approx(summary.polygons_um2)
+    assert drawn == pytest.approx(areas, rel=AREA_CHANGE)
+    plain, few = simplified_polygons(ArrayMap(classes), TABLE, UM, 0.5, 1.0)
+    assert (few.halvings, few.tolerance_um, few.min_area_um2) == (2, 4.0, 16.0)  # a pixel of what is drawn
+    assert_coverage(plain)
+
+
+@given(MAPS, st.data())
+def test_a_halved_map_is_read_box_by_box(classes: Map, data: st.DataObject) -> None:
+    twice = HalvedMap(HalvedMap(ArrayMap(classes)))
+    whole = halved(halved(classes, labels=True), labels=True)
+    assert twice.size == Size(whole.shape[1], whole.shape[0])
+    x, y = data.draw(st.integers(0, twice.size.width - 1)), data.draw(st.integers(0, twice.size.height - 1))
+    width, height = data.draw(st.integers(1, twice.size.width - x)), data.draw(st.integers(1, twice.size.height - y))
+    box = Box(x, y, width, height)
+    np.testing.assert_array_equal(twice.read(box), whole[box.slices()])

@@ -56,14 +56,40 @@ class Coverage:
         areas = np.asarray(shapely.area(self.polygons), np.float64)
         return np.asarray(np.bincount(self.indices, weights=areas, minlength=256), np.float64)
 
+    def least_vertices(self, last_class: int) -> int:
+        """Vertices of classes 1..`last_class` that stay whatever the tolerance, the closing ones included.
+
+        Where more than two borders meet, simplifying leaves a vertex in every outline; and a ring keeps three corners.
+        """
+        if not len(self.polygons):
+            return 0
+        _, xy, (ring_starts, polygon_starts) = shapely.to_ragged_array(self.polygons)
+        _, place = np.unique(xy[:, 0] + 1j * xy[:, 1], return_inverse=True)
+        own = np.ones(len(xy), bool)
+        own[np.asarray(ring_starts, np.int64)[1:] - 1] = False  # closing ones
+        at = np.flatnonzero(own)
+        low, high = np.minimum(place[at], place[at + 1]), np.maximum(place[at], place[at + 1])
+        count = int(place.max()) + 1
+        borders = np.unique(low * count + high)  # of two polygons once
+        meeting = np.bincount(np.concatenate([borders // count, borders % count]), minlength=count) > 2
+        ring = np.repeat(np.arange(len(ring_starts) - 1), np.diff(ring_starts))
+        kept = np.bincount(ring[at], meeting[place[at]], minlength=len(ring_starts) - 1)
+        classes = np.repeat(self.indices, np.diff(polygon_starts))
+        return int((np.maximum(kept, 3) + 1)[classes <= last_class].sum())
+
     def simplify(self, tolerance_px: float) -> None:
         """Simplify; doing so again with a larger tolerance goes on from here, and is the same work as at once."""
         if len(self.polygons):
             self.polygons = shapely.coverage_simplify(self.polygons, tolerance_px)
 
     def simplify_to(self, tolerance_um: float, mpp: Mpp, max_vertices: int, last_class: int) -> float:
-        """Simplify, raising the tolerance until few enough vertices are left; the tolerance reached, in um."""
+        """Simplify, raising the tolerance until few enough vertices are left; the tolerance reached, in um.
+
+        It is not raised where that cannot help.
+        """
         limit = max(tolerance_um, mpp.mean / 2) * TOLERANCE_LIMIT
+        if self.vertices(last_class) > max_vertices and self.least_vertices(last_class) > max_vertices:
+            limit = 0.0
         while len(self.polygons):
             self.simplify(tolerance_um / mpp.mean)
             larger = max(tolerance_um, mpp.mean / 2) * TOLERANCE_STEP

@@ -45,6 +45,10 @@ HOPELESS = 2
 """So many times the budget's polygons that are large enough to stay are not tried: hardly so many of them join."""
 
 
+REGIONS_AT_MOST = 200_000
+"""A map with more regions (noise) is halved first: each takes some 25 us whenever the small ones give way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What a viewer takes without trouble; QuPath holds the whole file as one tree in memory.
@@ -89,6 +93,7 @@ class VectorSummary:
         repaired: polygons that simplification had made invalid and that were made valid again.
         within_budget: false where there are more vertices or polygons than the budget has; mostly because of many
             holes of class 0, which are never filled, or of a tolerance or minimum area that was asked for.
+        halvings: how often the map was halved before, since it had more than `REGIONS_AT_MOST` regions.
     """
 
     tolerance_um: float
@@ -105,6 +110,7 @@ class VectorSummary:
     dropped_um2: float
     repaired: int
     within_budget: bool
+    halvings: int = 0
 
     @property
     def worst_change(self) -> float:
@@ -168,7 +174,8 @@ class Drawing:
         free = tolerance_um is None
         if min_area_um2 is not None:
             choice = Choice(tolerance, min_area_um2, 1.0, free, balanced=False)
-            return self._draw(choice, *self._absorb(choice))
+            absorption, areas_px = self._absorb(choice)
+            return self._draw(choice, self._cover(absorption), absorption, areas_px)
         choice, found = self._within_budget(Choice(tolerance, MIN_AREA_UM2, SHARES[0], free, balanced=True))
         for share, factor in FINER if choice.share == SHARES[0] else ():
             if found[1].worst_change <= AREA_CHANGE:
@@ -177,7 +184,7 @@ class Drawing:
             absorption, areas_px = self._absorb(finer)
             if absorption.regions > self.budget.max_annotations:
                 break
-            other = self._draw(finer, absorption, areas_px)
+            other = self._draw(finer, self._cover(absorption), absorption, areas_px)
             if not other[1].within_budget:
                 break
             found = min(found, other, key=lambda one: one[1].worst_change)
@@ -196,7 +203,11 @@ class Drawing:
             if absorption.regions > self.budget.max_annotations and not last:
                 step += 1
                 continue
-            found = self._draw(choice, absorption, areas_px)
+            coverage = self._cover(absorption)
+            if not last and coverage.least_vertices(self.source.class_count) > self.budget.max_vertices:
+                step += 1
+                continue
+            found = self._draw(choice, coverage, absorption, areas_px)
             drawn += 1
             if found[1].vertices <= self.budget.max_vertices or last or drawn == DRAWN_AT_MOST:
                 return choice, found
@@ -208,7 +219,8 @@ class Drawing:
         largest_um2 = float(self.components.areas_px.max(initial=0)) * self.mpp.pixel_area_um2
         area_um2 = max(choice.min_area_um2, self.mpp.pixel_area_um2)
         step = 0
-        while area_um2 < largest_um2:
+        # Shares grow to their last one even where no region is as large as the minimum area: of noise, say.
+        while area_um2 < largest_um2 or step < len(SHARES) - 1:
             step, area_um2 = step + 1, area_um2 * 2
             yield replace(choice, min_area_um2=area_um2, share=SHARES[min(step, len(SHARES) - 1)])
 
@@ -225,14 +237,17 @@ class Drawing:
         areas_px = min_areas_px(self.components, least_px, choice.share)
         return absorb(self.components, areas_px, self.source.white), areas_px
 
-    def _draw(self, choice: Choice, absorption: Absorption, areas_px: Floats) -> Simplified:
-        """Simplified polygons of what is left."""
-        last = self.source.class_count
-        found = polygonize(SievedMap(self.source, self.components, absorption), last + 1, self.block)
+    def _cover(self, absorption: Absorption) -> Coverage:
+        """Exact polygons of what is left, white ones too."""
+        sieved = SievedMap(self.source, self.components, absorption)
+        found = polygonize(sieved, self.source.class_count + 1, self.block)
         if self.source.size.area >= TRIM_PX:
             trim_memory()  # uniting held as much again as what comes now
-        coverage = Coverage.of(found, self.frame)
-        del found
+        return Coverage.of(found, self.frame)
+
+    def _draw(self, choice: Choice, coverage: Coverage, absorption: Absorption, areas_px: Floats) -> Simplified:
+        """Simplified polygons of what is left."""
+        last = self.source.class_count
         used_um = choice.tolerance_um
         if choice.raises:
             used_um = coverage.simplify_to(used_um, self.mpp, self.budget.max_vertices, last)

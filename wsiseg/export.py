@@ -84,8 +84,8 @@ def export_geojson(
         area in the map and in the polygons, in um2, their difference as a share, and whether that is within
         `AREA_CHANGE`), and for simplified polygons also what simplification did: the fields of `VectorSummary`, whose
         `dropped` and `repaired` include those of writing; whether minimum area and tolerance were `asked` for; the
-        pyramid's `level` that was simplified (0 unless the map has too many corners for `max_memory`), and the side of
-        its pixels, `level_um`.
+        pyramid's `level` that was simplified (0 unless the map has too many corners for `max_memory`, or too many
+        regions, for which it was coarsened by `halvings` levels of these), and the side of its pixels, `level_um`.
     """
     options = options or VectorOptions()
     path = Path(path)
@@ -168,7 +168,8 @@ def _simplify(tissue_map: TissueMap, options: VectorOptions) -> tuple[dict[int, 
     done = asdict(summary)
     del done["polygons_um2"]  # of what is written it is told class by class
     done["asked"] = options.min_area_um2 is not None or options.tolerance_um is not None
-    done |= {"level": level.level, "level_um": level.mpp.mean, "max_memory": max_memory}
+    halvings = summary.halvings
+    done |= {"level": level.level + halvings, "level_um": level.mpp.times(2**halvings).mean, "max_memory": max_memory}
     return {index: level.to_map_pixels(polygons) for index, polygons in found.items()}, done
 
 

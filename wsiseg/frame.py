@@ -57,6 +57,10 @@ class Frame:
         """A frame that ends with the map."""
         return cls(float(size.width), float(size.height))
 
+    def halved(self) -> Frame:
+        """The same rectangle in pixels that are twice as large."""
+        return Frame(self.width / 2, self.height / 2, max(HAIR, self.hair / 2))
+
     @property
     def pixels(self) -> Size:
         """Pixels of which the slide has some part."""

@@ -11,6 +11,7 @@ import shapely
 
 from wsiseg.class_map import ClassMapSource
 from wsiseg.geometry import Box, Mpp, Size
+from wsiseg.halving import halved
 from wsiseg.outlines import bands
 from wsiseg.tracing import Strips
 
@@ -74,6 +75,30 @@ class MapLevel:
         if self.level == 0 or not polygons:
             return polygons
         return list(shapely.transform(np.array(polygons, object), lambda xy: xy * self.factor))
+
+
+@dataclass(frozen=True, eq=False)
+class HalvedMap:
+    """A class map with pixels twice as large, the majority of each four as in a pyramid; a `ClassMapSource`.
+
+    Attributes:
+        source: the finer map.
+    """
+
+    source: ClassMapSource
+
+    @property
+    def size(self) -> Size:
+        """Size in pixels of this map; the last ones may reach beyond the finer one."""
+        fine = self.source.size
+        return Size(-(-fine.width // 2), -(-fine.height // 2))
+
+    def read(self, box: Box) -> npt.NDArray[np.uint8]:
+        """The classes in `box`; ties alternate over the whole map, so what is halved begins at an even pixel."""
+        x, y = box.x // 2 * 2, box.y // 2 * 2
+        wide = Box(x, y, box.right - x, box.bottom - y)
+        fine = Box(2 * x, 2 * y, 2 * wide.width, 2 * wide.height).intersect(Box.of(self.source.size))
+        return halved(self.source.read(fine), labels=True)[box.slices(wide)]
 
 
 def fitting_level(pyramid: Pyramid, max_memory: int) -> MapLevel:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import json
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from wsiseg.addresses import names_elsewhere
 from wsiseg.errors import OptionError, OutputError, WsisegError
+from wsiseg.printable import table_cell
 
 MAP_SUFFIX = ".zarr"
 
@@ -118,6 +120,21 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str | float]]) -> None:
+    """Write a table as CSV in UTF-8; every table that this program writes comes from here.
+
+    Args:
+        path: the file, mostly one of `whole_file`.
+        columns: names of the columns.
+        rows: cells in the order of the columns. Numbers are written as they are, text so that no spreadsheet takes it
+            for a formula, see `table_cell`.
+    """
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        for row in (columns, *rows):
+            table.writerow([table_cell(cell) if isinstance(cell, str) else cell for cell in row])
 
 
 @contextmanager

@@ -17,3 +17,16 @@ def printable(text: object, longest: int | None = None) -> str:
     if longest is not None and len(line) > longest:
         return line[: max(0, longest - 1)] + "…"
     return line
+
+
+FORMULA_STARTS = "=+-@\uff1d\uff0b\uff0d\uff20"
+"""What a formula begins with, also in the full width of East Asian keyboards."""
+
+
+def table_cell(text: str) -> str:
+    """Text as a cell of a table that a spreadsheet may open: what it would take for a formula gets a ' before it.
+
+    Spreadsheets run formulas of files that they open, and names of classes and slides come from anyone. White space in
+    front is skipped by some, and a cell that begins with a tab or a new line is split by others.
+    """
+    return f"'{text}" if text[:1] in tuple("\t\r\n") or text.lstrip()[:1] in tuple(FORMULA_STARTS) else text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.classes import ClassTable
+from wsiseg.drawing import REGIONS_AT_MOST
 from wsiseg.edge import SlideEdge
 from wsiseg.geometry import Grid, Size
 from wsiseg.ome import WHITE_VALUE
+from wsiseg.outputs import write_csv
 from wsiseg.slides.base import SlideReader
 
 Int64Array = npt.NDArray[np.int64]
@@ -291,6 +292,12 @@ def coarser_note(vectors: Mapping[str, Any]) -> str | None:
     """What to say of polygons (as `export_geojson` returned) that are made from a coarser level, None of others."""
     if not vectors.get("level"):
         return None
+    if vectors.get("halvings"):
+        return (
+            f"polygons are made from a coarser level ({vectors['level_um']:.3g} um/px) since the map has more than "
+            f"{REGIONS_AT_MOST:,} regions, as noise has; they show nothing finer, and `wsiseg export --exact` keeps "
+            "every pixel"
+        )
     return (
         f"polygons are made from a coarser level ({vectors['level_um']:.3g} um/px) since the map has too many corners "
         f"for {vectors['max_memory'] / 2**30:.3g} GiB; a larger --max-memory makes them finer, and "
@@ -365,10 +372,9 @@ def write_areas_csv(path: Path, metadata: Mapping[str, Any], polygons_mm2: Mappi
         polygons_mm2: area of each class's polygons, by class index; None where none were made.
     """
     whole = [f"{metadata[key]:.6f}" if key in metadata else "" for key in ("tissue_mm2", "white_mm2", "unread_mm2")]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(AREA_COLUMNS)
-        for index, row in enumerate(metadata["areas"], start=1):
-            figures = [f"{row[key]:.6f}" for key in ("area_mm2", "share", "mean_probability")]
-            drawn = f"{polygons_mm2.get(index, 0.0):.6f}" if polygons_mm2 is not None else ""
-            table.writerow([metadata["slide"]["name"], row["name"], *figures, drawn, *whole])
+    rows = []
+    for index, row in enumerate(metadata["areas"], start=1):
+        figures = [f"{row[key]:.6f}" for key in ("area_mm2", "share", "mean_probability")]
+        drawn = f"{polygons_mm2.get(index, 0.0):.6f}" if polygons_mm2 is not None else ""
+        rows.append([metadata["slide"]["name"], row["name"], *figures, drawn, *whole])
+    write_csv(path, AREA_COLUMNS, rows)

@@ -8,6 +8,7 @@ border; that takes up to 300 bytes for each corner of the exact outlines (`level
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import shapely
@@ -18,6 +19,7 @@ from wsiseg.components import find_components
 from wsiseg.drawing import (
     AREA_CHANGE,
     MIN_AREA_UM2,
+    REGIONS_AT_MOST,
     Budget,
     Drawing,
     Simplified,
@@ -27,6 +29,7 @@ from wsiseg.drawing import (
 from wsiseg.errors import OptionError
 from wsiseg.frame import Frame
 from wsiseg.geometry import Mpp
+from wsiseg.levels import HalvedMap
 from wsiseg.polygonize import polygonize
 from wsiseg.sieve import Floats
 
@@ -83,6 +86,9 @@ def simplified_polygons(
     are then shifted (`balance`), by the tolerance at most, until each class has the area that it has in the map. Where
     one still differs by more than `AREA_CHANGE`, finer choices are tried as far as the budget goes.
 
+    A map of more than `REGIONS_AT_MOST` regions, such as noise, is halved until it has no more; its areas stay those to
+    be kept. So the time is bounded by the vertices of no more regions than that.
+
     Args:
         source: the class map.
         classes: its class table.
@@ -102,10 +108,41 @@ def simplified_polygons(
         if value is not None and not (math.isfinite(value) and value >= 0):
             raise OptionError(f"the {name} must be 0 or more, got {value}")
     frame = frame or Frame.of_size(source.size)
-    known = Known(source, len(classes), len(classes) + 1, frame.pixels)
+    budget = budget or Budget()
+    drawing = _drawing(source, len(classes), mpp, budget, block, frame, map_px)
+    halvings = 0
+    while len(drawing.components) > REGIONS_AT_MOST:
+        halvings += 1
+        source, frame, mpp = HalvedMap(source), frame.halved(), mpp.times(2)
+        drawing = _drawing(source, len(classes), mpp, budget, block, frame, drawing.map_px / 4)
+    if halvings:
+        # Nothing finer than a pixel is there any more.
+        tolerance_um = None if tolerance_um is None else max(tolerance_um, mpp.mean)
+        min_area_um2 = None if min_area_um2 is None else max(min_area_um2, mpp.pixel_area_um2)
+    found, summary = drawing.best(tolerance_um, min_area_um2)
+    if halvings:
+        found = {index: _enlarged(polygons, 2**halvings) for index, polygons in found.items()}
+    return found, replace(summary, halvings=halvings)
+
+
+def _drawing(
+    source: ClassMapSource,
+    class_count: int,
+    mpp: Mpp,
+    budget: Budget,
+    block: int,
+    frame: Frame,
+    map_px: Floats | None,
+) -> Drawing:
+    """What is needed to simplify a map; see `simplified_polygons`."""
+    known = Known(source, class_count, class_count + 1, frame.pixels)
     components = find_components(known, block)
     if map_px is None:
         counts = np.bincount(components.classes, components.areas_px, minlength=256).astype(np.int64)
         map_px = frame.areas_px(known, counts)
-    drawing = Drawing(known, components, mpp, budget or Budget(), block, frame, map_px)
-    return drawing.best(tolerance_um, min_area_um2)
+    return Drawing(known, components, mpp, budget, block, frame, map_px)
+
+
+def _enlarged(polygons: list[shapely.Polygon], factor: int) -> list[shapely.Polygon]:
+    """Polygons in pixels that are smaller by `factor`."""
+    return list(shapely.transform(np.array(polygons, object), lambda xy: xy * factor)) if polygons else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-from wsiseg.outputs import whole_file
+from wsiseg.outputs import whole_file, write_csv
 
 FIGURES_FILE = "metrics.csv"
 
@@ -39,10 +38,9 @@ class EpochTable(Callback):
         self.rows.append(row)
         if self.path is not None and trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-                table = csv.DictWriter(file, list(dict.fromkeys(name for row in self.rows for name in row)))
-                table.writeheader()
-                table.writerows(self.rows)
+            columns = list(dict.fromkeys(name for row in self.rows for name in row))
+            with whole_file(self.path) as temporary:
+                write_csv(temporary, columns, [[row.get(name, "") for name in columns] for row in self.rows])
 
     def state_dict(self) -> dict[str, Any]:
         """The rows."""
