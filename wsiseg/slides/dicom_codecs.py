@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.geometry import Size
-from wsiseg.slides.claims import require_claim
+from wsiseg.slides.claims import require_claim, transforms_colours
 from wsiseg.slides.damage import UnreadableError
 
 Pixels = npt.NDArray[np.uint8]
@@ -22,7 +22,6 @@ _J2K = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 20
 _JPEGLS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _RLE = "1.2.840.10008.1.2.5"
 
-_J2K_START, _COD = b"\xff\x4f\xff\x51", 0x52
 _JFIF, _ADOBE, _SOS, _SOF55 = 0xE0, 0xEE, 0xDA, 0xF7
 
 
@@ -78,18 +77,9 @@ def _jpeg(data: bytes, photometric: str, _tile: Size, _planar: bool) -> Pixels:
 def _jpeg2000(data: bytes, photometric: str, _tile: Size, _planar: bool) -> Pixels:
     """Where the stream itself says that colours were transformed, its decoder transforms them back."""
     pixels = imagecodecs.jpeg2k_decode(data)
-    if photometric in ("YBR_FULL", "YBR_FULL_422", "YBR_ICT") and not _transforms_colours(data):
+    if photometric in ("YBR_FULL", "YBR_FULL_422", "YBR_ICT") and not transforms_colours(data):
         return _from_ybr(pixels)
     return pixels
-
-
-def _transforms_colours(data: bytes) -> bool:
-    place = data.find(_J2K_START, 0, 4096) + 2
-    while place > 1 and place + 9 < len(data) and data[place] == 0xFF:
-        if data[place + 1] == _COD:
-            return data[place + 8] != 0
-        place += 2 + int(struct.unpack_from(">H", data, place + 2)[0])
-    return False
 
 
 def _jpeg_ls(data: bytes, photometric: str, tile: Size, _planar: bool) -> Pixels:

@@ -14,6 +14,7 @@ from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.causes import plain
 from wsiseg.slides.damage import Cell, DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader
+from wsiseg.slides.likeness import shows_other
 from wsiseg.slides.limits import MAX_DECODED_PX, MIN_TILE, check_picture, check_sizes, check_tiles
 from wsiseg.slides.pixel_kind import PixelKind, pixel_kind
 from wsiseg.slides.remote import open_source
@@ -104,6 +105,7 @@ class TiffReader(FileReader):
             catalogue = read_catalogue(self.name, pages)
             self._describe(catalogue, catalogue.choose(self.name, series), pages.pages[0])
         self._check_pixels()
+        self._leave_out_strangers()
 
     def _describe(self, catalogue: Catalogue, image: TiffImage, first: Page) -> None:
         self._image = image
@@ -167,6 +169,26 @@ class TiffReader(FileReader):
                 f"{self.name}: expected red, green and blue of a brightfield slide, got three channels that are mostly "
                 "dark, as fluorescence is; convert it to 8-bit RGB if it is brightfield"
             )
+
+    def _leave_out_strangers(self) -> None:
+        """Take out of the levels what has their shape by chance: a thumbnail, or another scan."""
+        assert self._tiles is not None
+        marked = [pages[0].is_level_by_name for pages in self._image.pages]
+        by_size = dict(zip([level.size for level in self._image.levels], marked, strict=True))
+        kept = [0]
+        for index in range(1, len(self.levels)):
+            level, fine = self.levels[index], kept[-1]
+            if not by_size[level.size] and shows_other(
+                level, self._tiles.reading(index), self.levels[fine], self._tiles.reading(fine)
+            ):
+                self.left_out += (f"a picture of {level.size} px, which is no level: it shows something else",)
+            else:
+                kept.append(index)
+        if len(kept) < len(self.levels):
+            tables = [self._tiles.tables[index] for index in kept]
+            self.levels = tuple(self.levels[index] for index in kept)
+            self.damage = DamageMap(self.levels, [table.tile for table in tables if table is not None])
+            self._tiles = TileSource(self._source, tables, zero_is_damaged=self.vendor == "aperio")
 
     def _sampled(self) -> Iterator[npt.NDArray[np.uint8]]:
         """Some tiles of the coarsest level that are there and decodable."""

@@ -23,7 +23,7 @@ _ROLES = re.compile(
 )
 _SAME_NAME = {"thumb": "thumbnail", "preview": "overview", "barcode": "label"}
 _PAGE_NAME = 285
-_IMAGEJ_UM = {"micron": 1.0, "microns": 1.0, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "nm": 1e-3, "mm": 1e3}
+_IMAGEJ_UM = {"micron": 1.0, "microns": 1.0, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "inch": 25400.0}
 _FINEST = 1.05
 _LEAST = 1e-6
 
@@ -105,7 +105,8 @@ class Catalogue:
             return self._named(name, series)
         images = [image for image in self.images if image.role == "image"] or list(self.images)
         known = [image for image in images if image.mpp is not None and image.mpp.is_plausible]
-        if known:
+        largest = max((image.size.area for image in images), default=0)
+        if known and any(image.size.area == largest for image in known):
             finest = min(image.mpp.mean for image in known if image.mpp is not None)
             images = [image for image in known if image.mpp is not None and image.mpp.mean <= finest * _FINEST]
         best = max(images, key=lambda image: (image.size.area, -image.index))
@@ -364,7 +365,7 @@ def _imagej_catalogue(file: TiffPages) -> Catalogue:
     images = []
     for image in found.images:
         mpp = _imagej_mpp(image.pages[0][0].tiff.tags, um)
-        if image.mpp is None and mpp is not None:
+        if mpp is not None:  # tags have no word for microns; writers leave in them what they find
             image = replace(image, mpp=mpp, mpp_source="ImageJ")  # noqa: PLW2901
         for key, word in (("slices", "a z-stack of {} planes"), ("frames", "a time series of {} points")):
             if stacks.get(key, 1) > 1:
