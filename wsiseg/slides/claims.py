@@ -49,7 +49,7 @@ def claimed_size(data: bytes) -> Size | None:
 
 
 def transforms_colours(data: bytes) -> bool:
-    """Whether a JPEG 2000 stream says that its colours were transformed, so that a decoder gives red, green and blue."""
+    """Whether a JPEG 2000 stream says that its colours were transformed, so that decoders give red, green, blue."""
     place = data.find(_J2K_START, 0, _HEAD_BYTES) + 2
     try:
         while place > 1 and data[place] == 0xFF:

@@ -85,7 +85,9 @@ def _means(pixels: Pixels) -> npt.NDArray[np.float64]:
     """(h / 4, w / 4) brightness."""
     height, width = (length // _MEAN_OF * _MEAN_OF for length in pixels.shape[:2])
     grey = pixels[:height, :width].mean(-1, dtype=np.float64)
-    found: npt.NDArray[np.float64] = grey.reshape(height // _MEAN_OF, _MEAN_OF, width // _MEAN_OF, _MEAN_OF).mean((1, 3))
+    found: npt.NDArray[np.float64] = grey.reshape(height // _MEAN_OF, _MEAN_OF, width // _MEAN_OF, _MEAN_OF).mean(
+        (1, 3)
+    )
     return found
 
 

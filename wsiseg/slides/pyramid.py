@@ -123,8 +123,11 @@ def _fit(base: Size, candidate: Candidate, tolerance: float) -> _Fit | str:
             plain = None
     least, below = math.inf, 0.0
     whole_base = tile is not None and base.width % tile.width == 0 and base.height % tile.height == 0
-    if tile is not None and size.width % tile.width == 0 and size.height % tile.height == 0 and (
-        plain is None or not whole_base
+    if (
+        tile is not None
+        and size.width % tile.width == 0
+        and size.height % tile.height == 0
+        and (plain is None or not whole_base)
     ):
         least = max(base.width / size.width, base.height / size.height)
         rest = [(base.width, size.width - tile.width), (base.height, size.height - tile.height)]
