@@ -60,11 +60,11 @@ class DicomReader(FileReader):
         self.associated = {name: parts[0].size for name, parts in pictures.items()}
         everything = [*kept, *pictures.values()]
         check_tiles(self.name, [parts[0].tile for parts in everything])
-        self._source = JoinedSource(self.name, [part.key.path for parts in everything for part in parts])
+        source = self._source = JoinedSource(self.name, [part.key.path for parts in everything for part in parts])
         try:
             tables = _tables(everything, self._source.starts)
-            self._tiles = TileSource(self._source, [*tables])
-            notes += self._leave_out_strangers(kept)
+            self._tiles = TileSource(source, [*tables])
+            notes += self._leave_out_strangers(kept, source)
             tables = [table for table in self._tiles.tables if isinstance(table, FrameTable)]
             self.damage = DamageMap(self.levels, [table.tile for table in tables[: len(self.levels)]])
             notes += [
@@ -76,7 +76,7 @@ class DicomReader(FileReader):
             self._source.close()
             raise
 
-    def _leave_out_strangers(self, images: Sequence[Sequence[Instance]]) -> list[str]:
+    def _leave_out_strangers(self, images: Sequence[Sequence[Instance]], source: JoinedSource) -> list[str]:
         """Take out of the levels what has their shape by chance, and say so."""
         assert self._tiles is not None
         kept, notes = [0], []
@@ -89,7 +89,7 @@ class DicomReader(FileReader):
                 kept.append(index)
         tables = [*(self._tiles.tables[index] for index in kept), *self._tiles.tables[len(self.levels) :]]
         self.levels = tuple(self.levels[index] for index in kept)
-        self._tiles = TileSource(self._source, tables)
+        self._tiles = TileSource(source, tables)
         return notes
 
     @property

@@ -22,10 +22,10 @@ _FINE_SIDE = 2048
 _MEAN_OF = 4
 """Means of so many pixels, squared, are compared: makers smooth, sharpen, and shift by a pixel or two."""
 
-_CONTRAST, _DIFFERS, _ALIKE = 8.0, 10.0, 0.4
+_CONTRAST, _SAME, _ALIKE = 8.0, 4.0, 0.6
 _PLACES = (1 / 2, 1 / 4, 3 / 4, 1 / 8, 7 / 8)
-_LOOKED_AT = 6
-"""Places that are compared at most; one that is alike is enough, as pictures of other things are alike nowhere."""
+_LOOKED_AT, _ENOUGH = 6, 2
+"""Places that are compared at most, and how many that are alike are enough where none is not."""
 
 
 def shows_other(coarse: Level, read_coarse: Read, fine: Level, read_fine: Read) -> bool:
@@ -43,7 +43,7 @@ def shows_other(coarse: Level, read_coarse: Read, fine: Level, read_fine: Read) 
     side = min(_SIDE, int(_FINE_SIDE / max(ratio_x, ratio_y)))
     if side < 2 * _MEAN_OF:
         return False
-    looked = 0
+    alike = unlike = 0
     for box in _boxes(coarse, side):
         seen = read_coarse(box)
         if seen is None or _means(seen).std() < _CONTRAST:
@@ -55,11 +55,12 @@ def shows_other(coarse: Level, read_coarse: Read, fine: Level, read_fine: Read) 
         if pixels is None:
             continue
         if _alike(_means(seen), _means(_reduced(pixels, box))):
-            return False
-        looked += 1
-        if looked == _LOOKED_AT:
+            alike += 1
+        else:
+            unlike += 1
+        if alike + unlike == _LOOKED_AT or (alike == _ENOUGH and not unlike):
             break
-    return looked > 0
+    return unlike > alike
 
 
 def _boxes(level: Level, side: int) -> Iterator[Box]:
@@ -92,7 +93,7 @@ def _means(pixels: Pixels) -> npt.NDArray[np.float64]:
 
 
 def _alike(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> bool:
-    if first.shape != second.shape or np.abs(first - second).mean() < _DIFFERS:
+    if first.shape != second.shape or np.abs(first - second).mean() < _SAME:
         return True
     if min(first.std(), second.std()) == 0:
         return False
