@@ -148,8 +148,8 @@ def _require_full_range(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
         head = file.read(_PNG_DEPTH + 1)
     if head.startswith(b"\x89PNG") and head[_PNG_DEPTH:] == b"\x10" and pixels.size and pixels.max() < _HALF:
         raise SlideError(
-            f"{path.name} has 16-bit pixels none of which is above {int(pixels.max()) * 256 + 255}, expected 8 bits, or "
-            "16 that are made use of; convert it to 8-bit RGB, scaled to 0 to 255"
+            f"{path.name} has 16-bit pixels none of which is above {int(pixels.max()) * 256 + 255}, expected 8 bits "
+            "or 16 that are made use of; convert it to 8-bit RGB, scaled to 0 to 255"
         )
 
 
