@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from wsiseg.cli.options import echo, overwrite_option
+from wsiseg.cli.options import OUTPUT, echo, overwrite_option
 
 FOUND = 1
 """Exit code where a check found something, as of ruff and ShellCheck; 2 is for what could not be checked at all."""
@@ -22,8 +22,8 @@ def dataset() -> None:
 @click.option("--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, or a JSON file of names and colours.")
 @click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; wins over dataset.json.")
 @click.option("--excluded", type=int, metavar="N", help="Mask value of excluded pixels [default: number of classes].")
-@click.option("--sheet", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw a contact sheet.")
-@click.option("--json", "as_json", type=click.Path(path_type=Path), metavar="FILE", help="Write the findings as JSON.")
+@click.option("--sheet", type=OUTPUT, metavar="FILE.png", help="Draw a contact sheet.")
+@click.option("--json", "as_json", type=OUTPUT, metavar="FILE", help="Write the findings as JSON.")
 @click.option("--no-decode", is_flag=True, help="Look at names and labels alone, open no image.")
 @overwrite_option
 @click.pass_context

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsiseg.cli.options import device_option, echo, is_terminal, overwrite_option
+from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwrite_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,9 +61,9 @@ MIN_COLUMNS = 100
     metavar="R",
     help="Recall that --choose-thresholds keeps, class by class.",
 )
-@click.option("--write-bundle", type=FILE, metavar="FOLDER", help="Copy of BUNDLE with the chosen thresholds.")
-@click.option("--json", "json_file", type=FILE, metavar="FILE", help="All figures, for programs (.json).")
-@click.option("--picture", type=FILE, metavar="FILE", help="The confusion matrices (.png).")
+@click.option("--write-bundle", type=OUTPUT, metavar="FOLDER", help="Copy of BUNDLE with the chosen thresholds.")
+@click.option("--json", "json_file", type=OUTPUT, metavar="FILE", help="All figures, for programs (.json).")
+@click.option("--picture", type=OUTPUT, metavar="FILE", help="The confusion matrices (.png).")
 @click.option(
     "--resamples",
     type=int,

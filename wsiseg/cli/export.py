@@ -8,34 +8,44 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsiseg.cli.options import echo, mpp_option, overwrite_option, reader_option, series_option, vector_options
+from wsiseg.cli.options import (
+    OUTPUT,
+    echo,
+    mpp_option,
+    overwrite_option,
+    reader_option,
+    retry_option,
+    series_option,
+    vector_options,
+)
 
 if TYPE_CHECKING:
     from wsiseg.ome_tiff import TiffContent
     from wsiseg.tissue_map import TissueMap
 
-FILE = click.Path(path_type=Path)
-
 
 @click.command()
-@click.argument("tissue_map", metavar="MAP.zarr", type=FILE)
-@click.option("--geojson", type=FILE, help="Polygons for QuPath, .geojson or .geojson.gz.")
+@click.argument("tissue_map", metavar="MAP.zarr", type=click.Path(path_type=Path))
+@click.option("--geojson", type=OUTPUT, help="Polygons for QuPath, .geojson or .geojson.gz.")
 @click.option("--exact", is_flag=True, help="Polygons along every pixel's border, one a class.")
 @vector_options
 @click.option("--max-memory", metavar="SIZE", help="Memory that simplified polygons may take [default: 1.5G].")
-@click.option("--png", type=FILE, help="Picture of the classes, upon the slide where --slide is given.")
+@click.option("--png", type=OUTPUT, help="Picture of the classes, upon the slide where --slide is given.")
 @click.option("--slide", help="The slide that the map was made from.")
 @click.option("--max-px", type=int, default=2048, show_default=True, help="Longest side of the picture.")
 @click.option("--opacity", type=float, default=0.4, show_default=True, help="Of the classes upon the slide, 0 to 1.")
 @mpp_option
 @reader_option
 @series_option
-@click.option("--csv", type=FILE, help="Areas, one row a class; with --geojson those of its polygons as well.")
-@click.option("--ome-tiff", type=FILE, help="Classes in their colours, .ome.tif: QuPath, OMERO, Digital Slide Archive.")
-@click.option("--ome-tiff-classes", type=FILE, help="The class map's values, .ome.tif.")
-@click.option("--ome-tiff-probabilities", type=FILE, help="Probabilities, a channel a class, .ome.tif.")
-@click.option("--ome-zarr-0.4", "ome_zarr_v2", type=FILE, help="Classes for readers of OME-Zarr 0.4, .zarr.")
-@click.option("--dicom-seg", type=FILE, help="DICOM segmentation of a DICOM --slide, .dcm or a folder.")
+@retry_option
+@click.option("--csv", type=OUTPUT, help="Areas, one row a class; with --geojson those of its polygons as well.")
+@click.option(
+    "--ome-tiff", type=OUTPUT, help="Classes in their colours, .ome.tif: QuPath, OMERO, Digital Slide Archive."
+)
+@click.option("--ome-tiff-classes", type=OUTPUT, help="The class map's values, .ome.tif.")
+@click.option("--ome-tiff-probabilities", type=OUTPUT, help="Probabilities, a channel a class, .ome.tif.")
+@click.option("--ome-zarr-0.4", "ome_zarr_v2", type=OUTPUT, help="Classes for readers of OME-Zarr 0.4, .zarr.")
+@click.option("--dicom-seg", type=OUTPUT, help="DICOM segmentation of a DICOM --slide, .dcm or a folder.")
 @click.option("--dicom-seg-mpp", type=float, metavar="UM", help="Its um per pixel, about [default: 4].")
 @overwrite_option
 def export(
@@ -53,6 +63,7 @@ def export(
     mpp: float | None,
     reader: str | None,
     series: str | None,
+    retry_s: float,
     csv: Path | None,
     ome_tiff: Path | None,
     ome_tiff_classes: Path | None,
@@ -82,12 +93,14 @@ def export(
     if qupath_names and geojson is None:
         raise click.UsageError("--qupath-names is for polygons; give --geojson as well")
 
+    from wsiseg.background import check_retry_time
     from wsiseg.export import VectorOptions, export_csv, export_geojson, export_png
     from wsiseg.memory import parse_bytes
     from wsiseg.ome_tiff import SUFFIXES
     from wsiseg.slides import open_slide
     from wsiseg.tissue_map import open_map
 
+    check_retry_time(retry_s)
     source = open_map(tissue_map)
     polygons: dict[str, Any] | None = None
     kinds = ((geojson, (".geojson", ".geojson.gz")), (png, (".png",)), (csv, (".csv",)))
@@ -101,7 +114,7 @@ def export(
         if slide is None:
             mean = export_png(source, png, max_px=max_px, opacity=opacity, overwrite=overwrite)
         else:
-            with open_slide(slide, mpp=mpp, reader=reader, series=series) as opened:
+            with open_slide(slide, mpp=mpp, reader=reader, series=series, retry_s=retry_s) as opened:
                 mean = export_png(source, png, opened, max_px=max_px, opacity=opacity, overwrite=overwrite)
         echo(f"wrote {png} ({mean:.3g} um/px)")
     if csv is not None:
@@ -111,7 +124,7 @@ def export(
     if dicom_seg is not None and slide is not None:
         from wsiseg.dicom_seg import export_dicom_seg
 
-        with open_slide(slide, mpp=mpp, reader=reader) as opened:
+        with open_slide(slide, mpp=mpp, reader=reader, retry_s=retry_s) as opened:
             found = export_dicom_seg(source, dicom_seg, opened, mpp=dicom_seg_mpp, overwrite=overwrite)
         echo(f"wrote {found['path']} ({found['segments']} segments, {found['mpp']:.3g} um/px)")
 

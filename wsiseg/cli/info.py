@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsiseg.cli.info_map import is_map, show_map
-from wsiseg.cli.options import mpp_option, reader_option, series_option
+from wsiseg.cli.options import mpp_option, reader_option, retry_option, series_option
 from wsiseg.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -22,10 +22,17 @@ if TYPE_CHECKING:
 @mpp_option
 @reader_option
 @series_option
+@retry_option
 @click.option("--model", metavar="NAME|FOLDER", help=f"Model that would predict [default: {DEFAULT_MODEL}].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(
-    slide: str, mpp: float | None, reader: str | None, series: str | None, model: str | None, as_json: bool
+    slide: str,
+    mpp: float | None,
+    reader: str | None,
+    series: str | None,
+    retry_s: float,
+    model: str | None,
+    as_json: bool,
 ) -> None:
     """Show what SLIDE (a path or a URL) says of itself, and what predict would do with it.
 
@@ -36,10 +43,12 @@ def info(
             raise click.UsageError("--mpp, --reader, --series and --model are for slides; a tissue map has its own")
         show_map(Path(slide), as_json)
         return
+    from wsiseg.background import check_retry_time
     from wsiseg.errors import MissingMppError
     from wsiseg.slides import open_slide
 
-    with open_slide(slide, mpp=mpp, reader=reader, series=series) as opened:
+    check_retry_time(retry_s)
+    with open_slide(slide, mpp=mpp, reader=reader, series=series, retry_s=retry_s) as opened:
         facts = describe(opened)
         try:
             facts |= tissue_and_plan(opened, model)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from wsiseg.cli.options import echo, overwrite_option
+from wsiseg.cli.options import OUTPUT, echo, overwrite_option
 
 _DATA_SETS = {"luad-histoseg": "LUAD-HistoSeg", "bcss-wsss": "BCSS-WSSS"}
 _SHORT = {"luad": "luad-histoseg", "bcss": "bcss-wsss"}
@@ -56,7 +56,7 @@ def _list() -> None:
     help="luad (luad-histoseg), bcss (bcss-wsss), or a JSON file of names and colours, in the order of the channels.",
 )
 @click.option("--mpp", type=float, required=True, metavar="UM", help="Microns per pixel of the training patches.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the model to write.")
+@click.option("--out", type=OUTPUT, required=True, help="Folder of the model to write.")
 @click.option("--patch-size", type=int, default=224, show_default=True, metavar="PX", help="Side of those patches.")
 @click.option(
     "--overlap", type=float, metavar="SHARE", help="Share of a patch that neighbours share [default: 0.5; faithful: 0]."

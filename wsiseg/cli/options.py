@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Output(click.Path):
+    """A path of this machine that something is written to; addresses (`s3://…`) are refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; raises `OptionError` on an address."""
+        from wsiseg.outputs import refuse_address
+
+        refuse_address(value)
+        return super().convert(value, param, ctx)
+
+
+OUTPUT = Output(path_type=Path)
 
 mpp_option = click.option(
     "--mpp", type=float, metavar="UM", help="Microns per pixel of level 0; wins over what the slide records."
@@ -22,6 +37,15 @@ series_option = click.option(
     "--series",
     metavar="N|NAME",
     help="Image of a TIFF that holds several, as info lists them [default: the largest at the finest resolution].",
+)
+retry_option = click.option(
+    "--retry-time",
+    "retry_s",
+    type=float,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Ask the server of a slide behind an address again for so long after a failure.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 device_option = click.option(

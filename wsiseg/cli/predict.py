@@ -12,10 +12,12 @@ import click
 from wsiseg.addresses import without_secrets
 from wsiseg.cli.many_slides import facts_of, many_slides
 from wsiseg.cli.options import (
+    OUTPUT,
     device_option,
     mpp_option,
     overwrite_option,
     reader_option,
+    retry_option,
     series_option,
     vector_options,
 )
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     help="Tissue map to write, NAME.zarr; or a folder, which gets a map of each slide.",
 )
 @click.option(
@@ -92,7 +94,7 @@ if TYPE_CHECKING:
 @click.option("--probabilities/--no-probabilities", default=True, help="Whether the map keeps class probabilities.")
 @click.option(
     "--geojson",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     help="Polygons to write, .geojson or .geojson.gz [default: beside the map].",
 )
 @click.option("--no-geojson", is_flag=True, help="Write no polygons.")
@@ -126,15 +128,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="End where a read of the slide takes longer.",
 )
-@click.option(
-    "--retry-time",
-    "retry_s",
-    type=float,
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Ask the server of a slide behind an address again for so long after a failure.",
-)
+@retry_option
 @reader_option
 @series_option
 @overwrite_option
@@ -142,9 +136,7 @@ if TYPE_CHECKING:
     "--keep-folders", is_flag=True, help="In a folder, lay out maps in folders as their slides lie, for equal names."
 )
 @click.option("--restart", is_flag=True, help="Forget an unfinished run of this output instead of going on with it.")
-@click.option(
-    "--log", type=click.Path(path_type=Path), metavar="FILE", help="Append what happens to FILE, a line of JSON each."
-)
+@click.option("--log", type=OUTPUT, metavar="FILE", help="Append what happens to FILE, a line of JSON each.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress and no table.")
 def predict(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from wsiseg.cli.options import device_option, echo, is_terminal, overwrite_option
+from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwrite_option
 
 
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path), required=False)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the model to write.")
+@click.option("--out", type=OUTPUT, help="Folder of the model to write.")
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings; options win over it.")
 @click.option("--print-config", is_flag=True, help="Print the settings as a commented TOML file, and stop.")
 @click.option(

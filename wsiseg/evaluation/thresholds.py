@@ -11,11 +11,12 @@ from pathlib import Path
 from wsiseg.errors import OutputError
 from wsiseg.models.spec import SPEC_FILE, checked_weights, find_bundle, parse_spec, read_spec
 from wsiseg.models.tile_shape import GateMode
-from wsiseg.outputs import put_folder
+from wsiseg.outputs import put_folder, refuse_address
 
 
 def check_new_bundle(out: Path) -> None:
     """Refuse, before any work, a folder that exists or cannot be made."""
+    refuse_address(out)
     if out.exists() or out.is_symlink():
         raise OutputError(f"{out} exists; choose another name for the bundle")
     if not out.parent.is_dir():

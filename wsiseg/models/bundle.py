@@ -35,7 +35,7 @@ from wsiseg.models.spec import (
     read_spec,
 )
 from wsiseg.models.tissue_model import TissueModel, checked_device
-from wsiseg.outputs import put_folder
+from wsiseg.outputs import put_folder, refuse_address
 
 __all__ = ["find_bundle", "list_bundles", "load_model", "read_spec", "save_bundle"]
 
@@ -177,8 +177,10 @@ def check_output(folder: str | Path, overwrite: bool) -> Path:
     """Where a bundle will be written, resolved.
 
     Raises:
+        OptionError: it is an address.
         OutputError: where something is there that is not to be, or must not be, overwritten.
     """
+    refuse_address(folder)
     folder = Path(folder).resolve()
     if folder.exists() and not (folder / SPEC_FILE).is_file():
         raise OutputError(f"{folder} exists and is no model bundle, choose another name")

@@ -11,6 +11,9 @@ from pathlib import Path
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 
+DICOMDIR = "DICOMDIR"
+"""Name of the file that lists the DICOM files of a disk, itself one."""
+
 
 def slides_of(arguments: Sequence[str]) -> list[str]:
     """Each DICOM slide once, however many of its files, or its folder, are named; everything else as it is.
@@ -61,12 +64,12 @@ def is_dicom(path: Path) -> bool:
 
 
 def dicom_files(folder: Path) -> Iterator[Path]:
-    """The DICOM files of a folder by name, hidden ones and those in folders within it left out."""
+    """The DICOM files of a folder by name; hidden ones, its directory, and those in folders within it are left out."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
     except OSError:
         return
     for name in names:
-        if is_dicom(folder / name):
+        if name.upper() != DICOMDIR and is_dicom(folder / name):
             yield folder / name

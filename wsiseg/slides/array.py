@@ -26,6 +26,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF")
 
 
 _GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_PNG_DEPTH, _HALF = 24, 128
 _ORIENTATION = 0x0112
 """The EXIF tag."""
 
@@ -84,7 +85,9 @@ class ArrayReader(SlideReader):
                     _require_smaller(image.width, image.height)
                     _require_colour(path.name, image)
                     kind = "jpeg" if image.format == "MPO" else str(image.format).lower()
-                    opened = cls(associated_rgb(image), path=str(path), stated_mpp=stated_mpp, vendor=kind)
+                    pixels = associated_rgb(image)
+                    _require_full_range(path, pixels)
+                    opened = cls(pixels, path=str(path), stated_mpp=stated_mpp, vendor=kind)
                     opened.notes = _notes(image)
                     return opened
         except UnidentifiedImageError:
@@ -137,6 +140,17 @@ def _require_colour(name: str, image: Image.Image) -> None:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a telephone's JPEG that keeps a second, smaller picture
         raise SlideError(f"{name} is an animation of {frames} pictures, expected one; save the one that is meant")
+
+
+def _require_full_range(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    """Refuse a PNG of 16 bits of which the upper are not made use of: 12 bits in 16, as cameras write them."""
+    with path.open("rb") as file:
+        head = file.read(_PNG_DEPTH + 1)
+    if head.startswith(b"\x89PNG") and head[_PNG_DEPTH:] == b"\x10" and pixels.size and pixels.max() < _HALF:
+        raise SlideError(
+            f"{path.name} has 16-bit pixels none of which is above {int(pixels.max()) * 256 + 255}, expected 8 bits "
+            "or 16 that are made use of; convert it to 8-bit RGB, scaled to 0 to 255"
+        )
 
 
 def _notes(image: Image.Image) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from wsiseg.slides.damage import UnreadableError
 
 _J2K_START = b"\xff\x4f\xff\x51"
 _JP2_BOX = b"jP  "
+_COD = 0x52
 _HEAD_BYTES = 4096
 _NO_FRAME = (0xC4, 0xC8, 0xCC)
 
@@ -45,6 +46,19 @@ def claimed_size(data: bytes) -> Size | None:
     except (struct.error, IndexError):
         pass  # cut off: the decoder says so
     return None
+
+
+def transforms_colours(data: bytes) -> bool:
+    """Whether a JPEG 2000 stream says that its colours were transformed, so that decoders give red, green, blue."""
+    place = data.find(_J2K_START, 0, _HEAD_BYTES) + 2
+    try:
+        while place > 1 and data[place] == 0xFF:
+            if data[place + 1] == _COD:
+                return data[place + 8] != 0
+            place += 2 + int(struct.unpack_from(">H", data, place + 2)[0])
+    except (struct.error, IndexError):
+        pass  # cut off: the decoder says so
+    return False
 
 
 def _jpeg(data: bytes) -> Size | None:

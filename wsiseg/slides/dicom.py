@@ -20,6 +20,7 @@ from wsiseg.slides.dicom_header import Instance, read_instance
 from wsiseg.slides.dicom_levels import chosen_levels
 from wsiseg.slides.dicom_series import DicomSlide, slide_of
 from wsiseg.slides.file import FileReader
+from wsiseg.slides.likeness import shows_other
 from wsiseg.slides.limits import check_picture, check_sizes, check_tiles
 from wsiseg.slides.source import LocalSource
 from wsiseg.slides.tiles import TileSource
@@ -59,10 +60,12 @@ class DicomReader(FileReader):
         self.associated = {name: parts[0].size for name, parts in pictures.items()}
         everything = [*kept, *pictures.values()]
         check_tiles(self.name, [parts[0].tile for parts in everything])
-        self._source = JoinedSource(self.name, [part.key.path for parts in everything for part in parts])
+        source = self._source = JoinedSource(self.name, [part.key.path for parts in everything for part in parts])
         try:
             tables = _tables(everything, self._source.starts)
-            self._tiles = TileSource(self._source, [*tables])
+            self._tiles = TileSource(source, [*tables])
+            notes += self._leave_out_strangers(kept, source)
+            tables = [table for table in self._tiles.tables if isinstance(table, FrameTable)]
             self.damage = DamageMap(self.levels, [table.tile for table in tables[: len(self.levels)]])
             notes += [
                 f"{name} in the same folder is damaged DICOM, of this slide or another"
@@ -72,6 +75,22 @@ class DicomReader(FileReader):
         except BaseException:
             self._source.close()
             raise
+
+    def _leave_out_strangers(self, images: Sequence[Sequence[Instance]], source: JoinedSource) -> list[str]:
+        """Take out of the levels what has their shape by chance, and say so."""
+        assert self._tiles is not None
+        kept, notes = [0], []
+        for index in range(1, len(self.levels)):
+            level, fine = self.levels[index], kept[-1]
+            if shows_other(level, self._tiles.reading(index), self.levels[fine], self._tiles.reading(fine)):
+                name = images[index][0].name
+                notes.append(f"{name}, {level.size} px, shows something else than level 0 and is no level")
+            else:
+                kept.append(index)
+        tables = [*(self._tiles.tables[index] for index in kept), *self._tiles.tables[len(self.levels) :]]
+        self.levels = tuple(self.levels[index] for index in kept)
+        self._tiles = TileSource(source, tables)
+        return notes
 
     @property
     def name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.geometry import Size
-from wsiseg.slides.claims import require_claim
+from wsiseg.slides.claims import require_claim, transforms_colours
 from wsiseg.slides.damage import UnreadableError
 
 Pixels = npt.NDArray[np.uint8]
@@ -22,8 +23,9 @@ _J2K = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 20
 _JPEGLS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _RLE = "1.2.840.10008.1.2.5"
 
-_J2K_START, _COD = b"\xff\x4f\xff\x51", 0x52
-_JFIF, _ADOBE, _SOS, _SOF55 = 0xE0, 0xEE, 0xDA, 0xF7
+_JFIF, _ADOBE, _SOS, _SOF55, _EOI = 0xE0, 0xEE, 0xDA, 0xF7, 0xD9
+_RST_FIRST, _RST_LAST = 0xD0, 0xD7
+_MARKER = re.compile(rb"\xff[\x80-\xff]")
 
 
 def decode(data: bytes, syntax: str, photometric: str, tile: Size, *, planar: bool = False) -> Pixels:
@@ -63,6 +65,8 @@ def jpeg_says(data: bytes) -> str:
                 return "YBR" if data[place + 15] else "RGB"
             if 0xC0 <= marker <= 0xC2:
                 ids = data[place + 10 : place + 19 : 3]
+                if len(set(data[place + 11 : place + 20 : 3])) > 1:  # fewer pixels of colour than of light
+                    return "YBR"
             place += 2 + length
     except (IndexError, struct.error):
         return ""  # damaged: the decoder says so
@@ -78,18 +82,9 @@ def _jpeg(data: bytes, photometric: str, _tile: Size, _planar: bool) -> Pixels:
 def _jpeg2000(data: bytes, photometric: str, _tile: Size, _planar: bool) -> Pixels:
     """Where the stream itself says that colours were transformed, its decoder transforms them back."""
     pixels = imagecodecs.jpeg2k_decode(data)
-    if photometric in ("YBR_FULL", "YBR_FULL_422", "YBR_ICT") and not _transforms_colours(data):
+    if photometric in ("YBR_FULL", "YBR_FULL_422", "YBR_ICT") and not transforms_colours(data):
         return _from_ybr(pixels)
     return pixels
-
-
-def _transforms_colours(data: bytes) -> bool:
-    place = data.find(_J2K_START, 0, 4096) + 2
-    while place > 1 and place + 9 < len(data) and data[place] == 0xFF:
-        if data[place + 1] == _COD:
-            return data[place + 8] != 0
-        place += 2 + int(struct.unpack_from(">H", data, place + 2)[0])
-    return False
 
 
 def _jpeg_ls(data: bytes, photometric: str, tile: Size, _planar: bool) -> Pixels:
@@ -99,7 +94,33 @@ def _jpeg_ls(data: bytes, photometric: str, tile: Size, _planar: bool) -> Pixels
     height, width, channels = struct.unpack_from(">HHB", data, place + 5)
     if (height, width, channels) != (tile.height, tile.width, 3):
         raise UnreadableError(f"states a size of {width} x {height} px with {channels} channels")
+    _require_whole_scans(data, place)
     return _coloured(imagecodecs.jpegls_decode(data), photometric)
+
+
+def _require_whole_scans(data: bytes, place: int) -> None:
+    """Refuse a JPEG-LS stream whose scans do not reach to its end: its decoder may take minutes over one.
+
+    Args:
+        data: the stream.
+        place: of a segment before the first scan.
+    """
+    while place + 4 <= len(data):
+        marker = data[place + 1]
+        if marker == _EOI:
+            break
+        if _RST_FIRST <= marker <= _RST_LAST:
+            place += 2
+        else:
+            place += 2 + int(struct.unpack_from(">H", data, place + 2)[0])
+            if marker != _SOS and data[place : place + 1] == b"\xff":
+                continue
+        found = _MARKER.search(data, place)  # within a scan a zero bit follows each byte of ones
+        if found is None:
+            break
+        place = found.start()
+    if data[place : place + 2] != b"\xff\xd9" or data[place + 2 :].strip(b"\0"):
+        raise UnreadableError("ends before its data do")
 
 
 def _rle(data: bytes, photometric: str, tile: Size, _planar: bool) -> Pixels:
@@ -140,3 +161,10 @@ CODECS: Mapping[str, Codec] = {
     _RLE: _rle,
 }
 """How frames are decoded, by transfer syntax; what is not in it is refused."""
+
+COLOURS_OF_CODECS: Mapping[str, tuple[str, ...]] = {
+    "YBR_FULL_422": (*JPEG, *_J2K),
+    "YBR_ICT": (*JPEG, *_J2K),
+    "YBR_RCT": _J2K,
+}
+"""Colours that belong to some transfer syntaxes; elsewhere it is not known how samples were stored."""

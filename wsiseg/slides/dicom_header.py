@@ -18,7 +18,7 @@ from pydicom.filereader import read_file_meta_info, read_partial
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Mpp, Size
-from wsiseg.slides.dicom_codecs import CODECS
+from wsiseg.slides.dicom_codecs import CODECS, COLOURS_OF_CODECS
 from wsiseg.slides.dicom_places import PER_FRAME, PER_FRAME_START, cells_of, find_places, stated_places
 from wsiseg.slides.recorded import number
 
@@ -41,7 +41,7 @@ _KEY_TAGS = (0x00080008, 0x00080016, 0x00080018, 0x00080019, 0x0008103E, 0x00200
 _TAGS = [
     *(*_KEY_TAGS, 0x00200013, 0x00209161, 0x00209162, 0x00209163, 0x00209228, 0x00209311),
     *range(0x00280002, 0x00280012),
-    *(0x00280100, 0x00280101, 0x00080060, 0x00080070, 0x00081090),
+    *(0x00280100, 0x00280101, 0x00280103, 0x00080060, 0x00080070, 0x00081090),
     *(0x00480001, 0x00480002, 0x00480006, 0x00480007, 0x00480105, 0x00480302, 0x00480303),
     *(0x52009229, 0x7FE00001, 0x7FE00002),
 ]
@@ -214,7 +214,7 @@ def _at_pixels(tag: int, _vr: str | None, length: int) -> bool:
 
 def _instance(key: Key, found: Any, syntax: str, place: int, corners: npt.NDArray[np.int64] | None) -> Instance:
     path = key.path
-    _require_colour(path, found)
+    _require_colour(path, found, syntax)
     rows, columns = (_whole(path, found, name, 1) for name in ("Rows", "Columns"))
     tile = Size(columns, rows)
     size = Size(
@@ -252,7 +252,7 @@ def _require_read(path: Path, syntax: str) -> None:
         )
 
 
-def _require_colour(path: Path, found: Any) -> None:
+def _require_colour(path: Path, found: Any, syntax: str) -> None:
     """Refuse what is no 8-bit colour picture of one focal plane and one optical path."""
     samples, bits = _whole(path, found, "SamplesPerPixel", 1), _whole(path, found, "BitsAllocated", 1, 8)
     photometric = _text(found, "PhotometricInterpretation")
@@ -263,6 +263,13 @@ def _require_colour(path: Path, found: Any) -> None:
         )
     if bits != 8 or _whole(path, found, "BitsStored", 1, 8) != 8:
         raise SlideError(f"{path.name} has {bits} bits a channel, expected 8; convert it to 8 bits first")
+    if photometric in COLOURS_OF_CODECS and syntax not in COLOURS_OF_CODECS[photometric]:
+        raise SlideError(
+            f"{path.name} states colours that its compression does not have ({photometric}, "
+            f"{pydicom.uid.UID(syntax).name:.{_MAX_TEXT}}); store it as RGB"
+        )
+    if _whole(path, found, "PixelRepresentation", 0, 0):
+        raise SlideError(f"{path.name} has signed samples, expected 0 to 255; convert it to unsigned ones first")
     paths = max(_whole(path, found, "NumberOfOpticalPaths", 0, 1), len(found.get("OpticalPathSequence") or ()))
     if paths > 1:
         raise SlideError(f"{path.name} holds {paths} optical paths, expected 1; store the brightfield one apart")

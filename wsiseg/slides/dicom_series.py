@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsiseg.errors import SlideError
-from wsiseg.slides.arguments import dicom_files, is_dicom_slide
+from wsiseg.slides.arguments import DICOMDIR, dicom_files, is_dicom_slide
 from wsiseg.slides.dicom_header import SLIDE_CLASS, Key, read_key
 
 _NAMES_LISTED = 5
@@ -93,6 +93,8 @@ def slide_of(path: Path) -> DicomSlide:
             if found
             else f"{path} holds DICOM, but no levels of a slide; copy all files of its series"
         )
+    if path.name.upper() == DICOMDIR:
+        raise SlideError(f"{path.name} lists the DICOM files of a disk; give a file of the slide, or its folder")
     own = read_key(path)
     for slide in slides_in(path.parent):
         if any(key.sop_uid == own.sop_uid and key.sop_class == own.sop_class for key in slide.instances):

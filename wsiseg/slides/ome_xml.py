@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 from wsiseg.errors import SlideError
-from wsiseg.geometry import Mpp
+from wsiseg.geometry import Mpp, Size
 from wsiseg.slides.recorded import number
 
 _MAX_BYTES = 2**26
@@ -30,6 +30,11 @@ _FLUORESCENT = re.compile(
     r"fluo|autofl|\bpi\b|\bcd\d+|\bsytox|\bpe\b|\bapc\b|spectrum|\bdy-?\d|propidium|\d{3} ?nm\b",
     re.IGNORECASE,
 )
+_BEGINS = re.compile(
+    r"(?:<\?[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE[^>\[]*(?:\[[^\]]*\]\s*)?>\s*)*+<(?:[\w.-]+:)?OME[\s>]", re.DOTALL
+)
+"""How OME-XML begins: its root, after instructions, comments and a type."""
+
 _RGB_NAMES = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
 _RGB_COLOURS = (0xFF0000, 0x00FF00, 0x0000FF)
 
@@ -61,6 +66,7 @@ class OmeImage:
         size_c: samples of a pixel, over all channels.
         size_z: focal planes.
         size_t: points in time.
+        size: its pixels as the XML states them, None where it does not.
         significant_bits: of a sample, None where it is not stated.
         mpp: microns per pixel, None where it is not recorded.
         objective: magnification, None where it is not recorded.
@@ -74,6 +80,7 @@ class OmeImage:
     size_c: int
     size_z: int
     size_t: int
+    size: Size | None
     significant_bits: int | None
     mpp: Mpp | None
     objective: float | None
@@ -122,14 +129,14 @@ def ome_text(raw: bytes) -> str | None:
         if raw[1:2] == b"\0" and raw[:1] == b"<":
             text = raw.decode("utf-16-le", "replace")
         elif raw[:2] == b"\0<":
-            text = raw.decode("utf-16-be", "replace")
+            text = raw[: len(raw) // 2 * 2].decode("utf-16-be", "replace")
         else:
             try:
                 text = raw.decode()
             except UnicodeDecodeError:
                 text = raw.decode("latin-1")
     text = text.split("\0", 1)[0].strip().lstrip("\ufeff")
-    return text if re.match(r"(<\?xml[^>]*>)?\s*(<!--.*?-->\s*)*<([\w.-]+:)?OME[\s>]", text, re.DOTALL) else None
+    return text if _BEGINS.match(text) else None
 
 
 def read_ome_xml(name: str, text: str) -> OmeXml:
@@ -221,6 +228,7 @@ def _image(
         sizes["C"],
         sizes["Z"],
         sizes["T"],
+        _stated_size(pixels),
         None if bits is None else int(bits),
         mpp,
         objectives.get(setting) if setting else None,
@@ -231,13 +239,19 @@ def _image(
     return found, total
 
 
+def _stated_size(pixels: ElementTree.Element) -> Size | None:
+    sides = [number(pixels.get(f"Size{axis}")) for axis in "XY"]
+    return Size(int(sides[0]), int(sides[1])) if sides[0] and sides[1] and min(sides[0], sides[1]) >= 1 else None
+
+
 def _channel(element: ElementTree.Element) -> Channel:
     name = _plain(element.get("Name", ""))
     colour = number(element.get("Color"))
     says = " ".join(str(element.get(key, "")) for key in ("Fluor", "ContrastMethod", "IlluminationType"))
     waves = any(number(element.get(key)) for key in ("EmissionWavelength", "ExcitationWavelength"))
-    fluorescent = waves or "luorescence" in says or bool(element.get("Fluor")) or bool(_FLUORESCENT.search(name))
     samples = element.get("SamplesPerPixel")
+    named = samples != "3" and bool(_FLUORESCENT.search(name))  # a stained slide in colour may be called CD3
+    fluorescent = waves or "luorescence" in says or bool(element.get("Fluor")) or named
     return Channel(
         name,
         None if colour is None else (int(colour) & 0xFFFFFFFF) >> 8,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ import tifffile
 
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Level, Mpp, Size
-from wsiseg.slides.aperio import aperio_names
+from wsiseg.slides.aperio import aperio_names, require_one_plane, resized
 from wsiseg.slides.base import WHITE
 from wsiseg.slides.causes import opening_error, plain
 from wsiseg.slides.companions import companion_files
 from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader
+from wsiseg.slides.likeness import shows_other
 from wsiseg.slides.limits import (
     MAX_DECODED_PX,
     MAX_TILE_BYTES,
@@ -90,6 +91,10 @@ class OpenSlideReader(FileReader):
         self.bounds = _bounds(properties, stored[0])
         self._take_levels(stored)
         recorded, source = _recorded_mpp(properties)
+        doubt = resized(properties.get("tiff.ImageDescription", ""), stored[0]) if self.vendor == "aperio" else None
+        if doubt:
+            recorded, source = None, ""
+            self._notes = (*self._notes, f"{self.name}: {doubt}")
         self.recorded_mpp = recorded
         self.mpp_source = "stated" if self.stated_mpp else source
         self.objective = number(properties.get("openslide.objective-power"))
@@ -116,6 +121,8 @@ class OpenSlideReader(FileReader):
         named = {index: pictures[size] for index, size in enumerate(stored) if index and size in pictures}
         taken = [index for index in range(len(stored)) if index not in named]
         tolerance = 1 if self.vendor in PLAIN_TIFF else _LOOSE_PX
+        if self.vendor == "aperio":
+            require_one_plane(self.name, [stored[index] for index in taken])
         fitted, out = fit_levels([Candidate(stored[index], tiles[index]) for index in taken], tolerance)
         self._index = tuple(taken[fit.index] for fit in fitted)
         downsamples = [float(self._slide.level_downsamples[index]) for index in self._index]
@@ -137,9 +144,35 @@ class OpenSlideReader(FileReader):
             *(f"a picture of {stored[index]} px called {name}, which is no level" for index, name in named.items()),
             *(f"a picture {why}, which is no level" for why in out.values()),
         )
+        if self.vendor == "aperio":
+            self._leave_out_strangers()
         if padded:
             which = ", ".join(padded)
             self.notes = (f"{self.name}: levels filled up to whole tiles ({which}) are read as far as level 0 reaches",)
+
+    def _leave_out_strangers(self) -> None:
+        """Take out of the levels what has their shape by chance, such as a tiled picture of another scan."""
+        kept = [0]
+        for index in range(1, len(self.levels)):
+            level, fine = self.levels[index], kept[-1]
+            if shows_other(level, self._reading(index), self.levels[fine], self._reading(fine)):
+                self.left_out += (f"a picture of {level.size} px, which is no level: it shows something else",)
+            else:
+                kept.append(index)
+        self.levels = tuple(self.levels[index] for index in kept)
+        self._index = tuple(self._index[index] for index in kept)
+        self._downsamples = tuple(self._downsamples[index] for index in kept)
+
+    def _reading(self, level: int) -> Callable[[Box], npt.NDArray[np.uint8] | None]:
+        """What reads the boxes of a level, with None for one that is damaged."""
+
+        def read(box: Box) -> npt.NDArray[np.uint8] | None:
+            try:
+                return self._read_box(level, box)
+            except UnreadableError:
+                return None
+
+        return read
 
     def _stated_tile(self, index: int) -> tuple[float | None, float | None]:
         """Width and height of a tile of one of OpenSlide's levels, as it states them."""

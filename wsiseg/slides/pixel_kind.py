@@ -10,6 +10,7 @@ import numpy.typing as npt
 import tifffile
 
 from wsiseg.slides.base import WHITE
+from wsiseg.slides.claims import transforms_colours
 
 _WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
 _NAMES = {
@@ -17,9 +18,15 @@ _NAMES = {
     **{9: "ICC L*a*b*", 10: "ITU L*a*b*", 32803: "raw camera data", 34892: "raw camera data"},
 }
 _OLD_JPEG, _JPEG = 6, 7
+_SEPARATE, _REVERSED = 2, 2
 _APERIO_YCBCR = 33003
 _CONVERTED = (_JPEG, 33007, 33004, 33005, 34712, 34927, 50001, 50002, 52546, 22610, 34934)
 """Codecs whose decoders give red, green and blue where a TIFF says YCbCr."""
+
+_JPEG_2000 = (33004, 34712)
+"""Those of them that do so only where the stream itself says that colours were transformed."""
+
+_HEAD_BYTES, _LOOKED_AT = 4096, 64
 
 CONVERT = "convert it to 8-bit RGB (QuPath, Bio-Formats, vips)"
 
@@ -123,6 +130,8 @@ def _layout_fault(page: Any) -> str | None:  # noqa: PLR0911
         return f"a compression that is not read ({compression})"
     if page.imagedepth != 1 or page.tiledepth != 1:
         return f"volumes ({page.imagedepth} pixels deep)"
+    if (fill := page.tags.get(266)) is not None and fill.value == _REVERSED and compression not in _CONVERTED:
+        return "bits in reverse order (FillOrder 2)"
     subsampling = page.subsampling or (1, 1)
     if int(page.photometric) == _YCBCR and compression not in _CONVERTED and tuple(subsampling) != (1, 1):
         if compression == _APERIO_YCBCR:
@@ -134,8 +143,12 @@ def _layout_fault(page: Any) -> str | None:  # noqa: PLR0911
     return None
 
 
-def _alpha(page: Any) -> Literal["straight", "premultiplied"]:
-    return "premultiplied" if tuple(int(kind) for kind in page.extrasamples or ())[:1] == (1,) else "straight"
+def _alpha(page: Any) -> Literal["none", "straight", "premultiplied"]:
+    """What the fourth sample is; one that the file does not call alpha is no colour, and is left out, as in Pillow."""
+    kinds = page.tags.get(338)
+    stated = kinds.value if kinds is not None else ()
+    first = (stated if isinstance(stated, tuple) else (stated,))[:1]
+    return "premultiplied" if first == (1,) else "straight" if first == (2,) else "none"
 
 
 def _stated_maximum(page: Any) -> int:
@@ -151,7 +164,23 @@ def _stated_maximum(page: Any) -> int:
 def _is_raw_ycbcr(page: Any) -> bool:
     if int(page.compression) == _APERIO_YCBCR:  # whatever the page says
         return True
-    return int(page.photometric) == _YCBCR and int(page.compression) not in _CONVERTED
+    if int(page.photometric) != _YCBCR:
+        return False
+    if int(page.planarconfig) == _SEPARATE:  # a decoder has one plane at a time, and converts nothing
+        return True
+    if int(page.compression) in _JPEG_2000:
+        return not transforms_colours(_first_stream(page))
+    return int(page.compression) not in _CONVERTED
+
+
+def _first_stream(page: Any) -> bytes:
+    """The head of the first tile or strip of a page that is there."""
+    file = page.parent.filehandle
+    for offset, count in zip(page.dataoffsets[:_LOOKED_AT], page.databytecounts[:_LOOKED_AT], strict=False):
+        if offset and count:
+            file.seek(offset)
+            return bytes(file.read(min(count, _HEAD_BYTES)))
+    return b""
 
 
 def _palette(page: Any) -> PixelKind | str:

@@ -94,6 +94,11 @@ class _Fit:
     def is_whole(self) -> bool:
         return self.plain is not None and self.plain == round(self.plain)
 
+    @property
+    def is_filled(self) -> bool:
+        """Whether it may be filled up to whole tiles."""
+        return self.least < self.below
+
     def allows(self, downsample: float) -> bool:
         if self.is_whole:
             return self.plain == downsample
@@ -117,20 +122,26 @@ def _fit(base: Size, candidate: Candidate, tolerance: float) -> _Fit | str:
         if plain <= 1:
             plain = None
     least, below = math.inf, 0.0
-    if tile is not None and size.width % tile.width == 0 and size.height % tile.height == 0:
+    whole_base = tile is not None and base.width % tile.width == 0 and base.height % tile.height == 0
+    if (
+        tile is not None
+        and size.width % tile.width == 0
+        and size.height % tile.height == 0
+        and (plain is None or not whole_base)
+    ):
         least = max(base.width / size.width, base.height / size.height)
         rest = [(base.width, size.width - tile.width), (base.height, size.height - tile.height)]
         below = min([min(base.shape) + 1.0, *(whole / part for whole, part in rest if part > 0)])
         if max(least, 1.0) == 1.0:
             least = math.nextafter(1.0, 2)
-    if plain is None and least >= below:
+    if plain is None and not least < below:
         return f"of {size} px, whose sides are not those of level 0 ({base} px) by one downsample"
     return _Fit(plain, least, below)
 
 
 def _settle(order: list[int], fits: dict[int, _Fit]) -> dict[int, tuple[float | None, bool]]:
     """For each picture its downsample, None where it cannot be told, and whether it is padded."""
-    chain = [index for index in order if fits[index].is_whole or fits[index].least < fits[index].below]
+    chain = [index for index in order if fits[index].is_whole or fits[index].is_filled]
     for factor in _FACTORS:
         steps = [float(factor) ** (place + 1) for place in range(len(chain))]
         if all(fits[index].allows(step) for index, step in zip(chain, steps, strict=True)):
@@ -139,6 +150,7 @@ def _settle(order: list[int], fits: dict[int, _Fit]) -> dict[int, tuple[float | 
     else:
         settled = {}
     found: dict[int, tuple[float | None, bool]] = {}
+    doubles = all(any(fits[index].allows(power) for power in _POWERS) for index in chain)
     before = 1.0
     for index in order:
         fit = fits[index]
@@ -147,7 +159,8 @@ def _settle(order: list[int], fits: dict[int, _Fit]) -> dict[int, tuple[float | 
         elif index in settled:
             found[index] = settled[index], True
         else:
-            powers = [power for power in _POWERS if power > before and fit.allows(power)]
-            found[index] = (powers[0], True) if len(powers) == 1 else (fit.plain, False)
+            powers = [power for power in _POWERS if power > before and fit.allows(power)] if doubles else []
+            # Sides that are whole tiles by chance are rare, and filling changes the downsample that they seem to have.
+            found[index] = (powers[0], True) if len(powers) == 1 else (None if fit.is_filled else fit.plain, False)
         before = found[index][0] or before
     return found

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.addresses import is_address
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.causes import plain
 from wsiseg.slides.damage import Cell, DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader
+from wsiseg.slides.foreign import foreign_by_content
+from wsiseg.slides.likeness import shows_other
 from wsiseg.slides.limits import MAX_DECODED_PX, MIN_TILE, check_picture, check_sizes, check_tiles
 from wsiseg.slides.pixel_kind import PixelKind, pixel_kind
 from wsiseg.slides.remote import open_source
@@ -23,12 +26,14 @@ from wsiseg.slides.tiff_pages import Page, TiffPages, read_pages
 from wsiseg.slides.tile_table import TileTable
 from wsiseg.slides.tiles import TileSource
 from wsiseg.slides.transport import DEFAULT_RETRY_S
+from wsiseg.slides.vendors import vendor_by_content, vendor_by_name
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SAMPLED = 16
 """Tiles that are looked at where only pixels tell whether a picture is what it seems."""
 
 _DARK, _HALF = 50, 128
+_HEAD_BYTES, _SOFTWARE, _XMP = 4096, 305, 700
 
 _BY_OPENSLIDE = {
     "is_ndpi": "Hamamatsu NDPI",
@@ -93,6 +98,8 @@ class TiffReader(FileReader):
             self._source.close()
 
     def _read_head(self, series: str | None) -> None:
+        if is_address(self.path):
+            self._require_read_by_address()
         if self._source.read_at(0, 4) not in _MAGIC:
             raise SlideError(
                 f"{self.name} is no TIFF; by address only TIFFs are read (SVS, OME-TIFF and plain ones), copy it here"
@@ -101,9 +108,27 @@ class TiffReader(FileReader):
         with file:
             pages = read_pages(self.name, file)
             _require_own_kind(self.name, pages)
+            if is_address(self.path):  # by path OpenSlide has told them
+                _require_unstitched(self.name, pages)
             catalogue = read_catalogue(self.name, pages)
             self._describe(catalogue, catalogue.choose(self.name, series), pages.pages[0])
         self._check_pixels()
+        self._leave_out_strangers()
+
+    def _require_read_by_address(self) -> None:
+        """Refuse what a vendor's name or signature claims, as by path, and what is no slide."""
+        head = self._source.read_at(0, _HEAD_BYTES)
+        vendor = vendor_by_content(head) or vendor_by_name(Path(self.name))
+        if vendor is not None and "tiff" not in vendor.readers:
+            what = (
+                "read from this machine's disks alone; copy it here"
+                if vendor.readers
+                else f"not read: {vendor.way_out}"
+            )
+            raise SlideError(f"{self.name} is {vendor.name}, which is {what}")
+        foreign = None if head[:4] in _MAGIC else foreign_by_content(head)
+        if foreign is not None:
+            raise SlideError(f"{self.name} is {foreign}")
 
     def _describe(self, catalogue: Catalogue, image: TiffImage, first: Page) -> None:
         self._image = image
@@ -167,6 +192,26 @@ class TiffReader(FileReader):
                 f"{self.name}: expected red, green and blue of a brightfield slide, got three channels that are mostly "
                 "dark, as fluorescence is; convert it to 8-bit RGB if it is brightfield"
             )
+
+    def _leave_out_strangers(self) -> None:
+        """Take out of the levels what has their shape by chance: a thumbnail, or another scan."""
+        assert self._tiles is not None
+        marked = [pages[0].is_level_by_name for pages in self._image.pages]
+        by_size = dict(zip([level.size for level in self._image.levels], marked, strict=True))
+        kept = [0]
+        for index in range(1, len(self.levels)):
+            level, fine = self.levels[index], kept[-1]
+            if not by_size[level.size] and shows_other(
+                level, self._tiles.reading(index), self.levels[fine], self._tiles.reading(fine)
+            ):
+                self.left_out += (f"a picture of {level.size} px, which is no level: it shows something else",)
+            else:
+                kept.append(index)
+        if len(kept) < len(self.levels):
+            tables = [self._tiles.tables[index] for index in kept]
+            self.levels = tuple(self.levels[index] for index in kept)
+            self.damage = DamageMap(self.levels, [table.tile for table in tables if table is not None])
+            self._tiles = TileSource(self._source, tables, zero_is_damaged=self.vendor == "aperio")
 
     def _sampled(self) -> Iterator[npt.NDArray[np.uint8]]:
         """Some tiles of the coarsest level that are there and decodable."""
@@ -242,6 +287,21 @@ def _require_own_kind(name: str, pages: TiffPages) -> None:
     for flag, kind in _OTHERS.items():
         if getattr(pages.tiff, flag, False) or getattr(pages.pages[0].tiff, flag, False):
             raise SlideError(f"{name} is {kind}, which is not read; export it as OME-TIFF in 8-bit RGB")
+
+
+def _require_unstitched(name: str, pages: TiffPages) -> None:
+    """Raise `SlideError` on TIFFs whose tiles overlap, or belong to several areas."""
+    first = pages.pages[0]
+    xmp = first.tiff.tags.get(_XMP)
+    kind = None
+    if first.text(_SOFTWARE).startswith("MedScan"):
+        kind = "a Trestle slide"
+    elif first.description.lstrip().startswith("<Argos.Scan"):
+        kind = "an Argos slide"
+    elif xmp is not None and isinstance(xmp.value, bytes) and b"iScan" in xmp.value:
+        kind = "a Ventana BIF slide"
+    if kind is not None:
+        raise SlideError(f"{name} is {kind}, which is read from this machine's disks alone; copy it here")
 
 
 def _table(pages: tuple[Page, ...], image: TiffImage, size: Size) -> TileTable | str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import Level, Mpp, Size
-from wsiseg.slides.aperio import aperio_names, aperio_values
+from wsiseg.slides.aperio import aperio_names, aperio_values, require_one_plane, resized, sizes_agree
 from wsiseg.slides.base import ImageInFile
 from wsiseg.slides.ome_xml import OmeImage, read_ome_xml
 from wsiseg.slides.pixel_kind import CONVERT, PixelKind, grey_kind, pixel_kind
@@ -23,8 +23,19 @@ _ROLES = re.compile(
 )
 _SAME_NAME = {"thumb": "thumbnail", "preview": "overview", "barcode": "label"}
 _PAGE_NAME = 285
-_IMAGEJ_UM = {"micron": 1.0, "microns": 1.0, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "nm": 1e-3, "mm": 1e3}
-_FINEST = 1.05
+_IMAGEJ_UM = {
+    "micron": 1.0,
+    "microns": 1.0,
+    "um": 1.0,
+    "µm": 1.0,
+    "μm": 1.0,
+    "\\u00b5m": 1.0,
+    "nm": 1e-3,
+    "mm": 1e3,
+    "cm": 1e4,
+    "inch": 25400.0,
+}
+_FINEST, _THUMBNAIL = 1.05, 1 / 16
 _LEAST = 1e-6
 
 
@@ -82,6 +93,7 @@ class Catalogue:
         left_out: pictures that belong to none of them, and why.
         properties: everything the file says about itself, as text.
         notes: what is odd about the file.
+        is_described: whether the file says what its images are, so that several of one size are no stack.
     """
 
     vendor: str
@@ -89,6 +101,7 @@ class Catalogue:
     left_out: tuple[str, ...] = ()
     properties: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    is_described: bool = False
 
     def choose(self, name: str, series: str | None) -> TiffImage:
         """The slide among the images.
@@ -104,13 +117,15 @@ class Catalogue:
         if series is not None:
             return self._named(name, series)
         images = [image for image in self.images if image.role == "image"] or list(self.images)
+        largest = max(image.size.area for image in images)
+        images = [image for image in images if image.size.area > largest * _THUMBNAIL]  # its resolution may be nonsense
         known = [image for image in images if image.mpp is not None and image.mpp.is_plausible]
-        if known:
+        if known and any(image.size.area == largest for image in known):
             finest = min(image.mpp.mean for image in known if image.mpp is not None)
             images = [image for image in known if image.mpp is not None and image.mpp.mean <= finest * _FINEST]
         best = max(images, key=lambda image: (image.size.area, -image.index))
         twins = [image for image in images if image.size == best.size]
-        if len(twins) > 1 and self.vendor != "ome":
+        if len(twins) > 1 and not self.is_described:
             raise SlideError(
                 f"{name} holds {len(twins)} pictures of {best.size} px (a z-stack, a time series, or channels?); "
                 f"name the one to read with --series ({', '.join(str(image.index) for image in twins[:5])}"
@@ -143,12 +158,19 @@ def read_catalogue(name: str, file: TiffPages) -> Catalogue:
         if xml.images:
             images, used = _ome_images(name, file, xml.images)
             rest = [page for page in file.pages if page.index not in used]
-            return _with_unnamed(Catalogue("ome", images), rest)
-        companion = xml.companion or "another file"
-        note = f"its OME-XML lies in {companion:.80}, which is not read: names and resolution are unknown"
-        return replace(_plain_catalogue(file.pages, "ome"), notes=(note,))
+            return _with_unnamed(Catalogue("ome", images, is_described=True), rest)
+        note = (
+            "its OME-XML describes no image"
+            if xml.companion is None
+            else (
+                f"its OME-XML lies in {xml.companion or 'another file':.80}, which is not read: names, focal planes "
+                "and the resolution that it states are unknown"
+            )
+        )
+        found = _plain_catalogue(file.pages, "ome")
+        return replace(found, notes=(*found.notes, note))
     if first.description.startswith("Aperio"):
-        return _aperio_catalogue(file.pages)
+        return _aperio_catalogue(name, file.pages)
     if file.tiff.is_imagej:
         return _imagej_catalogue(file)
     return _plain_catalogue(file.pages, "generic-tiff")
@@ -226,7 +248,12 @@ def _ome_images(name: str, file: TiffPages, images: Sequence[OmeImage]) -> tuple
         held = [p for p in image.planes if p is not None and 0 <= p < len(file.pages)]
         used |= _all_planes(image, held)
         if not held:
-            where = ", ".join(image.elsewhere[:3]) or "another file"
+            where = ", ".join(image.elsewhere[:3])
+            if len(images) == 1 and not where:
+                raise SlideError(
+                    f"{name}: its OME-XML names pictures that are not in the file ({len(file.pages)} are); it is cut "
+                    "off, or has the description of another file: write it anew"
+                )
             if len(images) == 1:
                 raise SlideError(f"{name}: its image lies in {where:.100}, not in this file; give that one")
             continue
@@ -257,7 +284,13 @@ def _ome_image(index: int, image: OmeImage, planes: list[Page]) -> TiffImage:
     tags = _tag_mpp(first)
     notes = [*image.notes, *made.notes]
     mpp, source = (image.mpp, "OME-XML") if image.mpp else (tags, "tiff.XResolution" if tags else "")
-    if image.mpp and tags and not 0.98 < image.mpp.mean / tags.mean < 1.02:
+    if image.size is not None and not sizes_agree(image.size, first.size):
+        mpp, source = None, ""
+        notes.append(
+            f"its OME-XML describes {image.size} px, but the picture has {first.size}: it was resized or cut by a "
+            "program that left the description, so that its resolution is unknown"
+        )
+    if mpp and image.mpp and tags and not 0.98 < image.mpp.mean / tags.mean < 1.02:
         notes.append(f"its OME-XML states {image.mpp} um per pixel, its resolution tags {tags}; the OME-XML counts")
     return replace(made, mpp=mpp, mpp_source=source, objective=image.objective, notes=tuple(notes))
 
@@ -325,33 +358,41 @@ def _with_unnamed(catalogue: Catalogue, rest: Sequence[Page]) -> Catalogue:
 # --- other TIFFs -----------------------------------------------------------------------------------------------------
 
 
-def _aperio_catalogue(pages: Sequence[Page]) -> Catalogue:
+def _aperio_catalogue(name: str, pages: Sequence[Page]) -> Catalogue:
     names = aperio_names([(page.description, bool(page.tiff.is_tiled)) for page in pages])
     values = aperio_values(pages[0].description)
-    levels = [page for page, name in zip(pages, names, strict=True) if name == "level"]
+    levels = [page for page, called in zip(pages, names, strict=True) if called == "level"]
+    require_one_plane(name, [page.size for page in levels])
     base = _image(0, "", [(page,) for page in levels], [pixel_kind(page.tiff) for page in levels])
-    mpp = number(values.get("MPP"))
+    stated = number(values.get("MPP", "").replace(",", "."))  # written where commas are
+    doubt = resized(pages[0].description, pages[0].size)
+    mpp, source = (
+        (Mpp(stated, stated), "aperio.MPP") if stated and stated > 0 else (_tag_mpp(pages[0]), "tiff.XResolution")
+    )
+    if doubt or mpp is None:
+        mpp, source = None, ""
     tiled = [
-        f"a picture of {page.size} px called {name.removeprefix('tiled ')}, which is no level"
-        for page, name in zip(pages, names, strict=True)
-        if name.startswith("tiled ")
+        f"a picture of {page.size} px called {called.removeprefix('tiled ')}, which is no level"
+        for page, called in zip(pages, names, strict=True)
+        if called.startswith("tiled ")
     ]
     images = [
         replace(
             base,
-            mpp=Mpp(mpp, mpp) if mpp and mpp > 0 else _tag_mpp(pages[0]),
-            mpp_source="aperio.MPP" if mpp and mpp > 0 else ("tiff.XResolution" if _tag_mpp(pages[0]) else ""),
+            mpp=mpp,
+            mpp_source=source,
             objective=number(values.get("AppMag")),
             left_out=(*tiled, *base.left_out),
+            notes=(*base.notes, *([doubt] if doubt else [])),
         )
     ]
     taken: set[str] = set()
-    for page, name in zip(pages, names, strict=True):
-        if name == "level" or name.startswith("tiled ") or not name or name in taken:
+    for page, called in zip(pages, names, strict=True):
+        if called == "level" or called.startswith("tiled ") or not called or called in taken:
             continue
-        taken.add(name)
-        made = _image(len(images), name, [(page,)], [pixel_kind(page.tiff)])
-        images.append(replace(made, role=name))
+        taken.add(called)
+        made = _image(len(images), called, [(page,)], [pixel_kind(page.tiff)])
+        images.append(replace(made, role=called))
     properties = {f"aperio.{key}": value for key, value in values.items()}
     return Catalogue("aperio", tuple(images), properties=properties)
 
@@ -364,7 +405,7 @@ def _imagej_catalogue(file: TiffPages) -> Catalogue:
     images = []
     for image in found.images:
         mpp = _imagej_mpp(image.pages[0][0].tiff.tags, um)
-        if image.mpp is None and mpp is not None:
+        if mpp is not None:  # tags have no word for microns; writers leave in them what they find
             image = replace(image, mpp=mpp, mpp_source="ImageJ")  # noqa: PLW2901
         for key, word in (("slices", "a z-stack of {} planes"), ("frames", "a time series of {} points")):
             if stacks.get(key, 1) > 1:

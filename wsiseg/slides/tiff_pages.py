@@ -29,11 +29,13 @@ class Page:
         index: its place in the file's chain, or of the one it hangs below.
         tiff: tifffile's page.
         subs: those that hang below it (SubIFDs).
+        is_sub: whether it is one of those.
     """
 
     index: int
     tiff: Any
     subs: tuple[Page, ...] = field(default=())
+    is_sub: bool = False
 
     @property
     def size(self) -> Size:
@@ -50,6 +52,11 @@ class Page:
     def is_reduced(self) -> bool:
         """Whether it says that it is a smaller version of another."""
         return bool(int(self.tiff.subfiletype) & _REDUCED)
+
+    @property
+    def is_level_by_name(self) -> bool:
+        """Whether the file itself calls it a smaller version of another, not only its shape."""
+        return self.is_sub or self.is_reduced
 
     @property
     def is_mask(self) -> bool:
@@ -125,7 +132,7 @@ def _chain(name: str, tiff: Any, first_only: bool) -> list[Page]:
             raise SlideError(f"{name}: its chain of pictures {what}; write it anew with one picture")
         seen.add(page.offset)
         count = min(_MAX_SUBS, len(page.subifds or ()))
-        subs = tuple(Page(len(found), page.pages[i]) for i in range(count)) if count else ()
+        subs = tuple(Page(len(found), page.pages[i], is_sub=True) for i in range(count)) if count else ()
         found.append(Page(len(found), page, subs))
     return found
 

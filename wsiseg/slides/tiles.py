@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.geometry import Box
 from wsiseg.slides.damage import Cell, UnreadableError
 from wsiseg.slides.source import ByteSource, Range
 from wsiseg.slides.tile_table import TileTable
@@ -102,6 +103,25 @@ class TileSource:
             with suppress(UnreadableError):  # told when it is read
                 ranges += self._ranges(table, cell) or []
         self._source.expect(ranges)
+
+    def reading(self, level: int) -> Callable[[Box], npt.NDArray[np.uint8] | None]:
+        """What reads the boxes of a level, with None for one some of whose tiles are damaged or left out."""
+        table = self.tables[level]
+        assert table is not None
+
+        def read(box: Box) -> npt.NDArray[np.uint8] | None:
+            tile, pixels = table.tile, np.empty((*box.size.shape, 3), np.uint8)
+            rows = range(box.y // tile.height, -(-box.bottom // tile.height))
+            cells = [(x, y) for y in rows for x in range(box.x // tile.width, -(-box.right // tile.width))]
+            for cell, found in self.read_many(level, cells):
+                if found is None or table.ranges(cell, self._source.length) is None:
+                    return None
+                area = table.box(cell)
+                part = area.intersect(box)
+                pixels[part.slices(box)] = found[part.slices(area)]
+            return pixels
+
+        return read
 
     def _kept(self, level: int, cell: Cell) -> npt.NDArray[np.uint8] | None:
         with self._lock:

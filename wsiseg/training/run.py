@@ -19,6 +19,7 @@ from wsiseg.models.bundle import save_bundle
 from wsiseg.models.classifier import Classifier
 from wsiseg.models.segmenter import Segmenter
 from wsiseg.models.tissue_model import checked_device
+from wsiseg.outputs import refuse_address
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.initial import share_encoder
 from wsiseg.training.loading import PatchImages, patch_weights, plain_loader, positive_weights, train_loader
@@ -75,6 +76,7 @@ def train(
     Raises:
         WsisegError: of the kind that fits, before anything is written.
     """
+    refuse_address(out)
     config, out = config or lite_config(), Path(out).resolve()
     if not out.name:
         raise OptionError(f"expected the folder of a model to write, got {out}")
