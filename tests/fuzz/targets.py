@@ -186,7 +186,7 @@ def exports(case: Path) -> None:
     opened = open_map(path)
     json.dumps(describe(opened), allow_nan=False)
     uses: list[Callable[[], object]] = [lambda: show_map(path, False), lambda: show_map(path, True)]
-    uses += [lambda: opened.class_map_at(Box(10, 10, 60, 50)), lambda: opened.areas.to_pandas()]
+    uses += [lambda: opened.class_map_at(Box(10, 10, 60, 50)), lambda: opened.areas.to_pandas().to_csv()]
     if opened.size.area > MOST_PIXELS:
         _try_all(uses)
         return
