@@ -105,7 +105,7 @@ class AreaTable(Sequence[ClassArea]):
         rest = (("white", self.white_mm2), ("unread", self.unread_mm2), ("tissue", self.tissue_mm2))
         # Damage is rare, and tissue is the sum.
         return found + [
-            (name, f"{area:.4f}", self.percent(area), "") for name, area in rest if area or name == "tissue"
+            (name, f"{area:.4f}", self.percent(area or 0.0), "") for name, area in rest if area or name == "tissue"
         ]
 
     def __repr__(self) -> str:
