@@ -79,7 +79,7 @@ def _aperio(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
         tiff.write(pixels[::2, ::2].copy(), tile=(32, 32), description=about, **options)
 
 
-def _dicom(folder: Path, pixels: npt.NDArray[np.uint8], only: set[str] | None = None) -> None:
+def _dicom(folder: Path, pixels: npt.NDArray[np.uint8], only: set[str] | None = None, mpp: float = 0.5) -> None:
     """One-level DICOM slides of each codec and layout, or of some."""
     from tests.slides import dicom_files as dicom
 
@@ -96,7 +96,7 @@ def _dicom(folder: Path, pixels: npt.NDArray[np.uint8], only: set[str] | None = 
     for name, kind in kinds.items():
         if only is not None and name not in only:
             continue
-        (written,) = dicom.write_level(folder, pixels, 0.5, kind)
+        (written,) = dicom.write_level(folder, pixels, mpp, kind)
         written.rename(folder / f"dicom-{name}.dcm")
 
 
@@ -157,7 +157,7 @@ def dicom_slide() -> Path:
     """A small DICOM slide, which lives as long as the process."""
     folder = Path(tempfile.mkdtemp(prefix="wsiseg-fuzz-dicom-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    _dicom(folder, picture(70, 90), {"jpeg"})
+    _dicom(folder, picture(70, 90), {"jpeg"}, 0.25)  # half of the map's pixels
     return folder / "dicom-jpeg.dcm"
 
 
