@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 from tests.color_model import color_model
 from tests.slides.test_damage import damaged_copy, zeros
@@ -112,6 +113,21 @@ def test_a_map_of_other_options_or_another_model_is_not_taken_for_done(
     found = batch([tmp_path / "a.png"], tmp_path / "maps", options, polygons=False, model=model, overwrite=True)
     assert found["a.png"].status == "done"
     assert batch([tmp_path / "a.png"], tmp_path / "maps", options, polygons=False, model=model)["a.png"].kept
+
+
+def test_a_map_of_another_image_of_the_file_is_not_taken_for_done(tmp_path: Path) -> None:
+    pixels = np.full((96, 96, 3), (200, 120, 180), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as file:
+        for side, name in ((96, "first"), (64, "second")):
+            about = {"axes": "YXS", "PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0, "Name": name}
+            file.write(pixels[:side, :side], tile=(32, 32), photometric="rgb", metadata=about)
+    second = replace(OPTIONS, mpp=None, series="1")
+    for status in ("done", "kept"):
+        found = batch([tmp_path / "a.ome.tif"], tmp_path / "maps", second)["a.ome.tif"]
+        assert found.status == status, found.error
+    assert open_map(tmp_path / "maps" / "a.zarr").metadata["slide"]["width"] == 64
+    for other in (None, "0"):
+        assert batch([tmp_path / "a.ome.tif"], tmp_path / "maps", replace(second, series=other))["a.ome.tif"].error
 
 
 def test_what_changes_no_map_is_taken_for_done(tmp_path: Path) -> None:

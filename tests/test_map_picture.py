@@ -57,6 +57,7 @@ def test_a_part_is_cut_out_of_the_whole(tissue_map: TissueMap) -> None:
     part = draw(tissue_map, box=Box(401, 300, 900, 500), max_px=5000, opacity=1).image
     assert np.array_equal(part, whole[150:400, 200:651])  # all map pixels that the box touches
     assert np.array_equal(tissue_map.overlay(Box(401, 300, 900, 500), max_px=5000, opacity=1.0), part)
+    assert tissue_map.overlay(Box(401, 300, 900, 500), max_px=1).shape == (1, 1, 3)
     small = tissue_map.overlay(Box(401, 300, 900, 500), max_px=100)
     assert max(small.shape) == 100
     for box in (Box(2700, 0, 10, 10), Box(-20, 0, 10, 10), Box(0, 0, 0, 5)):

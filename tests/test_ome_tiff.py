@@ -52,6 +52,20 @@ def test_each_level_has_the_values_of_the_map(tissue_map: TissueMap, tmp_path: P
     assert [entry.name for entry in sorted(tmp_path.iterdir())] == [f"{name}.ome.tif" for name in sorted(contents)]
 
 
+def test_a_model_of_one_class_has_one_channel(tmp_path: Path) -> None:
+    about = provenance()
+    about["areas"] = about["areas"][:1]
+    stored_map(tmp_path / "map.zarr", Size(31, 600), classes=ClassTable.of(["Glands"]), about=about)
+    tissue_map = open_map(tmp_path / "map.zarr")
+    export_ome_tiff(tissue_map, tmp_path / "p.ome.tif", "probabilities")
+    found = levels_of(tmp_path / "p.ome.tif")
+    assert len(found) == tissue_map.levels == 2
+    for level, pixels in enumerate(found):
+        assert np.array_equal(pixels.reshape(1, *pixels.shape[-2:]), tissue_map.probabilities(level).compute())
+    (image,) = ome_types.from_xml(tifffile.tiffcomment(tmp_path / "p.ome.tif")).images
+    assert [channel.name for channel in image.pixels.channels] == ["Glands"]
+
+
 def test_size_names_and_colours_stand_in_valid_ome_xml(tissue_map: TissueMap, tmp_path: Path) -> None:
     export_ome_tiff(tissue_map, tmp_path / "p.ome.tif", "probabilities")
     xml = tifffile.tiffcomment(tmp_path / "p.ome.tif")

@@ -113,8 +113,8 @@ def test_areas_are_a_table(stored: tuple[TissueMap, np.ndarray, np.ndarray]) -> 
     assert frame["area_mm2"].sum() == 1.0
     assert frame.attrs["unread_mm2"] == 0.125
     lines = repr(areas).splitlines()
-    assert lines[1].split() == ["Tumour", "0.5000", "50.0", "0.50"]
-    assert lines[-2:] == ["unread       0.1250", "tissue       1.1250"]
+    assert lines[1].split() == ["Tumour", "0.5000", "44.4", "0.50"]  # of 1.125 mm², as predict says it
+    assert [line.split() for line in lines[-2:]] == [["unread", "0.1250", "11.1"], ["tissue", "1.1250", "100.0"]]
 
 
 def test_a_map_shows_itself(stored: tuple[TissueMap, np.ndarray, np.ndarray]) -> None:

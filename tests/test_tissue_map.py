@@ -236,3 +236,5 @@ def test_a_damaged_shard_is_one_sentence(tmp_path: Path) -> None:
     shard.write_bytes(data)
     with pytest.raises(SlideError, match="damaged"):
         open_map(path).read(Box(0, 0, 50, 40))
+    with pytest.raises(SlideError, match=r"damaged in level 0 \(.*\); write it anew"):
+        open_map(path).class_map().compute()

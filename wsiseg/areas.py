@@ -87,20 +87,26 @@ class AreaTable(Sequence[ClassArea]):
         frame.attrs.update(tissue_mm2=self.tissue_mm2, unread_mm2=self.unread_mm2, white_mm2=self.white_mm2)
         return frame
 
+    def percent(self, area_mm2: float) -> str:
+        """An area as a share of the tissue, as `predict` tells it; empty where there is no tissue."""
+        return f"{100 * area_mm2 / self.tissue_mm2:.1f}" if self.tissue_mm2 > 0 else ""
+
     def lines(self) -> list[tuple[str, str, str, str]]:
         """What is shown of each class, and of the rest, in the order of `COLUMNS`."""
         found = [
             (
                 printable(row.name, 60),
                 f"{row.area_mm2:.4f}",
-                f"{100 * row.share:.1f}",
+                self.percent(row.area_mm2),
                 f"{row.mean_probability:.2f}" if row.area_mm2 else "",
             )
             for row in self.rows
         ]
         rest = (("white", self.white_mm2), ("unread", self.unread_mm2), ("tissue", self.tissue_mm2))
         # Damage is rare, and tissue is the sum.
-        return found + [(name, f"{area:.4f}", "", "") for name, area in rest if area or name == "tissue"]
+        return found + [
+            (name, f"{area:.4f}", self.percent(area or 0.0), "") for name, area in rest if area or name == "tissue"
+        ]
 
     def __repr__(self) -> str:
         rows = [COLUMNS, *self.lines()]

@@ -192,7 +192,9 @@ class _Keeper:
         tissue_map = open_map(path)
         require_areas(path, tissue_map.metadata)
         asked = self.wanted.asked
-        opening = partial(open_slide, slide, mpp=asked.mpp, reader=asked.reader, retry_s=asked.retry_s)
+        opening = partial(
+            open_slide, slide, mpp=asked.mpp, reader=asked.reader, series=asked.series, retry_s=asked.retry_s
+        )
         with within(opening, asked.read_timeout_s) as reader:
             changed = within(partial(difference, tissue_map.metadata, reader, self.wanted), asked.read_timeout_s)
             notes = [*reader.notes]

@@ -116,7 +116,8 @@ def _about(tissue_map: TissueMap, drawn: Drawn) -> list[_Item]:
 def _classes(tissue_map: TissueMap, drawn: Drawn, size: int) -> list[_Item]:
     """A swatch, the name and the area of each class."""
     try:
-        areas = {row.name: f" {row.area_mm2:.3g} mm2 ({100 * row.share:.1f} %)" for row in tissue_map.areas}
+        table = tissue_map.areas
+        areas = {row.name: f" {row.area_mm2:.3g} mm2 ({table.percent(row.area_mm2) or 0} %)" for row in table}
     except SlideError:  # a map need not have any
         areas = {}
     return [

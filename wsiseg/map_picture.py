@@ -113,7 +113,8 @@ def _pixels(area: Box, max_px: int) -> tuple[float, Box]:
     factor = longest / fitting
     left, top = math.floor(area.x / factor + EDGE), math.floor(area.y / factor + EDGE)
     right, bottom = math.ceil(area.right / factor - EDGE), math.ceil(area.bottom / factor - EDGE)
-    return factor, Box(left, top, max(1, right - left), max(1, bottom - top))
+    width, height = (min(max(1, length), max_px) for length in (right - left, bottom - top))
+    return factor, Box(left, top, width, height)
 
 
 def _classes(tissue_map: TissueMap, place: Box, factor: float) -> UInt8Array:

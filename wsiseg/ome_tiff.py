@@ -130,7 +130,8 @@ def _write(path: Path, tissue_map: TissueMap, made: _Content, content: str) -> N
     with tifffile.TiffWriter(path, bigtiff=big, ome=True) as file:
         for level, size in enumerate(sizes):
             scale_y, scale_x = tissue_map.scale_um(level)
-            shape = (*([made.pages] if made.pages > 1 else []), *size.shape, *([3] if made.samples == 3 else []))
+            lead = [made.pages] if made.metadata["axes"].startswith("C") else []  # also of a model of one class
+            shape = (*lead, *size.shape, *([3] if made.samples == 3 else []))
             file.write(
                 _tiles(made, size, level),
                 shape=shape,

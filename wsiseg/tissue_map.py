@@ -99,7 +99,7 @@ class TissueMap:
     def class_map(self, level: int = 0) -> da.Array:
         """Lazy (y, x) uint8: 0 is not tissue or not read, 255 is white (`wsiseg.ome.WHITE_VALUE`), else the class."""
         self._check_level(level)
-        return _lazy(self._class_maps[level])
+        return _lazy(self.path, self._class_maps[level], level)
 
     def probabilities(self, level: int = 0) -> da.Array:
         """Lazy (c, y, x) uint8, 255 is 1.0; channel c belongs to the class with index c + 1.
@@ -109,7 +109,7 @@ class TissueMap:
         """
         self._check_level(level)
         self._check_probabilities()
-        return _lazy(self._images[level])
+        return _lazy(self.path, self._images[level], level)
 
     def read(self, box: Box, level: int = 0) -> npt.NDArray[np.uint8]:
         """The classes of a box inside a level of the map, (height, width) uint8.
@@ -146,10 +146,7 @@ class TissueMap:
             for part in shards_in(array, box):
                 found[part.slices(box)] = array[part.slices()] if channel is None else array[(channel, *part.slices())]
         except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
-            reason = " ".join(str(error).split())
-            raise SlideError(
-                f"{self.path} is damaged at {box} of level {level} ({reason:.200}); write it anew"
-            ) from error
+            raise _damaged(self.path, f"at {box} of level {level}", error) from error
         return found
 
     def class_map_at(self, box: Box, level: int = 0) -> MapRegion:
@@ -284,7 +281,27 @@ def _levels(group: zarr.Group) -> list[zarr.Array[Any]]:
     return found
 
 
-def _lazy(array: zarr.Array[Any]) -> da.Array:
+def _lazy(path: Path, array: zarr.Array[Any], level: int) -> da.Array:
     chunks = (*(1 for _ in array.shape[:-2]), LAZY_PX, LAZY_PX)
-    lazy: da.Array = da.from_array(array, chunks=chunks, inline_array=True)  # type: ignore[no-untyped-call]
+    checked = _Checked(path, array, level)
+    lazy: da.Array = da.from_array(checked, chunks=chunks, inline_array=True)  # type: ignore[no-untyped-call]
     return lazy
+
+
+class _Checked:
+    """An array of a map whose damage is told in this program's own words, whenever it is read."""
+
+    def __init__(self, path: Path, array: zarr.Array[Any], level: int) -> None:
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+        self._path, self._array, self._level = path, array, level
+
+    def __getitem__(self, place: Any) -> npt.NDArray[np.uint8]:
+        try:
+            return np.asarray(self._array[place])
+        except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
+            raise _damaged(self._path, f"in level {self._level}", error) from error
+
+
+def _damaged(path: Path, where: str, error: Exception) -> SlideError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return SlideError(f"{path} is damaged {where} ({reason:.200}); write it anew")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +79,8 @@ def _aperio(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
         tiff.write(pixels[::2, ::2].copy(), tile=(32, 32), description=about, **options)
 
 
-def _dicom(folder: Path, pixels: npt.NDArray[np.uint8]) -> None:
-    """One-level DICOM slides of each codec and layout."""
+def _dicom(folder: Path, pixels: npt.NDArray[np.uint8], only: set[str] | None = None, mpp: float = 0.5) -> None:
+    """One-level DICOM slides of each codec and layout, or of some."""
     from tests.slides import dicom_files as dicom
 
     plain = dicom.Kind(tile=32)
@@ -91,7 +94,9 @@ def _dicom(folder: Path, pixels: npt.NDArray[np.uint8]) -> None:
         "rle": plain.but(syntax=dicom.RLE, photometric="RGB"),
     }
     for name, kind in kinds.items():
-        (written,) = dicom.write_level(folder, pixels, 0.5, kind)
+        if only is not None and name not in only:
+            continue
+        (written,) = dicom.write_level(folder, pixels, mpp, kind)
         written.rename(folder / f"dicom-{name}.dcm")
 
 
@@ -132,6 +137,28 @@ def maps(folder: Path) -> None:
     """Tissue maps of two levels, as the program wrote them when its format began; with probabilities and without."""
     for path in (Path(__file__).parent / "maps").iterdir():
         shutil.copytree(path, folder / path.name)
+
+
+def exported_maps(folder: Path) -> None:
+    """Those of `maps`, and one of today's format with white, as of a DICOM slide, whose edge lies inside a pixel."""
+    from tests.stored_maps import provenance, stored_map
+    from wsiseg.geometry import Size
+    from wsiseg.slides import open_slide
+
+    maps(folder)
+    with open_slide(dicom_slide()) as slide:
+        about = provenance(slide.name)
+        about["slide"] |= {"quick_hash": slide.quick_hash(), "width": slide.size.width, "height": slide.size.height}
+    stored_map(folder / "dicom.zarr", Size(45, 35), about={**about, "white_mm2": 0.01, "notes": ["a note"]})
+
+
+@cache
+def dicom_slide() -> Path:
+    """A small DICOM slide, which lives as long as the process."""
+    folder = Path(tempfile.mkdtemp(prefix="wsiseg-fuzz-dicom-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _dicom(folder, picture(70, 90), {"jpeg"}, 0.25)  # half of the map's pixels
+    return folder / "dicom-jpeg.dcm"
 
 
 def datasets(folder: Path) -> None:

@@ -8,8 +8,10 @@ import shutil
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import get_args
 
 import numpy as np
 
@@ -168,6 +170,49 @@ def tissue_map(case: Path) -> None:
         raise errors[0]
 
 
+def exports(case: Path) -> None:
+    """Open a map, show it, and make of it what other programs read: rasters, pictures, what Python libraries have."""
+    from wsiseg.cli.info_map import describe, show_map
+    from wsiseg.conversions import polygons, to_xarray
+    from wsiseg.dicom_seg import export_dicom_seg
+    from wsiseg.export import VectorOptions
+    from wsiseg.geometry import Box
+    from wsiseg.ome_tiff import TiffContent, export_ome_tiff
+    from wsiseg.ome_zarr_v2 import export_ome_zarr_v2
+    from wsiseg.slides import open_slide
+    from wsiseg.tissue_map import open_map
+
+    path = only(case)
+    opened = open_map(path)
+    json.dumps(describe(opened), allow_nan=False)
+    uses: list[Callable[[], object]] = [lambda: show_map(path, False), lambda: show_map(path, True)]
+    uses += [lambda: opened.class_map_at(Box(10, 10, 60, 50)), lambda: opened.areas.to_pandas().to_csv()]
+    if opened.size.area > MOST_PIXELS:
+        _try_all(uses)
+        return
+    uses += [partial(repr, opened), opened._repr_html_, lambda: opened.overlay(Box(20, 20, 60, 50))]
+    for content in get_args(TiffContent):
+        uses.append(partial(export_ome_tiff, opened, case / f"{content}.ome.tif", content))
+    uses += [partial(lambda level: to_xarray(opened, level).compute(), level) for level in range(opened.levels)]
+    uses += [lambda: export_ome_zarr_v2(opened, case / "a-0.4.zarr"), lambda: polygons(opened)]
+    uses.append(lambda: polygons(opened, VectorOptions(exact=True)))
+    with open_slide(seeds.dicom_slide()) as slide:
+        uses += [lambda: export_dicom_seg(opened, case / "a.dcm", slide), lambda: opened.overlay(None, slide)]
+        _try_all(uses)
+
+
+def _try_all(uses: list[Callable[[], object]]) -> None:
+    """Do all of it, whatever is refused, and raise the first refusal."""
+    errors: list[WsisegError] = []
+    for use in uses:
+        try:
+            use()
+        except WsisegError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
 def dataset(case: Path) -> None:
     """Read a data set as training, as its check, and as an evaluation does."""
     from wsiseg.classes import ClassTable
@@ -176,7 +221,6 @@ def dataset(case: Path) -> None:
     from wsiseg.training.patches import read_dataset
 
     path = only(case)
-    errors: list[WsisegError] = []
     model = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"])
 
     def train() -> None:
@@ -194,13 +238,7 @@ def dataset(case: Path) -> None:
         ).cases():
             assert found.pixels.ndim == 3
 
-    for use in (train, evaluate, lambda: json.dumps(check_dataset(path).to_json())):
-        try:
-            use()
-        except WsisegError as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]
+    _try_all([train, evaluate, lambda: json.dumps(check_dataset(path).to_json())])
 
 
 def settings(case: Path) -> None:
@@ -223,6 +261,7 @@ TARGETS = {
     "bundle": Target(seeds.bundles, bundle, _prepare_bundle),
     "area": Target(seeds.areas, area),
     "map": Target(seeds.maps, tissue_map),
+    "exports": Target(seeds.exported_maps, exports, seeds.dicom_slide),
     "dataset": Target(seeds.datasets, dataset),
     "settings": Target(seeds.settings, settings),
     "weights": Target(seeds.weights, weights),

@@ -1,5 +1,8 @@
 """What computes the networks must not show in the map: runtimes agree, and what cannot be done is said in one line."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -281,3 +284,33 @@ def test_cuda_graphs_are_made_for_few_sizes():
     assert {count: graph_size(count, 12) for count in (1, 2, 3, 4, 6, 7, 12, 13)} == {
         1: 1, 2: 3, 3: 3, 4: 6, 6: 6, 7: 12, 12: 12, 13: 13,
     }  # fmt: skip
+
+
+WATCHED = """
+import sys
+seen = []
+watched = ("socket.connect", "socket.getaddrinfo", "os.fork", "urllib.Request")
+sys.addaudithook(lambda event, _: seen.append(event) if event in watched else None)
+import torch
+from wsiseg.models.openvino_network import OpenVinoNetwork
+
+class Mean(torch.nn.Module):
+    def forward(self, patches):
+        return (patches.float().mean((1, 2)),)
+
+(values,) = OpenVinoNetwork(Mean(), "float32", 1)(torch.full((2, 32, 32, 3), 7, dtype=torch.uint8))
+assert values.tolist() == [[7.0] * 3] * 2, values
+assert "openvino.tools.ovc" in sys.modules
+assert "openvino_telemetry" not in sys.modules
+assert not seen, seen
+"""
+
+
+def test_openvino_sends_nothing_and_leaves_the_home_as_it_is(tmp_path):
+    pytest.importorskip("openvino")
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", WATCHED]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "intel").exists()

@@ -93,15 +93,20 @@ def _class_table(facts: Mapping[str, Any]) -> Any:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("value", "class", "colour", "mm²", "% of tissue", "mean probability"):
         table.add_column(name, justify="left" if name in ("class", "colour") else "right")
+    tissue = facts.get("tissue_mm2", 0)
+
+    def percent(area_mm2: float) -> str:
+        return f"{100 * area_mm2 / tissue:.1f}" if tissue > 0 else ""
+
     for row in facts["classes"]:
         color = "#{:02X}{:02X}{:02X}".format(*row["color"])
         figures = ("", "", "")
         if "area_mm2" in row:
-            figures = (f"{row['area_mm2']:.4f}", f"{100 * row['share']:.1f}", f"{row['mean_probability']:.2f}")
+            figures = (f"{row['area_mm2']:.4f}", percent(row["area_mm2"]), f"{row['mean_probability']:.2f}")
         table.add_row(str(row["index"]), Text(printable(row["name"])), Text(color, style=color), *figures)
     for key in ("white_mm2", "unread_mm2", "tissue_mm2"):
         if key in facts:
-            table.add_row("", key.removesuffix("_mm2"), "", f"{facts[key]:.4f}", "", "")
+            table.add_row("", key.removesuffix("_mm2"), "", f"{facts[key]:.4f}", percent(facts[key]), "")
     return table
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import warnings
 from contextlib import ExitStack
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -16,6 +18,11 @@ from wsiseg.models.patch_network import PatchNetwork, Values, close, probe_patch
 _TOLERANCES = {"float32": 1e-3, "bfloat16": 0.15}
 """How far OpenVINO may be from torch in float32 on a probe, as a share of the largest value (or of 1)."""
 
+
+_TELEMETRY = "openvino_telemetry"
+"""OpenVINO's module that sends usage over the network. OpenVINO does without where it is not installed."""
+
+_IMPORTING = threading.Lock()
 
 MOST_STREAMS = 4
 """Parts of a batch that are computed side by side: each takes memory of its own."""
@@ -59,8 +66,7 @@ class OpenVinoNetwork:
         return self._infer(self._idle[height, width], patches)
 
     def _infer(self, idle: _Requests, patches: Tensor) -> Values:
-        from openvino import Tensor as Memory  # noqa: PLC0415 (an optional extra)
-
+        share_memory = _openvino().Tensor
         # Memory of torch's own, so that the next batch does not write over these values. OpenVINO holds no reference
         # to it: the arrays must live until the network is through.
         values = tuple(torch.empty(len(patches), *shape) for shape in idle.shapes)
@@ -71,17 +77,16 @@ class OpenVinoNetwork:
             for start in range(0, len(patches), share):
                 part = slice(start, start + share)
                 request = idle.take()
-                request.set_input_tensor(Memory(pixels[part], shared_memory=True))
+                request.set_input_tensor(share_memory(pixels[part], shared_memory=True))
                 for index, array in enumerate(arrays):
-                    request.set_output_tensor(index, Memory(array[part], shared_memory=True))
+                    request.set_output_tensor(index, share_memory(array[part], shared_memory=True))
                 request.start_async()
                 started.callback(idle.put, request)
                 started.callback(request.wait)
         return values
 
     def _compiled(self, height: int, width: int) -> _Requests:
-        import openvino  # noqa: PLC0415
-
+        openvino = _openvino()
         probe = probe_patches(2, height, width)
         example = probe_patches(1, height, width, seed=1)  # another, so that what tracing took for constant shows
         try:
@@ -109,6 +114,26 @@ class OpenVinoNetwork:
         if all(value.isfinite().all() for value in wanted) and not close(values, wanted, _TOLERANCES[self._precision]):
             raise OpenVinoError("its values are not torch's")
         return idle
+
+
+def _openvino() -> Any:
+    """OpenVINO, an optional extra, loaded as if its telemetry was not installed.
+
+    Its only opt-out writes into the user's home, for all programs, and tells the network of it. Where somebody else
+    has loaded OpenVINO into this process before, it stays as they have it.
+    """
+    with _IMPORTING:
+        if "openvino" in sys.modules:
+            return import_module("openvino")
+        loaded = sys.modules.get(_TELEMETRY)
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # what makes an import fail
+        try:
+            return import_module("openvino")
+        finally:
+            if loaded is None:
+                del sys.modules[_TELEMETRY]
+            else:
+                sys.modules[_TELEMETRY] = loaded
 
 
 class _Requests:
