@@ -115,7 +115,7 @@ def test_a_coarser_level_is_said(tmp_path: Path, run: Run, capsys: pytest.Captur
     assert "coarser level" in shown
     fine = export_geojson(tissue_map, tmp_path / "f.geojson", VectorOptions(min_area_um2=250.0))
     assert fine["level"] == fine["halvings"] == 1
-    assert "(2 um/px) since the map has more than 200,000 regions" in (coarser_note(fine) or "")
+    assert "(1 um/px) since the map has more than 200,000 regions" in (coarser_note(fine) or "")
     write_map(tmp_path / "few.zarr", Size(300, 200), probabilities=False)
     whole = export_geojson(open_map(tmp_path / "few.zarr"), tmp_path / "w.geojson", VectorOptions(min_area_um2=250.0))
     assert (whole["level"], coarser_note(whole)) == (0, None)
