@@ -15,17 +15,16 @@ a program filled it in. Then what is brightest inside the tissue takes its place
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from wsiseg.addresses import is_address
+from wsiseg.background import read_ahead
 from wsiseg.geometry import Box
 from wsiseg.slides.base import SlideReader
+from wsiseg.slides.expected import expected
 from wsiseg.stain import Colour, Glass, find_glass
 from wsiseg.tiling import TileGrid
 from wsiseg.tissue import TissueMask, stained_tissue
@@ -46,7 +45,6 @@ SAMPLE_CELLS, CELL_PX = 64, 256
 LEAST_BRIGHT_PX, LEAST_BRIGHT_SHARE = 20_000, 0.05
 """Pixels of the sample, and their share of it, that are at least `USUAL_LIGHT` where their counts are to tell."""
 
-_REMOTE_READS = 16
 _STEP, _FIRST, _LAST = 0.01, 0.70, 1.10
 _PALE = (0.76, 0.96)
 _ALIKE = 0.9
@@ -89,20 +87,18 @@ def sample(slide: SlideReader, mask: TissueMask) -> npt.NDArray[np.uint8]:
     places = places[np.unique(np.linspace(0, len(places) - 1, SAMPLE_CELLS).round().astype(int))] if len(places) else []
     whole = Box.of(grid.size)
 
-    def read(place: tuple[int, int]) -> npt.NDArray[np.uint8]:
-        box = cells.box(*place).intersect(whole)
+    boxes = [cells.box(int(row), int(column)).intersect(whole) for row, column in places]
+
+    def read(box: Box) -> npt.NDArray[np.uint8]:
         region = slide.read(grid, box)
         wanted = mask.rows(grid, box)
         if region.damaged is not None:
             wanted &= ~region.damaged
         return np.asarray(region.pixels[wanted])
 
-    def found() -> Iterator[npt.NDArray[np.uint8]]:
-        workers = _REMOTE_READS if is_address(slide.path) else min(4, os.cpu_count() or 1)
-        with ThreadPoolExecutor(workers) as pool:
-            yield from pool.map(read, ((int(row), int(column)) for row, column in places))
-
-    pixels = list(found())
+    workers = min(4, os.cpu_count() or 1)
+    coming = expected(slide, grid, boxes, lambda box: box)
+    pixels = [found for _, found in read_ahead(coming, read, workers=workers, ahead=2 * workers)]
     slide.forget()
     return np.concatenate(pixels) if pixels else np.empty((0, 3), np.uint8)
 
