@@ -25,20 +25,20 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsiseg.blending import Blender
+from wsiseg.datasets.dataset import Patch, SplitName, read_dataset
 from wsiseg.evaluation.result import Evaluation
 from wsiseg.evaluation.run import EvaluateOptions, evaluate
 from wsiseg.geometry import Size
-from wsiseg.models.architectures import build_network
 from wsiseg.models.bundle import load_model, save_bundle
+from wsiseg.models.networks.architectures import build_network
 from wsiseg.models.spec import SPEC_FILE, find_bundle, parse_spec
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.tiling import TileGrid
+from wsiseg.tiling.blending import Blender
+from wsiseg.tiling.grid import TileGrid
 from wsiseg.training.config import TrainingConfig
 from wsiseg.training.initial import initialise
 from wsiseg.training.loading import PatchImages, pseudo_mask_name, train_loader
 from wsiseg.training.make_masks import class_shares
-from wsiseg.training.patches import Patch, SplitName, read_dataset
 from wsiseg.training.stage2 import SegmenterStage
 from wsiseg.training.trainer import fit, seed_everything
 

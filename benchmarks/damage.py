@@ -18,7 +18,7 @@ import tifffile
 
 from wsiseg.geometry import Box
 from wsiseg.slides import open_slide
-from wsiseg.slides.integrity import join_tables, jpeg_fault
+from wsiseg.slides.tiff.integrity import join_tables, jpeg_fault
 
 NOISE_BYTES = 64
 

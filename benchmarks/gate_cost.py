@@ -25,17 +25,17 @@ from brca_m2c import IMAGE_MPP, NAMES, read_images
 from cells import Cells
 from torch import Tensor
 
-from wsiseg.blending import Blender
+from wsiseg.datasets.dataset import read_dataset
 from wsiseg.geometry import Size
 from wsiseg.models.bundle import load_model, save_bundle
+from wsiseg.models.large_tiles import gate_thresholds, predict_tiles
 from wsiseg.models.spec import find_bundle
 from wsiseg.models.tile_shape import GateMode, check_margin, default_tile
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.models.wide import gate_thresholds, predict_tiles
-from wsiseg.prediction import predict_patches
-from wsiseg.tiling import TileGrid
+from wsiseg.prediction.run import predict_patches
+from wsiseg.tiling.blending import Blender
+from wsiseg.tiling.grid import TileGrid
 from wsiseg.training.config import TrainingConfig
-from wsiseg.training.patches import read_dataset
 from wsiseg.training.shared_gate import check_carries_gate, tile_fields, train_shared_gate
 
 Predict = Callable[[Tensor], Tensor]

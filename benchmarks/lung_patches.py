@@ -17,7 +17,7 @@ import numpy.typing as npt
 from brca_m2c import corners
 from PIL import Image
 
-from wsiseg.training.patch_labels import Patch
+from wsiseg.datasets.patch import Patch
 
 NAMES = ("Tumour", "Stroma", "Normal")
 COLORS = ((213, 45, 45), (240, 170, 40), (40, 90, 200))

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsiseg.class_map import ClassMapSource
 from wsiseg.geometry import Box
+from wsiseg.polygons.class_map import ClassMapSource
 
 BAND = 512
 """Rows that are compared at once."""

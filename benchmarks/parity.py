@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsiseg.models.deeplab import DeepLabV3Plus
+from wsiseg.metrics import confusion_matrix, segmentation_scores
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
-from wsiseg.models.mxnet import read_params
-from wsiseg.models.resnet38 import ResNet38
+from wsiseg.models.networks.deeplab import DeepLabV3Plus
+from wsiseg.models.networks.resnet38 import ResNet38
+from wsiseg.models.weights.mxnet import read_params
 from wsiseg.training.losses import SupervisionOptions, layer_losses, multilayer_loss
-from wsiseg.training.metrics import confusion_matrix, segmentation_scores
 from wsiseg.training.pseudo_masks import (
     PseudoMaskOptions,
     background_mask,

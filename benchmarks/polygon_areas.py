@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.class_map import ArrayMap
 from wsiseg.classes import ClassTable
-from wsiseg.export import VectorOptions, export_geojson
-from wsiseg.geojson import read_geojson
+from wsiseg.export.polygons import VectorOptions, export_geojson
+from wsiseg.geojson.write import read_geojson
 from wsiseg.geometry import Mpp
-from wsiseg.tissue_map import TissueMap, open_map
-from wsiseg.vectors import simplified_polygons
+from wsiseg.polygons.class_map import ArrayMap
+from wsiseg.polygons.simplify import simplified_polygons
+from wsiseg.tissue_map.reader import TissueMap, open_map
 
 OLD_MIN_AREA_UM2 = 250.0
 

@@ -25,17 +25,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from wsiseg.background import read_ahead
 from wsiseg.cli.predict import predict as predict_command
-from wsiseg.memory import MemoryPlan
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.gate import allowed_classes
-from wsiseg.planning import plan
-from wsiseg.prediction import PredictOptions, loaded_model
-from wsiseg.reading import read_block
+from wsiseg.prediction.gated import batch_tensor, gate_thresholds
+from wsiseg.prediction.plan import plan
+from wsiseg.prediction.run import PredictOptions, loaded_model
+from wsiseg.prediction.stream import Stream
 from wsiseg.slides import open_slide
-from wsiseg.streaming.networks import batch_tensor, gate_thresholds
-from wsiseg.streaming.run import Stream
+from wsiseg.system.memory import MemoryPlan
+from wsiseg.system.threads import read_ahead
+from wsiseg.tiling.reading import read_block
 
 CHILD = """
 import atexit, json, sys

@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsiseg.models.resnet38 import ResNet38
+from wsiseg.models.networks.resnet38 import ResNet38
 from wsiseg.training.pseudo_masks import (
     Precision,
     PseudoMaskOptions,

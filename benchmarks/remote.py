@@ -25,16 +25,16 @@ from pathlib import Path
 from typing import Any
 
 from tests.network.servers import BUCKET, KEYS, nginx, proxied
-from wsiseg.background import read_ahead
 from wsiseg.geometry import Box, source_interval
-from wsiseg.memory import MemoryPlan
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.spec import read_spec
-from wsiseg.pieces import block_patches, blocks_of, pieces_of
-from wsiseg.planning import plan
-from wsiseg.reading import box_around, read_block
+from wsiseg.prediction.plan import plan
 from wsiseg.slides import open_slide
 from wsiseg.slides.expected import expected
+from wsiseg.system.memory import MemoryPlan
+from wsiseg.system.threads import read_ahead
+from wsiseg.tiling.pieces import block_patches, blocks_of, pieces_of
+from wsiseg.tiling.reading import box_around, read_block
 
 ROOT = Path(__file__).parents[1]
 

@@ -24,11 +24,11 @@ from torch import Tensor
 from wsiseg import open_map, open_slide, predict
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import load_model
-from wsiseg.models.runtimes import has_openvino
+from wsiseg.models.runtime.choose import has_openvino
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.planning import plan
-from wsiseg.prediction import PredictOptions, batch_tensor, pick_device, predict_patches
-from wsiseg.reading import read_block
+from wsiseg.prediction.plan import plan
+from wsiseg.prediction.run import PredictOptions, batch_tensor, pick_device, predict_patches
+from wsiseg.tiling.reading import read_block
 
 SLIDE = Path(__file__).parents[1] / "sample_data" / "CMU-1-Small-Region.svs"
 

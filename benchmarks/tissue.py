@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from skimage.filters import threshold_otsu
 
-from wsiseg.bit_mask import BitMask
 from wsiseg.geometry import Box, Grid, Mpp
 from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
-from wsiseg.stain import DEFAULT_GLASS, saturation
-from wsiseg.tissue import TissueMask, read_overview, tissue_mask
+from wsiseg.tissue.bit_mask import BitMask
+from wsiseg.tissue.find import TissueMask, read_overview, tissue_mask
+from wsiseg.tissue.stain import DEFAULT_GLASS, saturation
 
 
 def main() -> None:

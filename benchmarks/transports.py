@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tests.network.servers import BUCKET, KEYS, nginx, proxied
 from wsiseg.slides import open_slide
-from wsiseg.slides.remote import CONNECTIONS, RemoteSource
+from wsiseg.slides.sources.remote import CONNECTIONS, RemoteSource
 
 Range = tuple[int, int]
 Cell = tuple[int, int]

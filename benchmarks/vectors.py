@@ -27,13 +27,13 @@ from outline_check import check_file
 from scipy import ndimage
 
 from wsiseg.classes import ClassTable
-from wsiseg.exact_geojson import write_outlines
-from wsiseg.geojson import Identity, write_geojson
+from wsiseg.geojson.write import Identity, write_geojson
+from wsiseg.geojson.write_outlines import write_outlines
 from wsiseg.geometry import Box, Grid, Mpp, Size
-from wsiseg.levels import MapLevel, Pyramid, fitting_level
-from wsiseg.outlines import trace_outlines
-from wsiseg.tissue_map import open_map
-from wsiseg.vectors import simplified_polygons
+from wsiseg.polygons.levels import MapLevel, Pyramid, fitting_level
+from wsiseg.polygons.outlines.reader import trace_outlines
+from wsiseg.polygons.simplify import simplified_polygons
+from wsiseg.tissue_map.reader import open_map
 
 CLASSES = 6
 WHOLE_PX = 600_000_000

@@ -33,24 +33,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsiseg.blending import blend
 from wsiseg.classes import ClassTable
+from wsiseg.datasets.dataset import Patch, PatchDataset
 from wsiseg.evaluation.inference import orientations, undone
 from wsiseg.geometry import Size
-from wsiseg.map_job import context_tiles
-from wsiseg.models.architectures import build_network
-from wsiseg.models.classifier import Classifier
+from wsiseg.metrics import confusion_matrix, segmentation_scores
 from wsiseg.models.context import in_context
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
+from wsiseg.models.networks.architectures import build_network
+from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.tissue_model import normalise
-from wsiseg.tiling import Tile, TileGrid
+from wsiseg.prediction.job import context_tiles
+from wsiseg.tiling.blending import blend
+from wsiseg.tiling.grid import Tile, TileGrid
 from wsiseg.training.config import NetworkConfig, TrainingConfig, lite_config
 from wsiseg.training.faithful import faithful
 from wsiseg.training.initial import initialise, share_encoder
 from wsiseg.training.loading import PatchImages, patch_weights, train_loader
 from wsiseg.training.make_masks import write_masks
-from wsiseg.training.metrics import confusion_matrix, segmentation_scores
-from wsiseg.training.patches import Patch, PatchDataset
 from wsiseg.training.stage import Stage
 from wsiseg.training.stage1 import ClassifierStage
 from wsiseg.training.stage2 import SegmenterStage

@@ -24,14 +24,14 @@ from PIL import Image
 from scipy import ndimage
 
 from wsiseg.geometry import Box, Mpp
-from wsiseg.light import USUAL_LIGHT, Light, measured, sample
 from wsiseg.slides import open_slide
 from wsiseg.slides.array import ArrayReader
 from wsiseg.slides.base import SlideReader
-from wsiseg.stain import Glass, saturation
-from wsiseg.tissue import stained_tissue, tissue_mask
+from wsiseg.tissue.find import stained_tissue, tissue_mask
+from wsiseg.tissue.light import USUAL_LIGHT, Light, measured, sample
+from wsiseg.tissue.stain import Glass, saturation
+from wsiseg.tissue.white import WhiteRule
 from wsiseg.training.pseudo_masks import grey_values
-from wsiseg.white import WhiteRule
 
 Image.MAX_IMAGE_PIXELS = None
 BoolArray = npt.NDArray[np.bool_]
@@ -57,7 +57,7 @@ class Scene:
 
     @property
     def ours(self) -> WhiteRule:
-        """The rule of `wsiseg.white`."""
+        """The rule of `wsiseg.tissue.white`."""
         return WhiteRule.of(self.light, self.mpp)
 
     def fixed(self, share: float) -> WhiteRule:
@@ -69,7 +69,7 @@ Rule = Callable[[Pixels, Scene], BoolArray]
 
 
 def ours(pixels: Pixels, scene: Scene) -> BoolArray:
-    """The rule of `wsiseg.white`."""
+    """The rule of `wsiseg.tissue.white`."""
     return scene.ours.parts(scene.ours.bright(pixels))
 
 

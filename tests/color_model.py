@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wsiseg.models.classifier import Classifier
+from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.spec import parse_spec
 from wsiseg.models.tissue_model import TissueModel
 

@@ -73,7 +73,7 @@ def parity() -> Parity:
 @pytest.fixture(scope="session")
 def resnet38(parity: Parity):
     """The published classifier with the parity weights, in evaluation mode. Tests must leave it as it is."""
-    from wsiseg.models.resnet38 import ResNet38
+    from wsiseg.models.networks.resnet38 import ResNet38
 
     return parity.filled(ResNet38)
 
@@ -83,7 +83,7 @@ def stage2_logits(parity: Parity):
     """Logits (3, 4, 224, 224) of the published segmenter with the parity weights on the parity patches."""
     import torch
 
-    from wsiseg.models.deeplab import DeepLabV3Plus
+    from wsiseg.models.networks.deeplab import DeepLabV3Plus
 
     with torch.inference_mode():
         return parity.filled(DeepLabV3Plus)(parity.images)

@@ -11,9 +11,9 @@ from scipy import ndimage
 
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Box, Grid, Mpp, Size
-from wsiseg.map_writer import MapWriter
-from wsiseg.ome import WHITE_VALUE
-from wsiseg.outputs import put_folder
+from wsiseg.system.files import put_folder
+from wsiseg.tissue_map.ome import WHITE_VALUE
+from wsiseg.tissue_map.writer import MapWriter
 
 CLASSES = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"], [(200, 0, 0), (0, 200, 0), (0, 0, 200)])
 SIZE = Size(1301, 1100)

@@ -8,11 +8,11 @@ import pytest
 from tests.stored_maps import provenance, stored_map
 from wsiseg.classes import ClassTable
 from wsiseg.errors import SlideError
-from wsiseg.export import export_csv
+from wsiseg.export.polygons import export_csv
 from wsiseg.geometry import Size
-from wsiseg.outputs import write_csv
-from wsiseg.printable import table_cell
-from wsiseg.tissue_map import open_map
+from wsiseg.system.files import write_csv
+from wsiseg.system.printable import table_cell
+from wsiseg.tissue_map.reader import open_map
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

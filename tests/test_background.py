@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from wsiseg.background import ReadTimeoutError, WriteBehind, read_ahead
+from wsiseg.system.threads import ReadTimeoutError, WriteBehind, read_ahead
 
 
 @pytest.mark.parametrize(("workers", "ahead"), [(1, 1), (3, 2), (4, 9)])

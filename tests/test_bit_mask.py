@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsiseg import bit_mask
-from wsiseg.bit_mask import BitMask
+from wsiseg.tissue import bit_mask
+from wsiseg.tissue.bit_mask import BitMask
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.data())

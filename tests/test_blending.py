@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsiseg.blending import COLUMN_PX, Blender, Block, blend, window
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Size
-from wsiseg.tiling import Tile, TileGrid
+from wsiseg.tiling.blending import COLUMN_PX, Blender, Block, blend, window
+from wsiseg.tiling.grid import Tile, TileGrid
 
 sizes = st.builds(Size, st.integers(1, 90), st.integers(1, 90))
 

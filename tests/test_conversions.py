@@ -8,12 +8,12 @@ import pytest
 from rasterio.features import rasterize
 
 from tests.stored_maps import CLASSES, STEP, provenance, stored_map
-from wsiseg.conversions import ClassPolygon
 from wsiseg.errors import OptionError
-from wsiseg.export import VectorOptions
+from wsiseg.export.conversions import ClassPolygon
+from wsiseg.export.polygons import VectorOptions
 from wsiseg.geometry import Size
-from wsiseg.ome import WHITE_VALUE
-from wsiseg.tissue_map import TissueMap, open_map
+from wsiseg.tissue_map.ome import WHITE_VALUE
+from wsiseg.tissue_map.reader import TissueMap, open_map
 
 SIZE = Size(701, 600)
 

@@ -7,10 +7,10 @@ import openslide
 import pytest
 
 from tests.slides.dicom_files import Kind, write_slide
-from wsiseg.dicom_seg import export_dicom_seg
 from wsiseg.errors import OptionError
+from wsiseg.export.dicom_seg import export_dicom_seg
 from wsiseg.slides import open_slide
-from wsiseg.tissue_map import open_map
+from wsiseg.tissue_map.reader import open_map
 
 hd = pytest.importorskip("highdicom")
 
@@ -19,7 +19,7 @@ hd = pytest.importorskip("highdicom")
 def slide_and_map(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A DICOM slide of a piece of CMU-1-Small-Region, and its map by the shipped model."""
     import wsiseg
-    from wsiseg.prediction import PredictOptions
+    from wsiseg.prediction.run import PredictOptions
 
     folder = tmp_path_factory.mktemp("seg")
     with openslide.OpenSlide(sample_data / "CMU-1-Small-Region.svs") as slide:

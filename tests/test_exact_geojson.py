@@ -20,13 +20,13 @@ from tests.class_maps import CHECKERBOARD, MAPS, SHAPES, TABLE, Map, blobs
 from tests.full_disk import largest_file
 from tests.qupath_rules import check_qupath
 from tests.test_geojson import IDENTITY, WRITTEN_ONCE, grid_of
-from wsiseg.class_map import ArrayMap, ClassMapSource
 from wsiseg.errors import OptionError, OutputError, SlideError
-from wsiseg.exact_geojson import write_outlines
-from wsiseg.geojson import Written, write_geojson
+from wsiseg.geojson.write import Written, write_geojson
+from wsiseg.geojson.write_outlines import write_outlines
 from wsiseg.geometry import Box, Size
-from wsiseg.outlines import trace_outlines
-from wsiseg.vectors import exact_polygons
+from wsiseg.polygons.class_map import ArrayMap, ClassMapSource
+from wsiseg.polygons.outlines.reader import trace_outlines
+from wsiseg.polygons.simplify import exact_polygons
 
 
 class Repeated:

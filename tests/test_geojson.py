@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from tests.class_maps import MAPS, SHAPES, TABLE, blobs
 from tests.full_disk import largest_file
 from tests.qupath_rules import check_qupath
-from wsiseg.class_map import ArrayMap
 from wsiseg.errors import OptionError, OutputError
-from wsiseg.geojson import Identity, read_geojson, write_geojson
+from wsiseg.geojson.write import Identity, read_geojson, write_geojson
 from wsiseg.geometry import Grid, Mpp, Size
-from wsiseg.vectors import exact_polygons, simplified_polygons
+from wsiseg.polygons.class_map import ArrayMap
+from wsiseg.polygons.simplify import exact_polygons, simplified_polygons
 
 IDENTITY = Identity("aa" * 32, "bb" * 32)
 WRITTEN_ONCE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)

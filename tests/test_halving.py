@@ -14,8 +14,8 @@ from scipy import ndimage
 from tests.class_maps import blobs
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Box, Grid, Mpp, Size
-from wsiseg.halving import STRIP_PX, halved
-from wsiseg.map_writer import MapWriter
+from wsiseg.tissue_map.pyramid import STRIP_PX, halved
+from wsiseg.tissue_map.writer import MapWriter
 
 Pixels = np.ndarray
 

@@ -17,14 +17,14 @@ import tifffile
 from PIL import Image
 
 from wsiseg.classes import ClassTable
+from wsiseg.datasets.dataset import read_classes, read_dataset
 from wsiseg.errors import BundleError, DatasetError, OptionError, SlideError, WsisegError
 from wsiseg.evaluation.truth import open_source
 from wsiseg.geometry import Box
-from wsiseg.map_codecs import frame_bytes
 from wsiseg.models.spec import BUNDLES_FOLDER, read_spec
 from wsiseg.slides import open_slide
-from wsiseg.tissue_map import open_map
-from wsiseg.training.patches import read_classes, read_dataset
+from wsiseg.tissue_map.codecs import frame_bytes
+from wsiseg.tissue_map.reader import open_map
 
 PACKAGE = Path(__file__).parents[1] / "wsiseg"
 MAP = Path(__file__).parent / "fuzz" / "maps" / "probabilities.zarr"

@@ -13,9 +13,9 @@ from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, OptionError, SlideError, WsisegError
 from wsiseg.geometry import Grid, Mpp, Size
 from wsiseg.models.spec import parse_spec, read_spec
-from wsiseg.ome import grid_from_json, grid_to_json
-from wsiseg.prediction import PredictOptions, predict
-from wsiseg.tissue_map import open_map
+from wsiseg.prediction.run import PredictOptions, predict
+from wsiseg.tissue_map.ome import grid_from_json, grid_to_json
+from wsiseg.tissue_map.reader import open_map
 
 HUGE = 10**400
 ROW = {"index": 1, "name": "Tumour", "color": [200, 0, 0]}

@@ -15,16 +15,16 @@ from tests.cli.test_commands import Run, run
 from tests.qupath_rules import check_qupath
 from tests.test_tissue_map import write_map
 from tests.test_vectors import assert_coverage
-from wsiseg.class_map import ArrayMap
 from wsiseg.cli.main import main
 from wsiseg.errors import OptionError
-from wsiseg.export import VectorOptions, export_geojson
-from wsiseg.frame import Frame
+from wsiseg.export.polygons import VectorOptions, export_geojson
 from wsiseg.geometry import Box, Mpp, Size
-from wsiseg.levels import CORNER_BYTES, MapLevel, count_corners, fitting_level
-from wsiseg.report import coarser_note
-from wsiseg.tissue_map import open_map
-from wsiseg.vectors import exact_polygons, simplified_polygons
+from wsiseg.polygons.class_map import ArrayMap
+from wsiseg.polygons.frame import Frame
+from wsiseg.polygons.levels import CORNER_BYTES, MapLevel, count_corners, fitting_level
+from wsiseg.polygons.simplify import exact_polygons, simplified_polygons
+from wsiseg.prediction.result import coarser_note
+from wsiseg.tissue_map.reader import open_map
 
 __all__ = ["run"]
 

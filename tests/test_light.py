@@ -8,14 +8,14 @@ import pytest
 from tests.color_model import COLORS
 from tests.slides.test_damage import damaged_copy, no_jpeg
 from wsiseg.geometry import Box, Mpp
-from wsiseg.light import LEAST_APART, LEAST_LIGHT, MOST_LIGHT, USUAL_LIGHT, Light, light_of, measured, sample
-from wsiseg.planning import plan
+from wsiseg.prediction.plan import plan
 from wsiseg.slides import open_slide
 from wsiseg.slides.array import ArrayReader
-from wsiseg.stain import DEFAULT_GLASS, Glass, find_glass
-from wsiseg.tiling import Tiling
-from wsiseg.tissue import tissue_mask
-from wsiseg.white import WhiteRule
+from wsiseg.tiling.grid import Tiling
+from wsiseg.tissue.find import tissue_mask
+from wsiseg.tissue.light import LEAST_APART, LEAST_LIGHT, MOST_LIGHT, USUAL_LIGHT, Light, light_of, measured, sample
+from wsiseg.tissue.stain import DEFAULT_GLASS, Glass, find_glass
+from wsiseg.tissue.white import WhiteRule
 
 SCANNED = Glass((240.0, 238.0, 236.0), 0.01, found=True)
 NONE_FOUND = Glass(DEFAULT_GLASS, 0.02, found=False)

@@ -7,9 +7,9 @@ import pytest
 import wsiseg
 from tests.color_model import color_model
 from tests.test_prediction import chunks, painted
-from wsiseg.models.runtimes import has_openvino
+from wsiseg.models.runtime.choose import has_openvino
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.prediction import PredictOptions, loaded_model, predict
+from wsiseg.prediction.run import PredictOptions, loaded_model, predict
 
 OPTIONS = {"mpp": 1, "tissue": "none", "workers": 1}
 
@@ -70,7 +70,8 @@ def test_a_folded_model_is_unfolded_for_the_published_rule() -> None:
 
 @pytest.mark.skipif(not has_openvino(), reason="needs OpenVINO")
 def test_a_network_that_torch_took_over_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wsiseg.models import batch_networks, openvino_network
+    from wsiseg.models.runtime import batches as batch_networks
+    from wsiseg.models.runtime import openvino as openvino_network
 
     def cannot(*_: object) -> None:
         raise openvino_network.OpenVinoError("it was asked not to")

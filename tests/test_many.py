@@ -14,13 +14,13 @@ import tifffile
 from tests.color_model import color_model
 from tests.slides.test_damage import damaged_copy, zeros
 from tests.test_prediction import chunks, painted
-from wsiseg.batch import BatchSummary, SlideResult
 from wsiseg.errors import OptionError
-from wsiseg.export import VectorOptions
-from wsiseg.many import predict_many
+from wsiseg.export.polygons import VectorOptions
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.prediction import PredictOptions, predict
-from wsiseg.tissue_map import open_map
+from wsiseg.prediction.batch import BatchSummary, SlideResult
+from wsiseg.prediction.many import predict_many
+from wsiseg.prediction.run import PredictOptions, predict
+from wsiseg.tissue_map.reader import open_map
 
 OPTIONS = PredictOptions(mpp=1, tissue="none")
 
@@ -64,7 +64,7 @@ def test_missing_polygons_are_drawn_from_the_map_that_is_there(tmp_path: Path, m
     polygons = tmp_path / "maps" / "a.geojson"
     before = polygons.read_bytes()
     polygons.unlink()
-    monkeypatch.setattr("wsiseg.many.loaded_model", None)  # no network is needed for that
+    monkeypatch.setattr("wsiseg.prediction.many.loaded_model", None)  # no network is needed for that
     found = batch([tmp_path / "a.png"], tmp_path / "maps")["a.png"]
     assert found.status == "kept"
     assert found.kept is not None
@@ -212,8 +212,8 @@ def test_a_batch_goes_on_after_each_kind_of_failure(
     for slide in slides:
         painted(slide, (60, 60))
     if isinstance(fault, str):
-        from wsiseg import many
         from wsiseg.errors import NetworkError
+        from wsiseg.prediction import many
 
         predicted = many.predict_opened
 
@@ -296,7 +296,7 @@ def test_the_summary_lists_each_kind(tmp_path: Path, sample_data: Path) -> None:
 
 
 def test_it_is_seen_whether_a_file_system_tells_cases_apart(tmp_path: Path) -> None:
-    from wsiseg.many import folds_case
+    from wsiseg.prediction.many import folds_case
 
     (tmp_path / "a").touch()
     assert folds_case(tmp_path / "not" / "there") == (tmp_path / "A").exists()

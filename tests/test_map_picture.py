@@ -9,14 +9,14 @@ from PIL import Image
 from tests.stored_maps import CLASSES, STEP, provenance, stored_map
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
-from wsiseg.export import export_png
+from wsiseg.export.legend import bar_um, with_legend
+from wsiseg.export.picture import draw
+from wsiseg.export.polygons import export_png
 from wsiseg.geometry import Box, Mpp, Size
-from wsiseg.map_legend import bar_um, with_legend
-from wsiseg.map_picture import draw
-from wsiseg.ome import WHITE_VALUE
 from wsiseg.slides import open_slide
 from wsiseg.slides.array import ArrayReader
-from wsiseg.tissue_map import TissueMap, open_map
+from wsiseg.tissue_map.ome import WHITE_VALUE
+from wsiseg.tissue_map.reader import TissueMap, open_map
 
 WIDTH, HEIGHT = 1301, 1100
 TABLE = np.full((256, 3), 255, np.uint8)
@@ -143,7 +143,7 @@ def test_the_file_holds_its_resolution(sample_data: Path, tmp_path: Path) -> Non
 def test_impossible_resolutions_are_left_out_of_the_file(tmp_path: Path) -> None:
     import json
 
-    from wsiseg.ome_tiff import export_ome_tiff
+    from wsiseg.export.ome_tiff import export_ome_tiff
 
     for mpp in (1e-6, 1e6):
         stored_map(tmp_path / f"{mpp}.zarr", Size(60, 50))

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from wsiseg.errors import OptionError
-from wsiseg.memory import LEAST_BYTES, MOST_BYTES, MemoryPlan, available_bytes, default_max_memory, parse_bytes
+from wsiseg.system.memory import LEAST_BYTES, MOST_BYTES, MemoryPlan, available_bytes, default_max_memory, parse_bytes
 
 
 def test_pieces_shrink_with_memory_and_classes() -> None:
@@ -45,7 +45,7 @@ def test_what_is_no_amount(text: str) -> None:
 
 FREED = """
 import numpy as np, sys
-from wsiseg.memory import keep_little_freed_memory, resident_bytes
+from wsiseg.system.memory import keep_little_freed_memory, resident_bytes
 if sys.argv[1] == "little":
     keep_little_freed_memory()
 np.ones(30 * 2**20, np.uint8)  # freed at once: from now on glibc keeps as much

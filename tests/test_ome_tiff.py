@@ -10,12 +10,12 @@ import tifffile
 from PIL import Image
 
 from tests.stored_maps import CLASSES, provenance, stored_map
-from wsiseg import ome_tiff
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError, OutputError, SlideError
+from wsiseg.export import ome_tiff
+from wsiseg.export.ome_tiff import export_ome_tiff
 from wsiseg.geometry import Size
-from wsiseg.ome_tiff import export_ome_tiff
-from wsiseg.tissue_map import TissueMap, open_map
+from wsiseg.tissue_map.reader import TissueMap, open_map
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from ome_zarr_models import open_ome_zarr
 
 from tests.stored_maps import CLASSES, stored_map
 from wsiseg.errors import OptionError, OutputError, SlideError
+from wsiseg.export.ome_zarr_v2 import MOST_FILES, PLANES, chunk_px, export_ome_zarr_v2
 from wsiseg.geometry import Size
-from wsiseg.ome_zarr_v2 import MOST_FILES, PLANES, chunk_px, export_ome_zarr_v2
-from wsiseg.tissue_map import TissueMap, open_map
+from wsiseg.tissue_map.reader import TissueMap, open_map
 
 
 @pytest.fixture(scope="module")

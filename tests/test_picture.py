@@ -4,10 +4,10 @@ import numpy as np
 from PIL import Image
 
 from wsiseg.classes import ClassTable
+from wsiseg.export.overlay import borders, legend, overlay, read_picture
 from wsiseg.geometry import Grid, Mpp, Size
-from wsiseg.ome import WHITE_VALUE
-from wsiseg.picture import borders, legend, overlay, read_picture
 from wsiseg.slides.array import ArrayReader
+from wsiseg.tissue_map.ome import WHITE_VALUE
 
 CLASSES = ClassTable.of(["A", "B"], [(200, 0, 0), (0, 0, 100)])
 

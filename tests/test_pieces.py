@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsiseg.geometry import Box, Size
-from wsiseg.pieces import block_patches, blocks_of, owned_by, patches_of, pieces_of
-from wsiseg.tiling import TileGrid
+from wsiseg.tiling.grid import TileGrid
+from wsiseg.tiling.pieces import block_patches, blocks_of, owned_by, patches_of, pieces_of
 
 
 @given(

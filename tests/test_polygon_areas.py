@@ -15,20 +15,20 @@ import shapely
 from tests.class_maps import TABLE, Map, blobs
 from tests.qupath_rules import check_qupath
 from tests.test_vectors import assert_coverage
-from wsiseg.class_map import ArrayMap
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
-from wsiseg.export import VectorOptions, export_csv, export_geojson
-from wsiseg.frame import Frame
-from wsiseg.geojson import read_geojson
+from wsiseg.export.polygons import VectorOptions, export_csv, export_geojson
+from wsiseg.geojson.measures import UNCERTAIN_BELOW
+from wsiseg.geojson.write import read_geojson
 from wsiseg.geometry import Box, Grid, Mpp, Size
-from wsiseg.map_writer import MapWriter
-from wsiseg.ome import WHITE_VALUE
-from wsiseg.outputs import put_folder
-from wsiseg.region_measures import UNCERTAIN_BELOW
-from wsiseg.report import WARN_VERTICES, polygon_notes
-from wsiseg.tissue_map import TissueMap, open_map
-from wsiseg.vectors import AREA_CHANGE, Budget, exact_polygons, simplified_polygons
+from wsiseg.polygons.class_map import ArrayMap
+from wsiseg.polygons.frame import Frame
+from wsiseg.polygons.simplify import AREA_CHANGE, Budget, exact_polygons, simplified_polygons
+from wsiseg.prediction.result import WARN_VERTICES, polygon_notes
+from wsiseg.system.files import put_folder
+from wsiseg.tissue_map.ome import WHITE_VALUE
+from wsiseg.tissue_map.reader import TissueMap, open_map
+from wsiseg.tissue_map.writer import MapWriter
 
 UM = Mpp(1.0, 1.0)
 
@@ -202,7 +202,7 @@ def test_features_say_what_qupath_cannot_compute(tmp_path: Path, exact: bool) ->
 
 
 def test_measures_of_regions_are_those_of_their_pixels(tmp_path: Path) -> None:
-    from wsiseg.region_measures import measure_regions
+    from wsiseg.geojson.measures import measure_regions
 
     classes = blobs(96, 5)
     tissue_map = map_of(tmp_path / "m.zarr", classes, (192, 192), 2.0)

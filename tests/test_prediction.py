@@ -11,13 +11,13 @@ from rasterio.features import rasterize
 
 from tests.color_model import COLORS, color_model
 from tests.slides.test_damage import damaged_copy, no_jpeg
-from wsiseg import memory
 from wsiseg.errors import BundleError, OptionError, OutputError
-from wsiseg.export import VectorOptions, export_geojson
+from wsiseg.export.polygons import VectorOptions, export_geojson
 from wsiseg.geometry import Box
-from wsiseg.ome import WHITE_VALUE
-from wsiseg.prediction import PredictOptions, predict
-from wsiseg.tissue_map import open_map
+from wsiseg.prediction.run import PredictOptions, predict
+from wsiseg.system import memory
+from wsiseg.tissue_map.ome import WHITE_VALUE
+from wsiseg.tissue_map.reader import open_map
 
 
 def painted(path: Path, size: tuple[int, int] = (200, 300), factor: int = 1) -> np.ndarray:

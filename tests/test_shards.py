@@ -8,7 +8,7 @@ import pytest
 import zarr
 
 from wsiseg.geometry import Box
-from wsiseg.shards import shards_in
+from wsiseg.tissue_map.shards import shards_in
 
 
 def stored(folder: Path, **settings: Any) -> zarr.Array[Any]:

@@ -9,8 +9,8 @@ import pytest
 from tests.color_model import color_model
 from tests.test_prediction import painted
 from wsiseg.errors import OptionError
-from wsiseg.prediction import PredictOptions, predict
-from wsiseg.slide_list import map_paths, slides_among, stem
+from wsiseg.prediction.run import PredictOptions, predict
+from wsiseg.prediction.slide_list import map_paths, slides_among, stem
 
 
 def names(*slides: str, **options: bool) -> list[str]:

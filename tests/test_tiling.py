@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Size
-from wsiseg.tiling import TileGrid
+from wsiseg.tiling.grid import TileGrid
 
 
 @given(

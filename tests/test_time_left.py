@@ -1,6 +1,6 @@
 """Time that is left, by a clock that the test holds."""
 
-from wsiseg.time_left import PYRAMID_S, TILES_PER_GATE, VECTORS_S, TimeLeft
+from wsiseg.cli.time_left import PYRAMID_S, TILES_PER_GATE, VECTORS_S, TimeLeft
 
 
 class Clock:

@@ -13,11 +13,11 @@ from ome_zarr_models import open_ome_zarr
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError, OutputError, SlideError
 from wsiseg.geometry import Box, Grid, Mpp, Size
-from wsiseg.halving import halved
-from wsiseg.map_writer import MapWriter
-from wsiseg.ome import level_sizes
-from wsiseg.outputs import check_map, put_folder
-from wsiseg.tissue_map import open_map
+from wsiseg.system.files import check_map, put_folder
+from wsiseg.tissue_map.ome import level_sizes
+from wsiseg.tissue_map.pyramid import halved
+from wsiseg.tissue_map.reader import open_map
+from wsiseg.tissue_map.writer import MapWriter
 
 CLASSES = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"], [(200, 0, 0), (0, 200, 0), (0, 0, 200)])
 PROVENANCE = {"slide": {"name": "a.svs", "quick_hash": "0"}, "model": {"name": "m", "hash": "1"}}

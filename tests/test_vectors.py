@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from tests.class_maps import MAPS, SHAPES, TABLE, Map, blobs
-from wsiseg.class_map import ArrayMap, Known
-from wsiseg.components import find_components
-from wsiseg.coverage import Coverage
 from wsiseg.errors import OptionError
-from wsiseg.frame import Frame
 from wsiseg.geometry import Box, Mpp, Size
-from wsiseg.halving import halved
-from wsiseg.levels import HalvedMap
-from wsiseg.ome import WHITE_VALUE
-from wsiseg.sieve import SievedMap, absorb
-from wsiseg.vectors import AREA_CHANGE, Budget, default_tolerance_um, exact_polygons, simplified_polygons
+from wsiseg.polygons.class_map import ArrayMap, Known
+from wsiseg.polygons.components import find_components
+from wsiseg.polygons.coverage import Coverage
+from wsiseg.polygons.frame import Frame
+from wsiseg.polygons.levels import HalvedMap
+from wsiseg.polygons.sieve import SievedMap, absorb
+from wsiseg.polygons.simplify import AREA_CHANGE, Budget, default_tolerance_um, exact_polygons, simplified_polygons
+from wsiseg.tissue_map.ome import WHITE_VALUE
+from wsiseg.tissue_map.pyramid import halved
 
 UM = Mpp(1.0, 1.0)
 
@@ -248,7 +248,7 @@ def test_no_tolerance_is_tried_that_cannot_help(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_map_of_too_many_regions_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsiseg.vectors.REGIONS_AT_MOST", 300)
+    monkeypatch.setattr("wsiseg.polygons.simplify.REGIONS_AT_MOST", 300)
     classes = noise(101)
     classes[:40] = 1
     classes[:40, 50:] = WHITE_VALUE

@@ -10,27 +10,27 @@ from PIL import Image
 
 from tests.color_model import COLORS, color_model
 from tests.slides.test_damage import damaged_copy, no_jpeg
-from wsiseg import memory
-from wsiseg.bit_mask import BitMask
 from wsiseg.classes import ClassTable
-from wsiseg.edge import SlideEdge
 from wsiseg.geometry import Box, Grid, Mpp, Size
-from wsiseg.light import Light
-from wsiseg.map_writer import MapWriter
-from wsiseg.piece_writer import PieceWriter
-from wsiseg.pieces import pieces_of
-from wsiseg.planning import Plan, plan
-from wsiseg.prediction import PredictOptions, predict
-from wsiseg.report import Areas, Counts
+from wsiseg.prediction.piece_writer import PieceWriter
+from wsiseg.prediction.plan import Plan, plan
+from wsiseg.prediction.result import Areas, Counts
+from wsiseg.prediction.run import PredictOptions, predict
+from wsiseg.prediction.stream import FinishedPiece
+from wsiseg.prediction.sums import PiecePixels
 from wsiseg.slides import open_slide
 from wsiseg.slides.damage import DamageMap
-from wsiseg.stain import DEFAULT_GLASS
-from wsiseg.streaming.run import FinishedPiece
-from wsiseg.streaming.sums import PiecePixels
-from wsiseg.tiling import TileGrid, Tiling
-from wsiseg.tissue import TissueMask
-from wsiseg.tissue_map import open_map
-from wsiseg.white import CELL_PX, WhiteRule
+from wsiseg.system import memory
+from wsiseg.tiling.grid import TileGrid, Tiling
+from wsiseg.tiling.pieces import pieces_of
+from wsiseg.tissue.bit_mask import BitMask
+from wsiseg.tissue.find import TissueMask
+from wsiseg.tissue.light import Light
+from wsiseg.tissue.stain import DEFAULT_GLASS
+from wsiseg.tissue.white import CELL_PX, WhiteRule
+from wsiseg.tissue_map.edge import SlideEdge
+from wsiseg.tissue_map.reader import open_map
+from wsiseg.tissue_map.writer import MapWriter
 
 DEFAULT = Light(DEFAULT_GLASS, "assumed")
 

@@ -40,15 +40,15 @@ if TYPE_CHECKING:
     from wsiseg.classes import ClassTable
     from wsiseg.errors import WsisegError
     from wsiseg.evaluation.run import EvaluateOptions, evaluate
-    from wsiseg.export import VectorOptions, export_csv, export_geojson, export_png
+    from wsiseg.export.ome_tiff import export_ome_tiff
+    from wsiseg.export.ome_zarr_v2 import export_ome_zarr_v2
+    from wsiseg.export.polygons import VectorOptions, export_csv, export_geojson, export_png
     from wsiseg.geometry import Box
-    from wsiseg.many import predict_many
     from wsiseg.models.bundle import load_model
-    from wsiseg.ome_tiff import export_ome_tiff
-    from wsiseg.ome_zarr_v2 import export_ome_zarr_v2
-    from wsiseg.prediction import PredictOptions, predict
+    from wsiseg.prediction.many import predict_many
+    from wsiseg.prediction.run import PredictOptions, predict
     from wsiseg.slides import open_slide
-    from wsiseg.tissue_map import TissueMap, open_map
+    from wsiseg.tissue_map.reader import TissueMap, open_map
     from wsiseg.training.run import train
 
     __version__: str
@@ -80,21 +80,21 @@ _HOME = {
     "Box": "wsiseg.geometry",
     "ClassTable": "wsiseg.classes",
     "EvaluateOptions": "wsiseg.evaluation.run",
-    "PredictOptions": "wsiseg.prediction",
-    "TissueMap": "wsiseg.tissue_map",
-    "VectorOptions": "wsiseg.export",
+    "PredictOptions": "wsiseg.prediction.run",
+    "TissueMap": "wsiseg.tissue_map.reader",
+    "VectorOptions": "wsiseg.export.polygons",
     "WsisegError": "wsiseg.errors",
     "evaluate": "wsiseg.evaluation.run",
-    "export_csv": "wsiseg.export",
-    "export_geojson": "wsiseg.export",
-    "export_ome_tiff": "wsiseg.ome_tiff",
-    "export_ome_zarr_v2": "wsiseg.ome_zarr_v2",
-    "export_png": "wsiseg.export",
+    "export_csv": "wsiseg.export.polygons",
+    "export_geojson": "wsiseg.export.polygons",
+    "export_ome_tiff": "wsiseg.export.ome_tiff",
+    "export_ome_zarr_v2": "wsiseg.export.ome_zarr_v2",
+    "export_png": "wsiseg.export.polygons",
     "load_model": "wsiseg.models.bundle",
-    "open_map": "wsiseg.tissue_map",
+    "open_map": "wsiseg.tissue_map.reader",
     "open_slide": "wsiseg.slides",
-    "predict": "wsiseg.prediction",
-    "predict_many": "wsiseg.many",
+    "predict": "wsiseg.prediction.run",
+    "predict_many": "wsiseg.prediction.many",
     "train": "wsiseg.training.run",
 }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsiseg.errors import OptionError
-from wsiseg.json_values import is_whole
+from wsiseg.system.json_values import is_whole
 
 MAX_CLASSES = 254
 """The class map is uint8, 0 is "not tissue or not read", and 255 stays free."""

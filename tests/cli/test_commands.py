@@ -14,7 +14,7 @@ from PIL import Image
 from tests.models.bundles import coarse_bundle
 from tests.qupath_rules import check_qupath
 from wsiseg.cli.main import main
-from wsiseg.tissue_map import open_map
+from wsiseg.tissue_map.reader import open_map
 
 Run = Callable[..., str]
 
@@ -197,7 +197,7 @@ def test_a_map_without_polygons_says_how_to_draw_them(
 def test_a_defect_in_one_slide_does_not_end_a_batch_and_shows_in_the_exit_code(
     tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wsiseg import many
+    from wsiseg.prediction import many
 
     for name in "ab":
         Image.fromarray(np.full((120, 160, 3), (150, 60, 190), np.uint8)).save(tmp_path / f"{name}.png")

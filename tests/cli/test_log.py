@@ -17,7 +17,7 @@ OPTIONS = ["--mpp", "1", "--tissue", "none", "--runtime", "torch", "--quiet"]
 
 @pytest.fixture(autouse=True)
 def colors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsiseg.prediction.load_model", lambda *_, **__: color_model())
+    monkeypatch.setattr("wsiseg.prediction.run.load_model", lambda *_, **__: color_model())
 
 
 def events(path: Path) -> list[dict]:
@@ -79,7 +79,7 @@ def test_an_interrupt_and_a_defect(
     def fail(*_: object) -> None:
         raise raised
 
-    monkeypatch.setattr("wsiseg.map_writer.MapWriter.write_levels", fail)
+    monkeypatch.setattr("wsiseg.tissue_map.writer.MapWriter.write_levels", fail)
     log = tmp_path / "log.jsonl"
     if code == 1:
         with pytest.raises(ZeroDivisionError):
@@ -91,7 +91,7 @@ def test_an_interrupt_and_a_defect(
     assert (error["event"], error["kind"], error["exit_code"]) == ("error", name, code)
 
     monkeypatch.undo()
-    monkeypatch.setattr("wsiseg.prediction.load_model", lambda *_, **__: color_model())
+    monkeypatch.setattr("wsiseg.prediction.run.load_model", lambda *_, **__: color_model())
     assert predict(tmp_path, "--log", str(log)) == 0
     assert [event["share"] for event in events(log) if event["event"] == "resumed"] == [1]
 

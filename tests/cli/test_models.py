@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 
 from tests.conftest import Parity
 from wsiseg.cli.main import main
-from wsiseg.models.deeplab import DeepLabV3Plus
-from wsiseg.models.resnet38 import ResNet38
+from wsiseg.models.networks.deeplab import DeepLabV3Plus
+from wsiseg.models.networks.resnet38 import ResNet38
 from wsiseg.models.spec import read_spec
-from wsiseg.tissue_map import TissueMap, open_map
+from wsiseg.tissue_map.reader import TissueMap, open_map
 
 Bundles = dict[str, Path]
 

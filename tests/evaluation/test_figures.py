@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wsiseg.evaluation.figures import bootstrap, confusion_figures, draws
-from wsiseg.training.metrics import segmentation_scores
+from wsiseg.metrics import segmentation_scores
 
 MATRIX = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
 

@@ -14,8 +14,8 @@ from wsiseg.evaluation.inference import orientations, tile_probabilities, undone
 from wsiseg.evaluation.result import TITLES
 from wsiseg.evaluation.run import EvaluateOptions, evaluate
 from wsiseg.models.tile_shape import GateMode
-from wsiseg.prediction import PredictOptions, predict
-from wsiseg.tissue_map import open_map
+from wsiseg.prediction.run import PredictOptions, predict
+from wsiseg.tissue_map.reader import open_map
 
 PLAIN = np.zeros((64, 64), np.uint8)
 

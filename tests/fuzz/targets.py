@@ -95,7 +95,7 @@ def _read_slide(path: Path, reader: str | None) -> None:
     from wsiseg.cli.info import describe
     from wsiseg.geometry import Box
     from wsiseg.slides import open_slide
-    from wsiseg.tissue import tissue_mask
+    from wsiseg.tissue.find import tissue_mask
 
     with open_slide(path, mpp=0.5, reader=reader) as opened:
         json.dumps(describe(opened))
@@ -137,7 +137,7 @@ def area(case: Path) -> None:
     """A tissue mask from a file."""
     from wsiseg.geometry import Mpp
     from wsiseg.slides.array import ArrayReader
-    from wsiseg.tissue import tissue_mask
+    from wsiseg.tissue.find import tissue_mask
 
     opened = ArrayReader(np.full((60, 80, 3), 200, np.uint8), stated_mpp=Mpp(0.5, 0.5))
     mask = tissue_mask(opened, only(case))
@@ -146,9 +146,9 @@ def area(case: Path) -> None:
 
 def tissue_map(case: Path) -> None:
     """Open a map, read it lazily and in boxes, and make everything from it that there is."""
-    from wsiseg.export import export_csv, export_geojson, export_png
+    from wsiseg.export.polygons import export_csv, export_geojson, export_png
     from wsiseg.geometry import Box
-    from wsiseg.tissue_map import open_map
+    from wsiseg.tissue_map.reader import open_map
 
     path = only(case)
     opened = open_map(path)
@@ -173,14 +173,14 @@ def tissue_map(case: Path) -> None:
 def exports(case: Path) -> None:
     """Open a map, show it, and make of it what other programs read: rasters, pictures, what Python libraries have."""
     from wsiseg.cli.info_map import describe, show_map
-    from wsiseg.conversions import polygons, to_xarray
-    from wsiseg.dicom_seg import export_dicom_seg
-    from wsiseg.export import VectorOptions
+    from wsiseg.export.conversions import polygons, to_xarray
+    from wsiseg.export.dicom_seg import export_dicom_seg
+    from wsiseg.export.ome_tiff import TiffContent, export_ome_tiff
+    from wsiseg.export.ome_zarr_v2 import export_ome_zarr_v2
+    from wsiseg.export.polygons import VectorOptions
     from wsiseg.geometry import Box
-    from wsiseg.ome_tiff import TiffContent, export_ome_tiff
-    from wsiseg.ome_zarr_v2 import export_ome_zarr_v2
     from wsiseg.slides import open_slide
-    from wsiseg.tissue_map import open_map
+    from wsiseg.tissue_map.reader import open_map
 
     path = only(case)
     opened = open_map(path)
@@ -216,9 +216,9 @@ def _try_all(uses: list[Callable[[], object]]) -> None:
 def dataset(case: Path) -> None:
     """Read a data set as training, as its check, and as an evaluation does."""
     from wsiseg.classes import ClassTable
+    from wsiseg.datasets.check import check_dataset
+    from wsiseg.datasets.dataset import read_dataset
     from wsiseg.evaluation.truth import open_source
-    from wsiseg.training.dataset_check import check_dataset
-    from wsiseg.training.patches import read_dataset
 
     path = only(case)
     model = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"])
@@ -250,7 +250,7 @@ def settings(case: Path) -> None:
 
 def weights(case: Path) -> None:
     """Read weights from elsewhere, as training and `models import` do."""
-    from wsiseg.models.checkpoints import read_state
+    from wsiseg.models.weights.checkpoints import read_state
 
     for tensor in read_state(only(case)).values():
         assert tensor.numel() >= 0

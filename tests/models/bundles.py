@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from wsiseg.models.architectures import build_network
 from wsiseg.models.bundle import save_bundle
+from wsiseg.models.networks.architectures import build_network
 
 
 def coarse_bundle(folder: Path, mpp: float = 4.0) -> Path:

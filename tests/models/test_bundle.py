@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, DeviceError, OutputError
-from wsiseg.models.architectures import ARCHITECTURES, build_network
 from wsiseg.models.bundle import load_model, save_bundle
+from wsiseg.models.networks.architectures import ARCHITECTURES, build_network
 from wsiseg.models.spec import FORMAT_VERSION, BundleSpec, find_bundle, list_bundles, read_spec
 from wsiseg.models.tissue_model import normalise
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from wsiseg.models.deeplab import DeepLabV3Plus
+from wsiseg.models.networks.deeplab import DeepLabV3Plus
 
 
 def test_every_tensor_has_the_published_name_and_shape(parity):

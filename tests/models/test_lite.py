@@ -8,8 +8,8 @@ import timm
 import torch
 
 from wsiseg.errors import BundleError, WsisegError
-from wsiseg.models.architectures import build_network
-from wsiseg.models.lite import (
+from wsiseg.models.networks.architectures import build_network
+from wsiseg.models.networks.lite import (
     DEFAULT_ENCODER,
     LiteClassifier,
     LiteSegmenter,

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.conftest import ROOT
 from wsiseg.errors import OptionError
-from wsiseg.models.checkpoints import read_state
-from wsiseg.models.mxnet import read_params, resnet38_arrays, resnet38_name
-from wsiseg.models.resnet38 import ResNet38
+from wsiseg.models.networks.resnet38 import ResNet38
+from wsiseg.models.weights.checkpoints import read_state
+from wsiseg.models.weights.mxnet import read_params, resnet38_arrays, resnet38_name
 from wsiseg.training.initial import load_checkpoint
 
 MXNET = ROOT / "tests" / "data" / "parity" / "mxnet"

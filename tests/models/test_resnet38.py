@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsiseg.models.resnet38 import ResNet38
+from wsiseg.models.networks.resnet38 import ResNet38
 
 
 @pytest.fixture(scope="module")

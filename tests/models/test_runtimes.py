@@ -13,12 +13,12 @@ from torch import nn
 
 from tests.color_model import color_model
 from wsiseg.errors import DeviceError, NetworkError, OptionError
-from wsiseg.models import runtimes
-from wsiseg.models.architectures import build_network
-from wsiseg.models.batch_networks import SmallerBatches, graph_size
 from wsiseg.models.bundle import load_model
-from wsiseg.models.patch_network import PatchNetwork
-from wsiseg.models.runtimes import Runtime, choose_runtime, has_bfloat16
+from wsiseg.models.networks.architectures import build_network
+from wsiseg.models.runtime import choose as runtimes
+from wsiseg.models.runtime.batches import SmallerBatches, graph_size
+from wsiseg.models.runtime.choose import Runtime, choose_runtime, has_bfloat16
+from wsiseg.models.runtime.patch_network import PatchNetwork
 from wsiseg.models.tissue_model import TissueModel
 
 SAMPLES = Path(__file__).parents[2] / "sample_data" / "patches" / "images"
@@ -292,7 +292,7 @@ seen = []
 watched = ("socket.connect", "socket.getaddrinfo", "os.fork", "urllib.Request")
 sys.addaudithook(lambda event, _: seen.append(event) if event in watched else None)
 import torch
-from wsiseg.models.openvino_network import OpenVinoNetwork
+from wsiseg.models.runtime.openvino import OpenVinoNetwork
 
 class Mean(torch.nn.Module):
     def forward(self, patches):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
+from wsiseg.datasets.dataset import read_dataset
 from wsiseg.models.bundle import load_model
 from wsiseg.models.spec import find_bundle
 from wsiseg.training.loading import PatchImages
-from wsiseg.training.patches import read_dataset
 from wsiseg.training.stage1 import average_precision
 
 

@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from tests.color_model import COLORS, ColorClassifier, color_model
-from wsiseg.blending import blend
+from wsiseg.datasets.images import read_image
 from wsiseg.errors import BundleError
 from wsiseg.geometry import Size
 from wsiseg.models.bundle import load_model, save_bundle
-from wsiseg.models.deeplab import DeepLabV3Plus
-from wsiseg.models.lite import LiteClassifier, LiteSegmenter
+from wsiseg.models.large_tiles import Windows, classify_windows, gate_thresholds, predict_tiles, segment_scored
+from wsiseg.models.networks.deeplab import DeepLabV3Plus
+from wsiseg.models.networks.lite import LiteClassifier, LiteSegmenter
 from wsiseg.models.spec import parse_spec
 from wsiseg.models.tile_shape import GateMode
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.models.wide import Windows, classify_windows, gate_thresholds, predict_tiles, segment_scored
-from wsiseg.prediction import predict_patches
-from wsiseg.tiling import TileGrid
-from wsiseg.training.images import read_image
+from wsiseg.prediction.run import predict_patches
+from wsiseg.tiling.blending import blend
+from wsiseg.tiling.grid import TileGrid
 
 PATCH, STRIDE, TILE = 32, 16, 80
 WINDOWS = Windows(TILE, PATCH, STRIDE)

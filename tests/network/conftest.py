@@ -11,7 +11,8 @@ import tifffile
 from tests.network.proxy import Proxy
 from tests.network.servers import BUCKET, KEYS, nginx, nginx_program, s3
 from wsiseg.geometry import Box
-from wsiseg.slides import open_slide, remote
+from wsiseg.slides import open_slide
+from wsiseg.slides.sources import remote
 
 TILED, STRIPED = "tiled.svs", "striped.tif"
 

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 import wsiseg
-import wsiseg.memory
-import wsiseg.prediction
+import wsiseg.prediction.run
+import wsiseg.system.memory
 from tests.color_model import color_model
 from tests.network.conftest import TILED, Network
 from tests.network.proxy import Fault
@@ -19,19 +19,19 @@ from tests.network.servers import BUCKET
 from wsiseg.cli.main import cli
 from wsiseg.errors import OptionError, OutputError, RemoteError, SlideError, WsisegError
 from wsiseg.geometry import Box
-from wsiseg.many import predict_many
-from wsiseg.outputs import check_file
-from wsiseg.prediction import PredictOptions
+from wsiseg.prediction.many import predict_many
+from wsiseg.prediction.run import PredictOptions
 from wsiseg.slides import open_slide
 from wsiseg.slides.expected import expected
 from wsiseg.slides.watch import SlideWatch
+from wsiseg.system.files import check_file
 
 OPTIONS = PredictOptions(retry_s=0.6, tissue="none", device="cpu", runtime="torch", workers=1)
 
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wsiseg.memory, "PIECE_PX", 512)
+    monkeypatch.setattr(wsiseg.system.memory, "PIECE_PX", 512)
     monkeypatch.setattr(wsiseg.slides.expected, "GROUP_PX", 1)  # else all of a small slide is on its way at once
 
 
@@ -179,7 +179,7 @@ def test_signatures_and_passwords_stay_secret(
         address = f"http://some:hush-hush@127.0.0.1:{network.proxy.port}/{TILED}?token=hush-hush#x"
         secrets = []
     secrets += ["hush-hush"]
-    monkeypatch.setattr(wsiseg.prediction, "load_model", lambda *_, **__: color_model())
+    monkeypatch.setattr(wsiseg.prediction.run, "load_model", lambda *_, **__: color_model())
     log = tmp_path / "run.log"
     asked = ["--retry-time", "0.6", "--tissue", "none", "--log", str(log), "--runtime", "torch", "--device", "cpu"]
     done = CliRunner().invoke(cli, ["predict", address, "--out", str(tmp_path / "a.zarr"), *asked])

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from wsiseg.addresses import is_address, last_part, local_path, names_elsewhere, without_secrets
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
 from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
+from wsiseg.system.addresses import is_address, last_part, local_path, names_elsewhere, without_secrets
 
 CMU, OS1 = "CMU-1-Small-Region.svs", "OS-1-detail.ome.tif"
 COMPARED = ("size", "levels", "recorded_mpp", "objective", "bounds", "notes", "damaged_area", "damaged_tiles", "name")

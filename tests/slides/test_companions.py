@@ -13,7 +13,7 @@ from tests.slides.vms_files import write_vms
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box, Size
 from wsiseg.slides import open_slide
-from wsiseg.slides.companions import owner
+from wsiseg.slides.formats.companions import owner
 from wsiseg.slides.watch import SlideWatch
 
 RESTARTS = range(0xD0, 0xD8)

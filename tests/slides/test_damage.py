@@ -9,7 +9,7 @@ import tifffile
 from wsiseg.geometry import Box, Level, Size
 from wsiseg.slides import open_slide
 from wsiseg.slides.damage import DamageMap
-from wsiseg.slides.integrity import join_tables, jpeg_fault
+from wsiseg.slides.tiff.integrity import join_tables, jpeg_fault
 
 CMU = "CMU-1-Small-Region.svs"
 TILE, COLUMNS, ROWS = 240, 10, 13

@@ -15,13 +15,13 @@ import tifffile
 from tests.slides.dicom_files import HTJ2K, JPEG, JPEGLS, RAW, RLE, Kind, header, write_level, write_slide
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import Box, Mpp, Size
-from wsiseg.outputs import refuse_address
 from wsiseg.slides import open_slide
-from wsiseg.slides.aperio import aperio_size
 from wsiseg.slides.damage import UnreadableError
-from wsiseg.slides.dicom_codecs import decode
-from wsiseg.slides.ome_xml import ome_text
-from wsiseg.slides.pyramid import Candidate, fit_levels
+from wsiseg.slides.dicom.codecs import decode
+from wsiseg.slides.tiff.aperio import aperio_size
+from wsiseg.slides.tiff.ome_xml import ome_text
+from wsiseg.slides.tiff.pyramid import Candidate, fit_levels
+from wsiseg.system.files import refuse_address
 
 TILED = {"tile": (128, 128), "photometric": "rgb", "metadata": None}
 APERIO = "Aperio Image Library v11.2.1 \r\n"

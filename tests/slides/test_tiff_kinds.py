@@ -11,8 +11,8 @@ from PIL import Image
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import Box, Mpp, Size
 from wsiseg.slides import open_slide
-from wsiseg.slides.ome_xml import length_um
-from wsiseg.slides.pyramid import Candidate, fit_levels
+from wsiseg.slides.tiff.ome_xml import length_um
+from wsiseg.slides.tiff.pyramid import Candidate, fit_levels
 
 TILED = {"tile": (128, 128), "photometric": "rgb"}
 GREY_TILED = {"tile": (128, 128), "photometric": "minisblack"}

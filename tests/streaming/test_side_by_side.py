@@ -12,9 +12,9 @@ from wsiseg.errors import NetworkError
 from wsiseg.geometry import Box
 from wsiseg.models.bundle import load_model
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.prediction import PredictOptions, predict
+from wsiseg.prediction.run import PredictOptions, predict
+from wsiseg.prediction.stream import Stream
 from wsiseg.slides import open_slide
-from wsiseg.streaming.run import Stream
 
 pytest.importorskip("openvino")
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from wsiseg.blending import blend, window
 from wsiseg.geometry import Box, Size
-from wsiseg.pieces import blocks_of, pieces_of
-from wsiseg.streaming.sums import PieceSums, first_of_largest
-from wsiseg.tiling import TileGrid
+from wsiseg.prediction.sums import PieceSums, first_of_largest
+from wsiseg.tiling.blending import blend, window
+from wsiseg.tiling.grid import TileGrid
+from wsiseg.tiling.pieces import blocks_of, pieces_of
 
 
 @pytest.mark.parametrize(("patch", "overlap", "block"), [(16, 8, 3), (16, 0, 2), (20, 15, 4), (7, 3, 1)])

@@ -10,8 +10,8 @@ from PIL import Image
 from tests.models.bundles import coarse_bundle
 from tests.test_prediction import chunks
 from wsiseg.errors import OptionError, WsisegError
-from wsiseg.prediction import PredictOptions, predict
-from wsiseg.tissue_map import open_map
+from wsiseg.prediction.run import PredictOptions, predict
+from wsiseg.tissue_map.reader import open_map
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from wsiseg.datasets.dataset import KNOWN_CLASSES, PatchDataset, read_dataset
+from wsiseg.datasets.images import MaskCoding
+from wsiseg.datasets.patch import group_of, label_of, mpp_of
 from wsiseg.errors import DatasetError
-from wsiseg.training.images import MaskCoding
-from wsiseg.training.patch_labels import group_of, label_of, mpp_of
-from wsiseg.training.patches import KNOWN_CLASSES, PatchDataset, read_dataset
 
 LUAD, BCSS = KNOWN_CLASSES["luad-histoseg"], KNOWN_CLASSES["bcss-wsss"]
 BCSS_NAME = "TCGA-A1-A0SK-DX1_xmin45749_ymin25055_MPP-0.2500"

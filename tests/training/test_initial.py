@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torchvision.models import resnet101
 
 from wsiseg.errors import OptionError
-from wsiseg.models.deeplab import DeepLabV3Plus
-from wsiseg.models.lite import LiteClassifier, LiteSegmenter
-from wsiseg.models.pretrained import hub_weights
+from wsiseg.models.networks.deeplab import DeepLabV3Plus
+from wsiseg.models.networks.lite import LiteClassifier, LiteSegmenter
+from wsiseg.models.weights.pretrained import hub_weights
 from wsiseg.training.config import NetworkConfig
 from wsiseg.training.initial import initialise, load_checkpoint, share_encoder
 

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from wsiseg.datasets.dataset import PatchDataset, read_dataset
 from wsiseg.errors import DatasetError, OutputError
-from wsiseg.models.lite import LiteClassifier
+from wsiseg.models.networks.lite import LiteClassifier
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.make_masks import WrittenMasks, class_shares, write_masks
 from wsiseg.training.mask_files import FINGERPRINT_FILE
-from wsiseg.training.patches import PatchDataset, read_dataset
 
 ENCODER = "mobilenetv3_small_050"
 CONFIG = lite_config(ENCODER).changed(pseudo_masks={"batch_size": 8})
@@ -30,10 +30,10 @@ WORKER = """
 import os, signal, sys, torch
 from pathlib import Path
 from safetensors.torch import load_file
-from wsiseg.models.lite import LiteClassifier
+from wsiseg.models.networks.lite import LiteClassifier
 from wsiseg.training.config import lite_config
 from wsiseg.training.make_masks import write_masks
-from wsiseg.training.patches import read_dataset
+from wsiseg.datasets.dataset import read_dataset
 root, weights, folder, encoder = sys.argv[1:]
 torch.set_num_threads(1)
 network = LiteClassifier(3, encoder=encoder)
@@ -124,7 +124,7 @@ def test_every_training_patch_has_a_mask_at_each_depth(whole: Path, data: PatchD
 
 def test_masks_are_those_of_each_patch_by_itself(whole: Path, classifier: LiteClassifier, data: PatchDataset) -> None:
     """Sorted into batches by their labels, patches still get their own masks."""
-    from wsiseg.training.images import read_image
+    from wsiseg.datasets.images import read_image
     from wsiseg.training.pseudo_masks import PseudoMaskOptions, pseudo_masks
 
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CONFIG.classifier.mean, CONFIG.classifier.std))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from wsiseg.training.metrics import confusion_matrix, segmentation_scores
+from wsiseg.metrics import confusion_matrix, segmentation_scores
 
 TRUTH = arrays(np.uint8, (2, 5, 7), elements=st.integers(0, 3))
 GIVEN = arrays(np.uint8, (2, 5, 7), elements=st.integers(0, 2))

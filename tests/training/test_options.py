@@ -10,10 +10,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from wsiseg.classes import ClassTable
+from wsiseg.datasets.dataset import Patch, PatchDataset
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.loading import EpochSampler, patch_weights, positive_weights
 from wsiseg.training.losses import SupervisionOptions, layer_losses
-from wsiseg.training.patches import Patch, PatchDataset
 from wsiseg.training.run import train
 from wsiseg.training.sheets import Sheet, choose_patches, draw_sheet
 from wsiseg.training.stage2 import inverse_sqrt_weights

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from wsiseg.classes import ClassTable
+from wsiseg.datasets.dataset import KNOWN_CLASSES, Patch, read_classes, read_dataset, read_mask, split_groups
 from wsiseg.errors import DatasetError, OptionError
-from wsiseg.training.patches import KNOWN_CLASSES, Patch, read_classes, read_dataset, read_mask, split_groups
 
 BCSS = KNOWN_CLASSES["bcss-wsss"]
 

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from wsiseg.errors import OptionError
-from wsiseg.models.lite import LiteClassifier
+from wsiseg.models.networks.lite import LiteClassifier
 from wsiseg.training.pseudo_masks import (
     PseudoMaskOptions,
     background_mask,

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from wsiseg.datasets.dataset import KNOWN_CLASSES, Patch, read_dataset
 from wsiseg.errors import DatasetError, DeviceError, OptionError, OutputError
 from wsiseg.models.bundle import load_model
 from wsiseg.training.config import GateConfig, TrainingConfig, lite_config, published_config
 from wsiseg.training.loading import Batch
 from wsiseg.training.make_masks import gate_thresholds
-from wsiseg.training.patches import KNOWN_CLASSES, Patch, read_dataset
 from wsiseg.training.run import train
 from wsiseg.training.run_folder import RunFolder
 from wsiseg.training.stage1 import ClassifierStage, average_precision

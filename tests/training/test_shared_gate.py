@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from wsiseg.cli.main import main
+from wsiseg.datasets.dataset import read_dataset
 from wsiseg.errors import OptionError
 from wsiseg.models.bundle import load_model
-from wsiseg.models.lite import LiteSegmenter
-from wsiseg.models.wide import Windows, predict_tiles, segment_scored
+from wsiseg.models.large_tiles import Windows, predict_tiles, segment_scored
+from wsiseg.models.networks.lite import LiteSegmenter
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.loading import PatchImages
-from wsiseg.training.patches import read_dataset
 from wsiseg.training.run import train
 from wsiseg.training.settings import effective_config
 from wsiseg.training.shared_gate import check_carries_gate, fit_head, tile_fields, train_shared_gate

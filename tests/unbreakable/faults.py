@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-import wsiseg.journal
+import wsiseg.prediction.journal
 
 DIED = 9
 """Exit code of a process that died where it was told to."""
@@ -36,7 +36,7 @@ def die_at(number: int, folder: str) -> None:
             os._exit(DIED)
 
     sys.addaudithook(hook)
-    sync, line = os.fsync, wsiseg.journal._line
+    sync, line = os.fsync, wsiseg.prediction.journal._line
 
     def fsync(descriptor: int) -> None:
         if step():
@@ -52,12 +52,12 @@ def die_at(number: int, folder: str) -> None:
             os._exit(DIED)
         return whole
 
-    os.fsync, wsiseg.journal._line = fsync, cut_line
+    os.fsync, wsiseg.prediction.journal._line = fsync, cut_line
 
 
 def die_after_pieces(number: int) -> None:
     """Die when so many pieces are booked."""
-    from wsiseg.piece_writer import PieceWriter
+    from wsiseg.prediction.piece_writer import PieceWriter
 
     write, seen = PieceWriter.write, 0
 
@@ -73,7 +73,7 @@ def die_after_pieces(number: int) -> None:
 
 def wait_after_pieces(number: int, until: str) -> None:
     """Go no further than so many pieces until a file is there."""
-    from wsiseg.piece_writer import PieceWriter
+    from wsiseg.prediction.piece_writer import PieceWriter
 
     write, seen = PieceWriter.write, 0
 
@@ -89,18 +89,18 @@ def wait_after_pieces(number: int, until: str) -> None:
 
 def older_version(version: str, number: int) -> None:
     """Be an older version of the program, that died after some pieces."""
-    import wsiseg.map_job
+    import wsiseg.prediction.job
 
-    software = wsiseg.map_job.software
-    wsiseg.map_job.software = lambda: {**software(), "wsiseg": version}
+    software = wsiseg.prediction.job.software
+    wsiseg.prediction.job.software = lambda: {**software(), "wsiseg": version}
     die_after_pieces(number)
 
 
 def cut_slide(path: str, reads: int, share: float) -> None:
     """Cut a slide off when so many blocks of it were read."""
-    import wsiseg.streaming.run
+    import wsiseg.prediction.stream
 
-    read, seen = wsiseg.streaming.run.read_block, 0
+    read, seen = wsiseg.prediction.stream.read_block, 0
 
     def cutting(*arguments: object) -> object:
         nonlocal seen
@@ -109,7 +109,7 @@ def cut_slide(path: str, reads: int, share: float) -> None:
             os.truncate(path, int(share * Path(path).stat().st_size))
         return read(*arguments)
 
-    wsiseg.streaming.run.read_block = cutting
+    wsiseg.prediction.stream.read_block = cutting
 
 
 def hang(reads: int, mark: str | None = None) -> None:
@@ -119,9 +119,9 @@ def hang(reads: int, mark: str | None = None) -> None:
         reads: so many come back before.
         mark: a file that is made when it hangs.
     """
-    import wsiseg.background
     import wsiseg.slides.base
-    from wsiseg.slides.tiles import TileSource
+    import wsiseg.system.threads
+    from wsiseg.slides.tiff.tiles import TileSource
 
     ranges, seen = TileSource._ranges, 0
 
@@ -136,7 +136,7 @@ def hang(reads: int, mark: str | None = None) -> None:
         return ranges(self, *arguments)
 
     TileSource._ranges = hanging
-    wsiseg.background.PATIENCE_S = wsiseg.slides.base.CLOSE_S = 0.5
+    wsiseg.system.threads.PATIENCE_S = wsiseg.slides.base.CLOSE_S = 0.5
 
 
 def no_numbers(calls: int) -> None:

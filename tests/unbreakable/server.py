@@ -26,11 +26,11 @@ import rich.table  # noqa: F401
 import tifffile  # noqa: F401
 import torch
 
-import wsiseg.memory
 import wsiseg.models.bundle
-import wsiseg.prediction
+import wsiseg.prediction.run
 import wsiseg.slides.openslide
-import wsiseg.slides.tiff
+import wsiseg.slides.tiff.reader
+import wsiseg.system.memory
 from tests.color_model import color_model
 from tests.unbreakable import faults
 from wsiseg.cli import export, predict  # noqa: F401
@@ -43,9 +43,9 @@ def run(request: dict) -> int:
     os.dup2(output, 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts with "&" ignore it
     if "piece_px" in request:
-        wsiseg.memory.PIECE_PX = request["piece_px"]
+        wsiseg.system.memory.PIECE_PX = request["piece_px"]
     if request.get("colors"):
-        wsiseg.prediction.load_model = lambda *_, **__: color_model()
+        wsiseg.prediction.run.load_model = lambda *_, **__: color_model()
         request["arguments"] += ["--runtime", "torch"]
     if "fault" in request:
         getattr(faults, request["fault"])(*request.get("fault_arguments", []))

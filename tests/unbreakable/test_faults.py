@@ -15,7 +15,7 @@ from tests.slides.test_damage import damaged_copy, no_jpeg
 from tests.unbreakable.faults import DIED
 from tests.unbreakable.runs import Server, assert_same, contents, facts
 from wsiseg.cli.main import main
-from wsiseg.unfinished import unfinished_folder
+from wsiseg.prediction.unfinished import unfinished_folder
 
 MORE = {"piece_px": 512, "colors": True}
 PIECES = 9
@@ -210,8 +210,8 @@ def test_two_runs_into_one_output(
     go_on = folder.parent / "go on"
     run = server.start(command(slide, folder), **MORE, fault="wait_after_pieces", fault_arguments=[1, str(go_on)])
     wait_until(lambda: booked(folder) == 1)
-    monkeypatch.setattr("wsiseg.prediction.load_model", lambda *_, **__: color_model())
-    monkeypatch.setattr("wsiseg.memory.PIECE_PX", 512)
+    monkeypatch.setattr("wsiseg.prediction.run.load_model", lambda *_, **__: color_model())
+    monkeypatch.setattr("wsiseg.system.memory.PIECE_PX", 512)
     for more in ([], ["--overwrite"], ["--restart"]):
         with pytest.raises(SystemExit) as stop:
             main([str(part) for part in command(slide, folder, *more)])

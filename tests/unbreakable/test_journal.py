@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsiseg.errors import OutputError
-from wsiseg.journal import Journal, read_journal
-from wsiseg.unfinished import check_outputs, unfinished_folder, unfinished_run
+from wsiseg.prediction.journal import Journal, read_journal
+from wsiseg.prediction.unfinished import check_outputs, unfinished_folder, unfinished_run
 
 FINGERPRINT = {"slide": "abc", "overlap": 0.5, "mpp": {"x": 0.5, "y": 0.5}}
 STEPS = [{"step": "piece", "index": i, "areas": {"pixels": [i, 0.1 * i]}, "name": 'Ü,"crc":1}'} for i in range(4)]
@@ -66,7 +66,7 @@ def test_deep_garbage_of_a_right_checksum_does_not_count(tmp_path: Path) -> None
 def test_a_journal_of_another_form_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "m.zarr"
     unfinished_folder(out).mkdir()
-    monkeypatch.setattr("wsiseg.journal.JOURNAL_FORMAT", 99)
+    monkeypatch.setattr("wsiseg.prediction.journal.JOURNAL_FORMAT", 99)
     written(unfinished_folder(out) / "journal.jsonl")
     monkeypatch.undo()
     with pytest.raises(OutputError, match="journal 99, this one writes 1"):
@@ -127,7 +127,7 @@ def test_a_map_between_two_names_comes_back_on_restart(tmp_path: Path) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from wsiseg.unfinished import unfinished_run
+from wsiseg.prediction.unfinished import unfinished_run
 with unfinished_run(Path(sys.argv[1]), {"slide": "abc"}) as run:
     run.journal.add({"step": "piece"})
     print("held", flush=True)

@@ -45,9 +45,9 @@ def check(
     """
     import json
 
-    from wsiseg.outputs import check_file, whole_file
-    from wsiseg.training.dataset_check import check_dataset
-    from wsiseg.training.dataset_facts import read_classes
+    from wsiseg.datasets.check import check_dataset
+    from wsiseg.datasets.facts import read_classes
+    from wsiseg.system.files import check_file, whole_file
 
     if sheet is not None:
         if no_decode:
@@ -65,7 +65,7 @@ def check(
             temporary.write_text(json.dumps(found.to_json(), indent=2), encoding="utf-8")
         echo(f"wrote {as_json}")
     if sheet is not None:
-        from wsiseg.training.dataset_sheet import dataset_sheet
+        from wsiseg.datasets.sheet import dataset_sheet
 
         picture = dataset_sheet(found)
         with whole_file(sheet) as temporary:

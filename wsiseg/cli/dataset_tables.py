@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from wsiseg.training.dataset_check import DatasetCheck
-from wsiseg.training.dataset_problems import KINDS
+from wsiseg.datasets.check import DatasetCheck
+from wsiseg.datasets.problems import KINDS
 
 EXAMPLES, COMBINATIONS, SIZES = 2, 20, 8
 FILE_WIDTH = 140

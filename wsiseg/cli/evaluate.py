@@ -103,18 +103,18 @@ def evaluate(
     if choose_thresholds and options["split"] != "val":
         raise click.UsageError(f"thresholds are chosen on --split val alone, not on {options['split']}")
     table = _cell_table(cell_classes)
-    from wsiseg.outputs import check_file
+    from wsiseg.system.files import check_file
 
     for path, suffix in ((json_file, ".json"), (picture, ".png")):
         if path is not None:
             check_file(path, (suffix,), overwrite)
 
+    from wsiseg.datasets.dataset import read_classes
     from wsiseg.evaluation.picture import write_picture
     from wsiseg.evaluation.run import EvaluateOptions
     from wsiseg.evaluation.run import evaluate as run
     from wsiseg.evaluation.thresholds import check_new_bundle
     from wsiseg.evaluation.thresholds import write_bundle as copy_bundle
-    from wsiseg.training.patches import read_classes
 
     if write_bundle is not None:
         check_new_bundle(write_bundle)
@@ -155,7 +155,7 @@ def _progress(done: int, total: int) -> None:
 def _write_json(result: Evaluation, path: Path) -> None:
     import json
 
-    from wsiseg.outputs import whole_file
+    from wsiseg.system.files import whole_file
 
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -20,8 +20,8 @@ from wsiseg.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from wsiseg.ome_tiff import TiffContent
-    from wsiseg.tissue_map import TissueMap
+    from wsiseg.export.ome_tiff import TiffContent
+    from wsiseg.tissue_map.reader import TissueMap
 
 
 @click.command()
@@ -93,12 +93,12 @@ def export(
     if qupath_names and geojson is None:
         raise click.UsageError("--qupath-names is for polygons; give --geojson as well")
 
-    from wsiseg.background import check_retry_time
-    from wsiseg.export import VectorOptions, export_csv, export_geojson, export_png
-    from wsiseg.memory import parse_bytes
-    from wsiseg.ome_tiff import SUFFIXES
+    from wsiseg.export.ome_tiff import SUFFIXES
+    from wsiseg.export.polygons import VectorOptions, export_csv, export_geojson, export_png
     from wsiseg.slides import open_slide
-    from wsiseg.tissue_map import open_map
+    from wsiseg.system.memory import parse_bytes
+    from wsiseg.system.threads import check_retry_time
+    from wsiseg.tissue_map.reader import open_map
 
     check_retry_time(retry_s)
     source = open_map(tissue_map)
@@ -122,7 +122,7 @@ def export(
         echo(f"wrote {csv}")
     _write_rasters(source, tiffs, ome_zarr_v2, overwrite)
     if dicom_seg is not None and slide is not None:
-        from wsiseg.dicom_seg import export_dicom_seg
+        from wsiseg.export.dicom_seg import export_dicom_seg
 
         with open_slide(slide, mpp=mpp, reader=reader, retry_s=retry_s) as opened:
             found = export_dicom_seg(source, dicom_seg, opened, mpp=dicom_seg_mpp, overwrite=overwrite)
@@ -141,8 +141,8 @@ def _check_slide(slide: str | None, png: Path | None, dicom_seg: Path | None, di
 
 def _check(outputs: Iterable[tuple[Path | None, tuple[str, ...]]], ome_zarr_v2: Path | None, overwrite: bool) -> None:
     """Refuse what could not be written, before any work is done."""
-    from wsiseg.ome_zarr_v2 import KIND, is_export
-    from wsiseg.outputs import check_file, check_store
+    from wsiseg.export.ome_zarr_v2 import KIND, is_export
+    from wsiseg.system.files import check_file, check_store
 
     for path, suffixes in outputs:
         if path is not None:
@@ -155,8 +155,8 @@ def _write_rasters(
     source: TissueMap, tiffs: Mapping[TiffContent, Path | None], ome_zarr_v2: Path | None, overwrite: bool
 ) -> None:
     """Write what programs read that cannot read the map itself."""
-    from wsiseg.ome_tiff import export_ome_tiff
-    from wsiseg.ome_zarr_v2 import export_ome_zarr_v2
+    from wsiseg.export.ome_tiff import export_ome_tiff
+    from wsiseg.export.ome_zarr_v2 import export_ome_zarr_v2
 
     for content, path in tiffs.items():
         if path is not None:
@@ -169,7 +169,7 @@ def _write_rasters(
 
 def _say(path: Path, written: Mapping[str, Any]) -> None:
     """Say what polygons were written, and what was done to reach them."""
-    from wsiseg.report import polygon_notes
+    from wsiseg.prediction.result import polygon_notes
 
     echo(f"wrote {path} ({written['annotations']} annotations, {written['vertices']} vertices)")
     for note in polygon_notes(written):

@@ -14,7 +14,7 @@ from wsiseg.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from wsiseg.slides.base import ImageInFile, SlideReader
-    from wsiseg.tissue import TissueMask
+    from wsiseg.tissue.find import TissueMask
 
 
 @click.command()
@@ -43,9 +43,9 @@ def info(
             raise click.UsageError("--mpp, --reader, --series and --model are for slides; a tissue map has its own")
         show_map(Path(slide), as_json)
         return
-    from wsiseg.background import check_retry_time
     from wsiseg.errors import MissingMppError
     from wsiseg.slides import open_slide
+    from wsiseg.system.threads import check_retry_time
 
     check_retry_time(retry_s)
     with open_slide(slide, mpp=mpp, reader=reader, series=series, retry_s=retry_s) as opened:
@@ -116,8 +116,8 @@ def tissue_and_plan(slide: SlideReader, model: str | None) -> dict[str, Any]:
         BundleError: there is no such model.
     """
     from wsiseg.models.spec import list_bundles, read_spec
-    from wsiseg.planning import plan
-    from wsiseg.tissue import tissue_mask
+    from wsiseg.prediction.plan import plan
+    from wsiseg.tissue.find import tissue_mask
 
     if model is None and DEFAULT_MODEL not in list_bundles():
         return _tissue(slide, tissue_mask(slide))

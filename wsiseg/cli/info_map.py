@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from wsiseg.tissue_map import TissueMap
+    from wsiseg.tissue_map.reader import TissueMap
 
 SHOWN_APART = ("classes", "areas", "grid", "format")
 """Of a map's metadata, what other rows show."""
@@ -27,7 +27,7 @@ def show_map(path: Path, as_json: bool) -> None:
     Raises:
         SlideError: it is none, or damaged.
     """
-    from wsiseg.tissue_map import open_map
+    from wsiseg.tissue_map.reader import open_map
 
     facts = describe(open_map(path))
     if as_json:
@@ -64,7 +64,7 @@ def _print(facts: Mapping[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from wsiseg.printable import printable
+    from wsiseg.system.printable import printable
 
     console = Console()
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -88,7 +88,7 @@ def _class_table(facts: Mapping[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from wsiseg.printable import printable
+    from wsiseg.system.printable import printable
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("value", "class", "colour", "mm²", "% of tissue", "mean probability"):

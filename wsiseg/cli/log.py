@@ -18,13 +18,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from wsiseg.addresses import without_secrets
 from wsiseg.errors import OutputError, WsisegError
-from wsiseg.outputs import refuse_address
+from wsiseg.system.addresses import without_secrets
+from wsiseg.system.files import refuse_address
 
 if TYPE_CHECKING:
-    from wsiseg.report import Prediction
-    from wsiseg.time_left import TimeLeft
+    from wsiseg.cli.time_left import TimeLeft
+    from wsiseg.prediction.result import Prediction
 
 PROGRESS_S = 1.0
 """At most one line of progress in this time."""
@@ -144,7 +144,7 @@ def run_log(path: Path | None, **start: Any) -> Iterator[RunLog]:
     """
     log = RunLog(path)
     if path is not None:
-        from wsiseg.versions import software
+        from wsiseg.system.versions import software
 
         log.event("start", **start, versions=software())
     try:

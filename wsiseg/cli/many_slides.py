@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsiseg.addresses import without_secrets
 from wsiseg.cli.progress import shown_progress
 from wsiseg.errors import OptionError
-from wsiseg.printable import printable
+from wsiseg.system.addresses import without_secrets
+from wsiseg.system.printable import printable
 
 if TYPE_CHECKING:
-    from wsiseg.batch import SlideResult
     from wsiseg.cli.log import RunLog
-    from wsiseg.prediction import Progress
-    from wsiseg.report import Prediction
+    from wsiseg.prediction.batch import SlideResult
+    from wsiseg.prediction.result import Prediction
+    from wsiseg.prediction.run import Progress
 
 
 def many_slides(
@@ -45,10 +45,10 @@ def many_slides(
     Returns:
         1 if one failed by a defect of this program, 2 if one failed otherwise, else 0.
     """
-    from wsiseg.batch import BatchSummary
-    from wsiseg.export import VectorOptions
-    from wsiseg.many import predict_many
-    from wsiseg.prediction import PredictOptions
+    from wsiseg.export.polygons import VectorOptions
+    from wsiseg.prediction.batch import BatchSummary
+    from wsiseg.prediction.many import predict_many
+    from wsiseg.prediction.run import PredictOptions
 
     vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)
     silent = quiet or as_json

@@ -89,8 +89,8 @@ def import_command(
         if not path.is_file():
             raise click.UsageError(f"there is no file of weights {path}")
 
-    from wsiseg.models.published import CITATION, LICENCE, import_bundle
-    from wsiseg.training.patches import read_classes
+    from wsiseg.datasets.dataset import read_classes
+    from wsiseg.models.weights.published import CITATION, LICENCE, import_bundle
 
     chosen = _SHORT.get(classes, classes)
     spec = import_bundle(

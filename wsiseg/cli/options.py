@@ -17,7 +17,7 @@ class Output(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path; raises `OptionError` on an address."""
-        from wsiseg.outputs import refuse_address
+        from wsiseg.system.files import refuse_address
 
         refuse_address(value)
         return super().convert(value, param, ctx)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsiseg.addresses import without_secrets
 from wsiseg.cli.many_slides import facts_of, many_slides
 from wsiseg.cli.options import (
     OUTPUT,
@@ -23,9 +22,10 @@ from wsiseg.cli.options import (
 )
 from wsiseg.cli.progress import shown_progress
 from wsiseg.models import DEFAULT_MODEL
+from wsiseg.system.addresses import without_secrets
 
 if TYPE_CHECKING:
-    from wsiseg.report import Prediction
+    from wsiseg.prediction.result import Prediction
 
 
 @click.command()
@@ -165,8 +165,8 @@ def predict(
     """
     if geojson is not None and no_geojson:
         raise click.UsageError("--geojson and --no-geojson exclude each other")
-    from wsiseg.outputs import refuse_address
     from wsiseg.slides.arguments import slides_of
+    from wsiseg.system.files import refuse_address
 
     refuse_address(out)
     slides = tuple(slides_of(slides))
@@ -178,7 +178,7 @@ def predict(
     if geojson is None and not no_geojson and not many:
         geojson = out.with_suffix(".geojson")
     from wsiseg.cli.log import run_log
-    from wsiseg.memory import keep_little_freed_memory, parse_bytes
+    from wsiseg.system.memory import keep_little_freed_memory, parse_bytes
 
     keep_little_freed_memory()
     asked = {
@@ -205,8 +205,8 @@ def predict(
         with shown_progress(quiet or as_json, events, vectors=geojson is not None) as report:
             report("start", 0, 1)
             from wsiseg import predict as run
-            from wsiseg.export import VectorOptions
-            from wsiseg.prediction import PredictOptions
+            from wsiseg.export.polygons import VectorOptions
+            from wsiseg.prediction.run import PredictOptions
 
             vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)
             result = run(
@@ -245,9 +245,9 @@ def _refuse_early(
     slide: str, options: dict[str, Any], out: Path, geojson: Path | None, overwrite: bool, restart: bool
 ) -> None:
     """Bad slides and outputs are told at once, not after the seconds that loading torch takes."""
-    from wsiseg.background import check_retry_time, check_timeout, within
+    from wsiseg.prediction.unfinished import check_outputs
     from wsiseg.slides import open_slide
-    from wsiseg.unfinished import check_outputs
+    from wsiseg.system.threads import check_retry_time, check_timeout, within
 
     timeout_s, retry_s = options["read_timeout_s"], options["retry_s"]
     check_timeout(timeout_s)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsiseg.cli.options import is_terminal
-from wsiseg.time_left import TimeLeft
+from wsiseg.cli.time_left import TimeLeft
 
 if TYPE_CHECKING:
     from wsiseg.cli.log import RunLog
-    from wsiseg.prediction import Progress
+    from wsiseg.prediction.run import Progress
 
 
 @contextmanager

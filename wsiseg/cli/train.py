@@ -152,7 +152,7 @@ def train(
     assert dataset is not None
     assert out is not None
 
-    from wsiseg.training.patches import read_classes
+    from wsiseg.datasets.dataset import read_classes
     from wsiseg.training.processes import LoggerName
     from wsiseg.training.run import train as run_training
     from wsiseg.training.run_folder import StageName

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.blending import Blender, Block
 from wsiseg.evaluation.result import TITLES
 from wsiseg.evaluation.truth import Case
 from wsiseg.geometry import Box, Grid
-from wsiseg.reading import Patch
-from wsiseg.tiling import TileGrid
-from wsiseg.training.metrics import confusion_matrix
+from wsiseg.metrics import confusion_matrix
+from wsiseg.tiling.blending import Blender, Block
+from wsiseg.tiling.grid import TileGrid
+from wsiseg.tiling.reading import Patch
 
 
 class Tally:

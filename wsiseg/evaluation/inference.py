@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wsiseg.models.gate import allowed_classes, gate_published
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.streaming.networks import predict_patches
+from wsiseg.prediction.gated import predict_patches
 
 Gate = Literal["none", "predicted", "oracle"]
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from wsiseg.evaluation.figures import ratio
 from wsiseg.evaluation.result import Column, Evaluation
-from wsiseg.outputs import whole_file
+from wsiseg.system.files import whole_file
 
 CELL_PX, FONT_PX, GAP_PX = 110, 19, 28
 _DARK = (20, 60, 120)

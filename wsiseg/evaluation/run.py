@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from wsiseg.classes import ClassTable
+from wsiseg.datasets.dataset import SplitName
 from wsiseg.errors import OptionError
 from wsiseg.evaluation.case_maps import CaseMaps, Tally
 from wsiseg.evaluation.figures import bootstrap, confusion_figures
@@ -21,15 +22,14 @@ from wsiseg.evaluation.inference import Gate, classified, tile_probabilities
 from wsiseg.evaluation.result import Evaluation, column_of
 from wsiseg.evaluation.tiles import collect_tiles, read_tiles
 from wsiseg.evaluation.truth import Source, open_source
-from wsiseg.map_job import context_tiles, pick_device
 from wsiseg.models.bundle import load_model
 from wsiseg.models.context import in_context
 from wsiseg.models.tile_shape import GateMode
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.predict_options import PredictOptions
-from wsiseg.reading import Patch, batches
-from wsiseg.streaming.networks import batch_tensor, gate_thresholds
-from wsiseg.training.patches import SplitName
+from wsiseg.prediction.gated import batch_tensor, gate_thresholds
+from wsiseg.prediction.job import context_tiles, pick_device
+from wsiseg.prediction.options import PredictOptions
+from wsiseg.tiling.reading import Patch, batches
 
 GATES: dict[str, tuple[Gate, bool]] = {
     "no_gate": ("none", False),

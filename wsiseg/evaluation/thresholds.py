@@ -11,7 +11,7 @@ from pathlib import Path
 from wsiseg.errors import OutputError
 from wsiseg.models.spec import SPEC_FILE, checked_weights, find_bundle, parse_spec, read_spec
 from wsiseg.models.tile_shape import GateMode
-from wsiseg.outputs import put_folder, refuse_address
+from wsiseg.system.files import put_folder, refuse_address
 
 
 def check_new_bundle(out: Path) -> None:

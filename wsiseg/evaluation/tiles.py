@@ -14,14 +14,14 @@ from wsiseg.evaluation.inference import orientations, undone
 from wsiseg.evaluation.truth import Source
 from wsiseg.geometry import Box, Mpp
 from wsiseg.models.gate import allowed_classes
+from wsiseg.models.large_tiles import Windows, classify_windows, gate_windows, segment_scored
 from wsiseg.models.tile_shape import GateMode
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.models.wide import Windows, classify_windows, gate_windows, segment_scored
-from wsiseg.planning import plan
-from wsiseg.prediction import batch_tensor
-from wsiseg.reading import Patch, batches, read_patches
+from wsiseg.prediction.plan import plan
+from wsiseg.prediction.run import batch_tensor
 from wsiseg.slides.array import ArrayReader
-from wsiseg.tiling import Tiling
+from wsiseg.tiling.grid import Tiling
+from wsiseg.tiling.reading import Patch, batches, read_patches
 
 FloatArray = npt.NDArray[np.float32]
 

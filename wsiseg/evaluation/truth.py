@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.classes import ClassTable
+from wsiseg.datasets.dataset import Patch, SplitName, read_dataset
+from wsiseg.datasets.facts import text_below
+from wsiseg.datasets.images import read_image
+from wsiseg.datasets.table import MAX_ROWS
 from wsiseg.errors import DatasetError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
-from wsiseg.training.dataset_facts import text_below
-from wsiseg.training.images import read_image
-from wsiseg.training.patch_table import MAX_ROWS
-from wsiseg.training.patches import Patch, SplitName, read_dataset
 
 TruthKind = Literal["pixels", "cells", "labels"]
 CELLS_FILE = "cells.csv"

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, OutputError
-from wsiseg.models.architectures import build_network
-from wsiseg.models.classifier import Classifier
-from wsiseg.models.segmenter import check_shared_gate
+from wsiseg.models.networks.architectures import build_network
+from wsiseg.models.networks.classifier import Classifier
+from wsiseg.models.networks.segmenter import check_shared_gate
 from wsiseg.models.spec import (
     SPEC_FILE,
     BundleSpec,
@@ -35,7 +35,7 @@ from wsiseg.models.spec import (
     read_spec,
 )
 from wsiseg.models.tissue_model import TissueModel, checked_device
-from wsiseg.outputs import put_folder, refuse_address
+from wsiseg.system.files import put_folder, refuse_address
 
 __all__ = ["find_bundle", "list_bundles", "load_model", "read_spec", "save_bundle"]
 

@@ -38,7 +38,7 @@ from wsiseg.models.tile_shape import (
     default_tile,
     overlap_px,
 )
-from wsiseg.tiling import Tiling
+from wsiseg.tiling.grid import Tiling
 
 FORMAT_VERSION = 1
 """The newest format of `model.json` that this program reads, and the one it writes."""
@@ -89,7 +89,7 @@ class NetworkSpec(_Part):
     """One network of a bundle.
 
     Attributes:
-        architecture: a key of `wsiseg.models.architectures.ARCHITECTURES`.
+        architecture: a key of `wsiseg.models.networks.architectures.ARCHITECTURES`.
         arguments: keyword arguments of its builder, without the number of classes.
         file: name of the weight file inside the bundle.
         sha256: its hash, in lower-case hexadecimal digits.
@@ -148,7 +148,8 @@ class BundleSpec(_Part):
             "multiply_logits" multiplies its logits by 0, as the published program does.
         gate_mode: what the gate sees. "patches": each patch by itself, as the classifier learned it. "windows": large
             tiles, over which the classifier's activation maps are averaged in windows of a patch's size. "shared":
-            likewise, of a head on the segmenter's own encoder; the classifier is not asked. See `wsiseg.models.wide`.
+            likewise, of a head on the segmenter's own encoder; the classifier is not asked. See
+            `wsiseg.models.large_tiles`.
         shared_gate: thresholds as in `gate`, of the shared head; None where the segmenter has none.
         tile_px: side of the tiles of "windows" and "shared": a patch's and a whole number of strides.
         tile_margin_px: half of what neighbouring tiles share.
@@ -239,7 +240,7 @@ class BundleSpec(_Part):
 
     @property
     def stride_px(self) -> int:
-        """Pixels from patch to patch, as `wsiseg.tiling.TileGrid.of` has them."""
+        """Pixels from patch to patch, as `wsiseg.tiling.grid.TileGrid.of` has them."""
         return self.patch_size_px - overlap_px(self.patch_size_px, self.overlap)
 
     def tiling(self, mode: GateMode | None = None, overlap: float | None = None) -> Tiling:

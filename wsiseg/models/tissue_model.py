@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import DeviceError, NetworkError
-from wsiseg.models.batch_networks import BatchNetwork
-from wsiseg.models.classifier import Classifier
-from wsiseg.models.patch_network import PatchNetwork, Task, Values, channels, normalise
-from wsiseg.models.runtimes import Runtime, choose_runtime
-from wsiseg.models.segmenter import check_shared_gate
+from wsiseg.models.networks.classifier import Classifier
+from wsiseg.models.networks.segmenter import check_shared_gate
+from wsiseg.models.runtime.batches import BatchNetwork
+from wsiseg.models.runtime.choose import Runtime, choose_runtime
+from wsiseg.models.runtime.patch_network import PatchNetwork, Task, Values, channels, normalise
 from wsiseg.models.spec import BundleSpec
 
 __all__ = ["TissueModel", "checked_device", "normalise"]
@@ -80,7 +80,7 @@ class TissueModel:
         """The same model, computed in another way; its networks are made ready by the first patches.
 
         Args:
-            runtime: "auto", "torch", "compiled" or "openvino"; see `wsiseg.models.runtimes.choose_runtime`.
+            runtime: "auto", "torch", "compiled" or "openvino"; see `wsiseg.models.runtime.choose.choose_runtime`.
             precision: "float32", "bfloat16" or "auto".
             exact: whether torch must compute layer by layer what the networks say, and "auto" by torch. None asks for
                 that of "torch", the reference, and where the model's gate has the published rule, by which the sign of

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsiseg.addresses import is_address, local_path
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Mpp
 from wsiseg.slides.arguments import is_dicom_slide
 from wsiseg.slides.base import Region, SlideReader
-from wsiseg.slides.identify import identify, is_tiff
-from wsiseg.slides.transport import DEFAULT_RETRY_S
-from wsiseg.slides.truncation import require_whole_tiff
-from wsiseg.slides.vendors import Vendor
+from wsiseg.slides.formats.identify import identify, is_tiff
+from wsiseg.slides.formats.vendors import Vendor
+from wsiseg.slides.sources.transport import DEFAULT_RETRY_S
+from wsiseg.slides.tiff.truncation import require_whole_tiff
+from wsiseg.system.addresses import is_address, local_path
 
 __all__ = ["Region", "SlideReader", "open_slide"]
 
@@ -117,7 +117,7 @@ def _dicom(path: Path, asked: _Asked) -> SlideReader | None:
     """The DICOM slide that a file or folder is part of, None where it is no DICOM."""
     if not is_dicom_slide(path):
         return None
-    from wsiseg.slides.dicom import DicomReader  # noqa: PLC0415
+    from wsiseg.slides.dicom.reader import DicomReader  # noqa: PLC0415
 
     return DicomReader(path, asked.mpp)
 
@@ -147,20 +147,20 @@ def _as_asked(reader: str, path: Path, asked: _Asked) -> SlideReader | None:
     """A TIFF that is no vendor's through OpenSlide, which is not asked unless the user names it."""
     if reader != "openslide":
         return None
-    from wsiseg.slides.agreement import agreed  # noqa: PLC0415
     from wsiseg.slides.openslide import OpenSlideReader, is_generic  # noqa: PLC0415
+    from wsiseg.slides.tiff.agreement import agreed  # noqa: PLC0415
 
     return agreed(OpenSlideReader(path, asked.mpp)) if is_generic(path) else None
 
 
 def _tiff(path: str, asked: _Asked) -> SlideReader:
-    from wsiseg.slides.tiff import TiffReader  # noqa: PLC0415
+    from wsiseg.slides.tiff.reader import TiffReader  # noqa: PLC0415
 
     return TiffReader(path, asked.mpp, asked.series, asked.retry_s)
 
 
 def _tiffslide(path: str, asked: _Asked) -> SlideReader:
-    from wsiseg.slides.agreement import agreed  # noqa: PLC0415
+    from wsiseg.slides.tiff.agreement import agreed  # noqa: PLC0415
     from wsiseg.slides.tiffslide import TiffSlideReader  # noqa: PLC0415
 
     return agreed(TiffSlideReader(path, asked.mpp, asked.retry_s), asked.retry_s)

@@ -29,7 +29,7 @@ def slides_of(arguments: Sequence[str]) -> list[str]:
     """
     if not any(is_dicom_slide(argument) for argument in arguments):
         return list(arguments)
-    from wsiseg.slides.dicom_series import each_once  # noqa: PLC0415
+    from wsiseg.slides.dicom.series import each_once  # noqa: PLC0415
 
     return each_once(arguments)
 
@@ -38,7 +38,7 @@ def slide_name(path: str | Path) -> str | None:
     """What the DICOM slide at a path is called, whichever of its files is given; None where there is no such."""
     if not is_dicom_slide(path):
         return None
-    from wsiseg.slides.dicom_series import name_of  # noqa: PLC0415
+    from wsiseg.slides.dicom.series import name_of  # noqa: PLC0415
 
     return name_of(Path(path))
 

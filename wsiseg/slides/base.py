@@ -14,11 +14,11 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.addresses import last_part, without_secrets
 from wsiseg.errors import MissingMppError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Box, Grid, Level, Mpp, Size, plan_grid
 from wsiseg.slides.damage import DamageMap
 from wsiseg.slides.resample import axis_weights, resample
+from wsiseg.system.addresses import last_part, without_secrets
 
 WHITE = 255
 

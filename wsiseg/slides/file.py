@@ -11,8 +11,8 @@ import numpy.typing as npt
 from wsiseg.geometry import Box, Grid
 from wsiseg.slides.base import WHITE, Region, SlideReader
 from wsiseg.slides.damage import Cell, DamageMap, read_around
-from wsiseg.slides.source import ByteSource
-from wsiseg.slides.tiles import TileSource
+from wsiseg.slides.sources.source import ByteSource
+from wsiseg.slides.tiff.tiles import TileSource
 
 
 class FileReader(SlideReader):

@@ -17,12 +17,11 @@ import tifffile
 
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Level, Mpp, Size
-from wsiseg.slides.aperio import aperio_names, require_one_plane, resized
 from wsiseg.slides.base import WHITE
 from wsiseg.slides.causes import opening_error, plain
-from wsiseg.slides.companions import companion_files
 from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader
+from wsiseg.slides.formats.companions import companion_files
 from wsiseg.slides.likeness import shows_other
 from wsiseg.slides.limits import (
     MAX_DECODED_PX,
@@ -33,14 +32,15 @@ from wsiseg.slides.limits import (
     check_tiles,
     tile_size,
 )
-from wsiseg.slides.pyramid import Candidate, fit_levels
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
-from wsiseg.slides.source import LocalSource
-from wsiseg.slides.tiff import has_ome_xml
-from wsiseg.slides.tiff_pages import read_pages
-from wsiseg.slides.tile_table import TileTable
-from wsiseg.slides.tiles import TileSource
-from wsiseg.slides.truncation import require_whole_tiff
+from wsiseg.slides.sources.source import LocalSource
+from wsiseg.slides.tiff.aperio import aperio_names, require_one_plane, resized
+from wsiseg.slides.tiff.pages import read_pages
+from wsiseg.slides.tiff.pyramid import Candidate, fit_levels
+from wsiseg.slides.tiff.reader import has_ome_xml
+from wsiseg.slides.tiff.tile_table import TileTable
+from wsiseg.slides.tiff.tiles import TileSource
+from wsiseg.slides.tiff.truncation import require_whole_tiff
 
 PLAIN_TIFF = {"aperio", "generic-tiff"}
 """Formats whose levels are tiles of a TIFF and nothing else: no overlaps, no offsets, no several areas."""

@@ -21,11 +21,11 @@ from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.file import FileReader
 from wsiseg.slides.limits import check_picture, check_sizes, check_tiles, tile_size
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
-from wsiseg.slides.remote import open_source
-from wsiseg.slides.source import ByteSource
-from wsiseg.slides.tile_table import TileTable
-from wsiseg.slides.tiles import TileSource
-from wsiseg.slides.transport import DEFAULT_RETRY_S
+from wsiseg.slides.sources.remote import open_source
+from wsiseg.slides.sources.source import ByteSource
+from wsiseg.slides.sources.transport import DEFAULT_RETRY_S
+from wsiseg.slides.tiff.tile_table import TileTable
+from wsiseg.slides.tiff.tiles import TileSource
 
 _PICTURES = {"YX": (1, 0), "YXS": (1, 0), "CYX": (2, 1)}
 """Of the axes that a label, macro or thumbnail may have, those of its width and height."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wsiseg.addresses import is_address
 from wsiseg.errors import SlideError
 from wsiseg.slides.base import SlideReader
+from wsiseg.system.addresses import is_address
 
 
 class SlideWatch:

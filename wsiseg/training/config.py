@@ -21,7 +21,7 @@ class NetworkConfig(_Part):
     """One network before training.
 
     Attributes:
-        architecture: a key of `wsiseg.models.architectures.ARCHITECTURES`.
+        architecture: a key of `wsiseg.models.networks.architectures.ARCHITECTURES`.
         arguments: of its builder, without the number of classes.
         initial_weights: "imagenet", "none", the path of a file (MXNet parameters, published checkpoints), or for the
             published segmenter "torchvision" or "timm:<name>".
@@ -285,7 +285,7 @@ def published_config() -> TrainingConfig:
 
 def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
     """Small networks on any timm encoder, for a laptop; every value below was chosen on validation patches."""
-    from wsiseg.models.lite import encoder_normalisation  # noqa: PLC0415  (timm takes seconds to import)
+    from wsiseg.models.networks.lite import encoder_normalisation  # noqa: PLC0415  (timm takes seconds to import)
 
     arguments: dict[str, JsonValue] = {"encoder": encoder}
     augmentation = AugmentationConfig(transpose=0.5, stain=1.0, blur=0.2, zoom=0.15)

@@ -10,7 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-from wsiseg.outputs import whole_file, write_csv
+from wsiseg.system.files import whole_file, write_csv
 
 FIGURES_FILE = "metrics.csv"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from wsiseg.errors import OptionError
-from wsiseg.models.checkpoints import CLASS_LAYERS, fitting, read_state
-from wsiseg.models.deeplab import DeepLabV3Plus
-from wsiseg.models.lite import LiteClassifier, LiteSegmenter, load_imagenet_weights
-from wsiseg.models.pretrained import TIMM_PREFIX, hub_weights
+from wsiseg.models.networks.deeplab import DeepLabV3Plus
+from wsiseg.models.networks.lite import LiteClassifier, LiteSegmenter, load_imagenet_weights
+from wsiseg.models.weights.checkpoints import CLASS_LAYERS, fitting, read_state
+from wsiseg.models.weights.pretrained import TIMM_PREFIX, hub_weights
 from wsiseg.training.config import NetworkConfig
 
 _BACKBONE = "backbone."
@@ -45,7 +45,7 @@ def initialise(network: nn.Module, config: NetworkConfig) -> None:
 
 
 def load_checkpoint(network: nn.Module, path: Path) -> None:
-    """Fill a network from a file; see `wsiseg.models.checkpoints.read_state` and `load_weights`.
+    """Fill a network from a file; see `wsiseg.models.weights.checkpoints.read_state` and `load_weights`.
 
     Raises:
         OptionError: where the file is missing, holds no plain tensors, or is of another network.

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from wsiseg.datasets.dataset import Patch, read_image
 from wsiseg.errors import DatasetError
-from wsiseg.training.patches import Patch, read_image
 
 CACHE_BYTES = 8 * 2**30
 """Patches that need more than this are read from disk in every epoch."""

@@ -18,13 +18,13 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from wsiseg.models.classifier import Classifier
+from wsiseg.datasets.dataset import Patch, PatchDataset, read_image
+from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.tissue_model import normalise
 from wsiseg.training.background_io import WriteBehind, read_ahead
 from wsiseg.training.config import GateConfig, NetworkConfig, PseudoMaskConfig, TrainingConfig
 from wsiseg.training.loading import PatchImages, plain_loader, pseudo_mask_name, read_pseudo_mask
 from wsiseg.training.mask_files import class_counts, finished_counts, made_of, prepare_folder, write_mask
-from wsiseg.training.patches import Patch, PatchDataset, read_image
 from wsiseg.training.pseudo_masks import PseudoMaskOptions, decided_by_label, maps_needed, pseudo_masks
 
 _BATCH = 32

@@ -17,11 +17,11 @@ import numpy.typing as npt
 from PIL import Image
 from torch import nn
 
+from wsiseg.datasets.dataset import Patch, PatchDataset
 from wsiseg.errors import DatasetError, OutputError
-from wsiseg.outputs import whole_file
+from wsiseg.system.files import whole_file
 from wsiseg.training.config import TrainingConfig
 from wsiseg.training.loading import pseudo_mask_name, read_pseudo_mask
-from wsiseg.training.patches import Patch, PatchDataset
 
 FINGERPRINT_FILE = "made_of.json"
 _VERSION = 1

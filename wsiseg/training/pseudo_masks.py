@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsiseg.errors import OptionError
-from wsiseg.models.classifier import Classifier
+from wsiseg.models.networks.classifier import Classifier
 
 Normalisation = Literal["per_class", "joint"]
 Background = Literal["bright", "none"]

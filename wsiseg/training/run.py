@@ -14,18 +14,18 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
+from wsiseg.datasets.dataset import read_dataset
 from wsiseg.errors import OptionError
 from wsiseg.models.bundle import save_bundle
-from wsiseg.models.classifier import Classifier
-from wsiseg.models.segmenter import Segmenter
+from wsiseg.models.networks.classifier import Classifier
+from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tissue_model import checked_device
-from wsiseg.outputs import refuse_address
+from wsiseg.system.files import refuse_address
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.initial import share_encoder
 from wsiseg.training.loading import PatchImages, patch_weights, plain_loader, positive_weights, train_loader
 from wsiseg.training.make_masks import classify_patches, gate_thresholds, write_masks
 from wsiseg.training.mask_files import is_made_of, made_of
-from wsiseg.training.patches import read_dataset
 from wsiseg.training.processes import LoggerName, is_first, launched, process_group, wait_for_all
 from wsiseg.training.run_folder import Run, RunFolder, Say, StageName, begin, check_outputs, write_text
 from wsiseg.training.shared_gate import check_carries_gate, tile_fields, train_shared_gate
@@ -56,7 +56,7 @@ def train(
     """Train a model from labelled patches.
 
     Args:
-        dataset: folder of patches; see `wsiseg.training.patches`.
+        dataset: folder of patches; see `wsiseg.datasets.dataset`.
         out: folder of the bundle to write; the steps of the training lie beside it, in `<out>.training`.
         config: of the training; the lite preset by default.
         mpp: microns per pixel of the patches, where the data set does not say.

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import torch
 
+from wsiseg.datasets.dataset import PatchDataset
 from wsiseg.errors import DatasetError, OptionError, OutputError
 from wsiseg.models.spec import SPEC_FILE
-from wsiseg.outputs import whole_file
+from wsiseg.system.files import whole_file
 from wsiseg.training.config import TrainingConfig
-from wsiseg.training.patches import PatchDataset
 from wsiseg.training.processes import LoggerName
 
 StageName = Literal["1", "masks", "2", "all"]

@@ -16,16 +16,16 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsiseg.datasets.dataset import Patch, PatchDataset
 from wsiseg.errors import OptionError
-from wsiseg.models.segmenter import Segmenter
+from wsiseg.models.large_tiles import Windows
+from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tile_shape import default_tile
 from wsiseg.models.tissue_model import normalise
-from wsiseg.models.wide import Windows
 from wsiseg.training.augment import Augmentation
 from wsiseg.training.config import NetworkConfig, TrainingConfig
 from wsiseg.training.loading import PatchImages, patch_weights, plain_loader
 from wsiseg.training.make_masks import gate_thresholds
-from wsiseg.training.patches import Patch, PatchDataset
 from wsiseg.training.stage1 import average_precision
 
 _BATCH = 32

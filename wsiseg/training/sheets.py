@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsiseg.classes import ClassTable
-from wsiseg.models.classifier import Classifier
+from wsiseg.datasets.dataset import Patch, PatchDataset
 from wsiseg.models.gate import allowed_classes, gate_logits
+from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.tissue_model import normalise
-from wsiseg.outputs import whole_file
+from wsiseg.system.files import whole_file
 from wsiseg.training.config import NetworkConfig, TrainingConfig
 from wsiseg.training.loading import PatchImages
 from wsiseg.training.make_masks import mask_options
-from wsiseg.training.patches import Patch, PatchDataset
 from wsiseg.training.pseudo_masks import (
     background_mask,
     class_scores,

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_average_precision
 
-from wsiseg.models.classifier import Classifier
+from wsiseg.models.networks.classifier import Classifier
 from wsiseg.training.config import TrainingConfig
 from wsiseg.training.loading import Batch
 from wsiseg.training.stage import Stage

@@ -7,12 +7,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from wsiseg.datasets.dataset import Patch
+from wsiseg.metrics import confusion_matrix, segmentation_scores
 from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.training.config import TrainingConfig
 from wsiseg.training.loading import Batch
 from wsiseg.training.losses import SupervisionOptions, multilayer_loss
-from wsiseg.training.metrics import confusion_matrix, segmentation_scores
-from wsiseg.training.patches import Patch
 from wsiseg.training.stage import Stage
 from wsiseg.training.stage1 import average_precision
 

@@ -12,7 +12,7 @@ from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from wsiseg.outputs import whole_file
+from wsiseg.system.files import whole_file
 from wsiseg.training.history import FIGURES_FILE
 from wsiseg.training.run_folder import Run
 from wsiseg.training.settings import format_settings

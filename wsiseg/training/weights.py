@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from wsiseg.models.architectures import build_network
-from wsiseg.models.classifier import Classifier
-from wsiseg.outputs import whole_file
+from wsiseg.models.networks.architectures import build_network
+from wsiseg.models.networks.classifier import Classifier
+from wsiseg.system.files import whole_file
 from wsiseg.training.initial import initialise
 from wsiseg.training.processes import is_first
 from wsiseg.training.run_folder import Run

@@ -1,0 +1,1 @@
+"""Labelled patches on disk: read, checked, drawn. No torch."""

@@ -1,0 +1,136 @@
+"""What the files of patches hold: each is decoded once, in several threads, and looked at."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from wsiseg.datasets.images import read_image
+from wsiseg.datasets.patch import Patch
+from wsiseg.datasets.problems import Report
+from wsiseg.errors import DatasetError
+
+PATCH_SIDE_MIN, PATCH_SIDE_MAX = 32, 4096
+THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a patch's files hold; None where one could not be read.
+
+    Attributes:
+        size_px: (width, height) of the image.
+        digest: SHA-256 of its decoded pixels and size.
+        deviation: standard deviation of its grey values, every second pixel each way, 0 to 127.5.
+        mask_size_px: (width, height) of the mask.
+        pixels: of each class in the mask and, last, excluded ones, (K + 1,).
+        problems: (kind, message) of what could not be read.
+    """
+
+    size_px: tuple[int, int] | None = None
+    digest: str = ""
+    deviation: float = 0.0
+    mask_size_px: tuple[int, int] | None = None
+    pixels: npt.NDArray[np.int64] | None = None
+    problems: tuple[tuple[str, str], ...] = ()
+
+
+def inspect(patches: Sequence[Patch], num_classes: int) -> Iterator[Facts]:
+    """The facts of each patch, in order."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            yield from pool.map(lambda patch: _inspect(patch, num_classes), patches)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _inspect(patch: Patch, num_classes: int) -> Facts:
+    facts, problems = Facts(), []
+    try:
+        image = read_image(patch.path)
+        digest = hashlib.sha256(f"{image.shape}".encode())
+        digest.update(np.ascontiguousarray(image).data)
+        deviation = float(image[::2, ::2].mean(axis=2).std())
+        facts = Facts((image.shape[1], image.shape[0]), digest.hexdigest(), deviation)
+    except DatasetError as error:
+        problems.append(("unreadable", str(error)))
+    if patch.mask is not None:
+        try:
+            truth = patch.read_truth(num_classes)
+            counts = np.bincount(truth.ravel(), minlength=num_classes + 1)
+            facts = replace(facts, mask_size_px=(truth.shape[1], truth.shape[0]), pixels=counts)
+        except DatasetError as error:
+            problems.append(("mask", str(error)))
+    return replace(facts, problems=tuple(problems))
+
+
+def check_files(
+    splits: Mapping[str, Sequence[Patch]], num_classes: int, report: Report
+) -> tuple[dict[str, list[Patch]], dict[str, list[Facts]], int]:
+    """Decode all files and see that they fit together.
+
+    Returns:
+        The patches with labels from masks where only these know them, their facts, and the side in px of a patch.
+    """
+    labelled: dict[str, list[Patch]] = {name: [] for name in splits}
+    facts: dict[str, list[Facts]] = {name: [] for name in splits}
+    for split, patches in splits.items():
+        for patch, seen in zip(patches, inspect(patches, num_classes), strict=True):
+            for kind, message in seen.problems:
+                report(kind, patch.name, message)
+            if seen.size_px and seen.mask_size_px and seen.size_px != seen.mask_size_px:
+                message = f"{patch.mask} is {_px(seen.mask_size_px)}, but its image is {_px(seen.size_px)}"
+                report("mask size", patch.name, message)
+            known = replace(patch, label=_label(seen, num_classes)) if not patch.label else patch
+            labelled[split].append(known)
+            facts[split].append(seen)
+    return labelled, facts, _check_sizes(labelled, facts, report)
+
+
+def _label(facts: Facts, num_classes: int) -> tuple[int, ...]:
+    return () if facts.pixels is None else tuple(int(count > 0) for count in facts.pixels[:num_classes])
+
+
+def _check_sizes(splits: Mapping[str, Sequence[Patch]], facts: Mapping[str, Sequence[Facts]], report: Report) -> int:
+    """The side in px of a patch: most training patches' size, which every other must have, or exceed with a mask."""
+    sizes = Counter(seen.size_px for seen in facts["train"] if seen.size_px)
+    if not sizes:
+        return 0
+    (width, height), _ = sizes.most_common(1)[0]
+    first = next(p for p, seen in zip(splits["train"], facts["train"], strict=True) if seen.size_px == (width, height))
+    if width != height or not PATCH_SIDE_MIN <= height <= PATCH_SIDE_MAX:
+        expected = f"expected squares of {PATCH_SIDE_MIN} to {PATCH_SIDE_MAX} px"
+        report("size", first.name, f"{first.path} is {width} x {height} px, {expected}")
+    for split, patches in splits.items():
+        for patch, seen in zip(patches, facts[split], strict=True):
+            if seen.size_px in (None, (width, height)):
+                continue
+            assert seen.size_px is not None
+            if split == "train" or patch.mask is None:
+                message = f"{patch.path} is {_px(seen.size_px)}, the others are {width} x {height} px"
+                report("size", patch.name, message)
+            elif min(seen.size_px) < width:
+                message = f"{patch.path} is {_px(seen.size_px)}, smaller than a patch of {width} x {height} px"
+                report("size", patch.name, message)
+            elif split == "val":
+                report("val size", patch.name, f"{patch.path} is {_px(seen.size_px)}, a patch {width} x {height} px")
+    return int(height)
+
+
+def check_stems(root: Path, patches: Sequence[Patch], report: Report) -> None:
+    """Names must differ by more than their ending, since pseudo masks are called by them."""
+    stems = Counter(Path(patch.name).with_suffix("") for patch in patches)
+    for stem, count in stems.items():
+        if count > 1:
+            report("twice", str(stem), f"{root} has two images named {stem} but for their ending; rename one")
+
+
+def _px(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]} px"

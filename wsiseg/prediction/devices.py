@@ -1,0 +1,169 @@
+"""Several devices: a process for each computes and writes pieces of one map, and this one keeps the journal.
+
+Pieces depend on nothing but themselves and no two share a shard, so it does not matter who computes which: each process
+takes the next one when it is ready for it, and the bytes are those of a single process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from wsiseg.errors import DeviceError, WsisegError
+from wsiseg.models.bundle import load_model
+from wsiseg.models.runtime.choose import Runtime
+from wsiseg.prediction.gate_field import GateField, GateFieldFile
+from wsiseg.prediction.journal import Step
+from wsiseg.prediction.options import PredictOptions
+from wsiseg.prediction.piece_writer import PieceWriter
+from wsiseg.prediction.plan import Plan
+from wsiseg.prediction.stream import Stream
+from wsiseg.slides import open_slide
+from wsiseg.slides.watch import SlideWatch
+from wsiseg.system.memory import MemoryPlan, keep_little_freed_memory
+from wsiseg.system.threads import WriteBehind
+from wsiseg.tiling.pieces import Piece
+from wsiseg.tissue_map.writer import MapWriter
+
+
+@dataclass(frozen=True)
+class SharedWork:
+    """What every process is told; all of it can be pickled.
+
+    Attributes:
+        slide: its path or address.
+        model: a shipped model's name or a bundle's folder.
+        todo: grid, tissue and patches.
+        options: resolved, but for the device.
+        runtime: what computes the networks, decided for all devices.
+        memory: of the whole run, which the processes share out.
+        store: the unfinished store, whose arrays are there.
+        field: of the gate in context, None without one.
+        damage: source tiles that are known to be damaged.
+    """
+
+    slide: str
+    model: str
+    todo: Plan
+    options: PredictOptions
+    runtime: Runtime
+    memory: MemoryPlan
+    store: Path
+    field: GateFieldFile | None
+    damage: list[list[int]]
+
+
+def run_on_devices(
+    work: SharedWork,
+    devices: Sequence[str],
+    pieces: Sequence[Piece],
+    book: Callable[[Step], None],
+    advance: Callable[[int], None],
+) -> float:
+    """Compute pieces on several devices, one process each.
+
+    Args:
+        work: see `SharedWork`.
+        devices: names of them, as "cuda:0"; one may come twice.
+        pieces: what to compute.
+        book: given the step of each piece that is on disk.
+        advance: told of patches as they are done.
+
+    Returns:
+        Seconds in which a device waited for pixels, the mean over the devices.
+
+    Raises:
+        WsisegError: that of the first process that failed; the others are ended.
+    """
+    context = multiprocessing.get_context("spawn")  # a forked process must not use the parent's CUDA
+    todo: Any = context.Queue()
+    told: Any = context.Queue()
+    for piece in pieces:
+        todo.put(piece)
+    for _ in devices:
+        todo.put(None)
+    processes = [context.Process(target=_work, args=(work, device, todo, told), daemon=True) for device in devices]
+    for process in processes:
+        process.start()
+    waited: list[float] = []
+    try:
+        for kind, value in _messages(told, processes):
+            if kind == "step":
+                book(value)
+            elif kind == "patches":
+                advance(value)
+            elif kind == "waited":
+                waited.append(value)
+            else:
+                raise value
+        for process in processes:
+            process.join()
+    finally:
+        for process in processes:
+            process.terminate()
+    return sum(waited) / len(devices)
+
+
+def _messages(told: Any, processes: Sequence[BaseProcess]) -> Iterator[tuple[str, Any]]:
+    """What the processes tell until all have ended their work; one that dies without a word is an error."""
+    left = len(processes)
+    while left:
+        try:
+            kind, value = told.get(timeout=1.0)
+        except queue.Empty:
+            dead = [process.exitcode for process in processes if process.exitcode not in (None, 0)]
+            if dead:
+                raise DeviceError(
+                    f"a process of this run ended with code {dead[0]}, perhaps for lack of memory; repeat the command, "
+                    "on fewer devices or with a smaller --batch-size"
+                ) from None
+            continue
+        left -= kind == "waited"
+        yield kind, value
+
+
+class _Booking:
+    """A journal whose steps another process writes."""
+
+    def __init__(self, told: Any) -> None:
+        self._told = told
+
+    def add(self, step: Step) -> None:
+        """Have a step booked."""
+        self._told.put(("step", step))
+
+    def of(self, kind: str) -> list[Step]:
+        """Nothing: what an earlier run did is the parent's business."""
+        return []
+
+
+def _work(work: SharedWork, device: str, todo: Any, told: Any) -> None:
+    """Compute pieces until there are no more."""
+    keep_little_freed_memory()
+    try:
+        asked = work.options
+        with open_slide(
+            work.slide, mpp=asked.mpp, reader=asked.reader, series=asked.series, retry_s=asked.retry_s
+        ) as slide:
+            slide.damage.restore(work.damage)
+            options = replace(work.options, device=device)
+            model = load_model(work.model, device).use(work.runtime)
+            writer = MapWriter(
+                work.store, model.classes, work.todo.grid, work.memory.piece_px, probabilities=options.probabilities
+            )
+            behind = PieceWriter(writer, work.todo, _Booking(told), slide.damage, SlideWatch(slide).check)
+            stream = Stream(slide, work.todo, model, options, work.memory)
+            field = None if work.field is None else GateField(work.field, work.todo.tiles, work.todo.selected)
+            with WriteBehind(behind.write) as queue_:
+                for piece in stream.run(iter(todo.get, None), field, lambda count: told.put(("patches", count))):
+                    queue_.put(piece)
+            told.put(("waited", stream.waited_s))
+    except WsisegError as error:
+        told.put(("error", error))
+    except KeyboardInterrupt:
+        pass  # the parent is told as well

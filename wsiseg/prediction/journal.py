@@ -1,0 +1,152 @@
+"""What of a run is done: one JSON line a finished step.
+
+The journal begins with the fingerprint of slide, model and parameters. A step is on disk before its line is. Every
+line ends with a checksum of itself: one that was cut off by a kill, or altered since, does not count, and neither
+does what follows it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from wsiseg.errors import OutputError
+from wsiseg.system.files import cannot_write
+
+JOURNAL_FORMAT = 1
+
+Fingerprint = Mapping[str, Any]
+"""What a result depends on, by name: plain JSON values."""
+
+Step = dict[str, Any]
+
+_CHECKSUM = b',"crc":'
+
+
+class Journal:
+    """The finished steps of a run, in order.
+
+    Args:
+        path: of the file.
+        fingerprint: written as its first line if the file is new.
+
+    Attributes:
+        steps: those that were there, and those added since.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path, fingerprint: Fingerprint) -> None:
+        self.path = path
+        head, self.steps, whole = read_journal(path)
+        with cannot_write(path):
+            self._file: IO[bytes] = path.open("r+b" if head is not None else "wb", buffering=0)
+            self._file.truncate(whole)
+            self._file.seek(whole)
+        if head is None:
+            self._append({"journal": JOURNAL_FORMAT, "fingerprint": dict(fingerprint)})
+            sync_path(path.parent)
+
+    def add(self, step: Step) -> None:
+        """Book a step, and see it onto the disk.
+
+        Raises:
+            OutputError: it cannot be written; the journal is then as it was before.
+        """
+        self._append(step)
+        self.steps.append(step)
+
+    def of(self, kind: str) -> list[Step]:
+        """The steps of one kind."""
+        return [step for step in self.steps if step.get("step") == kind]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _append(self, step: Step) -> None:
+        line = memoryview(_line(step))
+        start = self._file.tell()
+        with cannot_write(self.path):
+            try:
+                while line:
+                    line = line[self._file.write(line) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    self._file.truncate(start)
+                    self._file.seek(start)
+                raise
+
+
+def _line(step: Step) -> bytes:
+    content = json.dumps(step, separators=(",", ":")).encode()
+    return content[:-1] + _CHECKSUM + b"%d}\n" % zlib.crc32(content)
+
+
+def _step(line: bytes) -> Step | None:
+    """What a line says, None where it is not whole."""
+    content, _, checksum = line.rpartition(_CHECKSUM)
+    content += b"}"
+    if checksum != b"%d}\n" % zlib.crc32(content):
+        return None
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def read_journal(path: Path) -> tuple[Fingerprint | None, list[Step], int]:
+    """The fingerprint (None where there is no whole first line), the steps, and the bytes of whole lines.
+
+    Raises:
+        OutputError: it cannot be read, or another version of the program wrote it in another form.
+    """
+    if path.is_symlink() or not path.is_file():
+        return None, [], 0
+    steps: list[Step] = []
+    whole = 0
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                found = _step(line)
+                if found is None:
+                    break
+                steps.append(found)
+                whole += len(line)
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}; remove its folder, or choose another name") from error
+    if not steps:
+        return None, [], 0
+    head = steps[0]
+    if head.get("journal") != JOURNAL_FORMAT or not isinstance(head.get("fingerprint"), dict):
+        raise OutputError(
+            f"{path.parent} is a run that another version of this program began (journal {head.get('journal')!r:.20}, "
+            f"this one writes {JOURNAL_FORMAT}); finish it with that one, or begin anew with --restart"
+        )
+    return head["fingerprint"], steps[1:], whole
+
+
+def sync_path(path: Path) -> None:
+    """See a file's contents, or a folder's entries, onto the disk, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """The same for all that is in a folder, and the folder itself."""
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            sync_path(Path(parent, name))
+        sync_path(Path(parent))

@@ -1,0 +1,277 @@
+"""Many slides, one after the other: the model is loaded once, and the next slide opened while this one ends."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import compress, pairwise
+from pathlib import Path
+from typing import Any
+
+from wsiseg.errors import OutputError, WsisegError
+from wsiseg.export.polygons import VectorOptions, export_geojson
+from wsiseg.models import DEFAULT_MODEL
+from wsiseg.models.spec import bundle_hash, read_spec
+from wsiseg.models.tissue_model import TissueModel
+from wsiseg.prediction.batch import KeptMap, SlideResult
+from wsiseg.prediction.job import PLAN_READS, MapJob, Progress, device_names, planned
+from wsiseg.prediction.kept_map import Wanted, difference, other_versions, recorded_damage
+from wsiseg.prediction.options import PredictOptions
+from wsiseg.prediction.plan import Plan
+from wsiseg.prediction.run import as_prepared, chosen_runtime, loaded_model, predict_opened, silent
+from wsiseg.prediction.slide_list import map_paths, slides_among
+from wsiseg.prediction.unfinished import check_outputs, unfinished_folder
+from wsiseg.slides import open_slide
+from wsiseg.slides.arguments import slides_of
+from wsiseg.slides.base import SlideReader
+from wsiseg.system.clock import Clock
+from wsiseg.system.files import is_tissue_map, refuse_address
+from wsiseg.system.memory import MemoryPlan
+from wsiseg.system.threads import within
+from wsiseg.system.versions import of_map, software
+from wsiseg.tissue_map.checks import require_areas
+from wsiseg.tissue_map.reader import TissueMap, open_map
+
+__all__ = ["SlideResult", "map_paths", "predict_many"]
+
+
+def predict_many(
+    slides: Sequence[str | Path],
+    folder: str | Path,
+    model: str | Path | TissueModel = DEFAULT_MODEL,
+    options: PredictOptions | None = None,
+    *,
+    polygons: bool = True,
+    vectors: VectorOptions | None = None,
+    overwrite: bool = False,
+    restart: bool = False,
+    keep_folders: bool = False,
+    progress: Progress | None = None,
+    began: Callable[[str], None] | None = None,
+) -> Iterator[SlideResult]:
+    """Segment slides into a folder, which is made if it is not there; see `wsiseg.predict`.
+
+    A slide whose map is there already is left out where that was made from this slide, by this model, with these
+    parameters, so that the same call goes on with what an interrupted one had begun; a map of anything else is refused,
+    for that slide. Missing polygons are drawn from a map that is there. A slide that fails, in whatever way, does not
+    keep the others from being predicted.
+
+    Args:
+        slides: files or addresses; what is no slide is left out, see `wsiseg.prediction.slide_list.slides_among`.
+        folder: gets NAME.zarr and NAME.geojson of each.
+        model: see `wsiseg.predict`, as for the other arguments.
+        options: for all of them.
+        polygons: whether they are written.
+        vectors: how.
+        overwrite: replace maps that are there.
+        restart: forget unfinished runs.
+        keep_folders: put maps into folders like those of the slides; see `wsiseg.prediction.slide_list.map_paths`.
+        progress: called as the work on a slide goes on.
+        began: called with each slide whose turn it is.
+
+    Yields:
+        The result of each: first of what is no slide, then of slides that have a map, then of the others, in order.
+
+    Raises:
+        WsisegError: where model, options or folder are to blame, and not one slide.
+    """
+    options = options or PredictOptions()
+    refuse_address(folder)
+    folder = Path(folder)
+    names, others = slides_among(slides_of([str(slide) for slide in slides]))
+    paths = map_paths(names, folder, keep_folders=keep_folders, folds_case=folds_case(folder))
+    for name, reason in others:
+        yield SlideResult(name, None, skipped=reason)
+    with _made_folder(folder):
+        pairs = list(zip(names, paths, strict=True))
+        kept = [not overwrite and is_tissue_map(path) and not unfinished_folder(path).exists() for _, path in pairs]
+        told, tell = began or (lambda _: None), progress or silent
+        if any(kept):
+            keeper = _Keeper(wanted_maps(model, options), polygons, vectors, tell)
+            for pair in compress(pairs, kept):
+                yield keeper.look_at(*pair)
+        left = [pair for pair, is_kept in zip(pairs, kept, strict=True) if not is_kept]
+        if not left:
+            return
+        loaded, resolved = loaded_model(model, options)
+        with _Opener(loaded, resolved, tell, [slide for slide, _ in left]) as opener:
+            for slide, path in left:
+
+                def make(slide: str = slide, path: Path = path) -> SlideResult:
+                    told(slide)
+                    geojson = path.with_suffix(".geojson") if polygons else None
+                    with _made_folder(path.parent):
+                        check_outputs(path, geojson, overwrite=overwrite, restart=restart)
+                        job = opener.open(slide, str(model))
+                        with job.slide:
+                            found = predict_opened(job, path, geojson, vectors, overwrite=overwrite, restart=restart)
+                    return SlideResult(slide, path, found)
+
+                yield _whatever_comes(slide, path, make)
+
+
+def _whatever_comes(slide: str, path: Path, make: Callable[[], SlideResult]) -> SlideResult:
+    """The result of a slide, also where it fails: a night's batch must not end with one of a thousand slides."""
+    try:
+        return make()
+    except WsisegError as error:
+        return SlideResult(slide, path, error=_line(error))
+    except MemoryError:
+        return SlideResult(slide, path, error="memory ran out; give a smaller --max-memory, or fewer --workers")
+    except Exception as error:  # a defect, which is told as one, with its traceback
+        text = f"a defect of this program ({type(error).__name__}: {_line(error)}); please report it"
+        return SlideResult(slide, path, error=text, defect=error)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+@contextmanager
+def _made_folder(folder: Path) -> Iterator[None]:
+    """A folder that is made if it is not there; of those that were made none stays that is empty at the end."""
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made a folder: {error.strerror}; choose another name") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            for one in made:
+                one.rmdir()
+
+
+def folds_case(folder: Path) -> bool:
+    """Whether the file system of a folder, which need not be there yet, takes a.zarr and A.zarr for one."""
+    there = next((one for one in (folder, *folder.absolute().parents) if one.is_dir()), None)
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".wsiseg-case-", dir=there) as file:
+            return Path(file.name).with_name(Path(file.name).name.upper()).exists()
+    except OSError:
+        return False  # nothing can be written there, which is told when it is tried
+
+
+def wanted_maps(model: str | Path | TissueModel, options: PredictOptions) -> Wanted:
+    """What maps a run would make; no network is loaded for that.
+
+    Raises:
+        WsisegError: there is no such model, or the options do not go with it.
+    """
+    if isinstance(model, TissueModel):
+        resolved = options.resolved(model)
+        changed = as_prepared(resolved, model.runtime)
+        runtime = model.runtime if changed is None else chosen_runtime(model.spec, changed, str(model.device))
+        digest = model.hash
+    else:
+        spec, device = read_spec(model), device_names(options.device)[0]
+        resolved = options.resolved_by(spec, device)
+        runtime, digest = chosen_runtime(spec, resolved, device), bundle_hash(model)
+    return Wanted(digest, resolved, options, runtime, of_map(software(), runtime.name))
+
+
+@dataclass
+class _Keeper:
+    """Looks at maps that are there, and draws polygons that are missing."""
+
+    wanted: Wanted
+    polygons: bool
+    vectors: VectorOptions | None
+    progress: Progress
+
+    def look_at(self, slide: str, path: Path) -> SlideResult:
+        """The result of a slide whose map is there: kept, or failed since it is the map of something else."""
+        return _whatever_comes(slide, path, partial(self._kept, slide, path))
+
+    def _kept(self, slide: str, path: Path) -> SlideResult:
+        tissue_map = open_map(path)
+        require_areas(path, tissue_map.metadata)
+        asked = self.wanted.asked
+        opening = partial(
+            open_slide, slide, mpp=asked.mpp, reader=asked.reader, series=asked.series, retry_s=asked.retry_s
+        )
+        with within(opening, asked.read_timeout_s) as reader:
+            changed = within(partial(difference, tissue_map.metadata, reader, self.wanted), asked.read_timeout_s)
+            notes = [*reader.notes]
+        if changed is not None:
+            raise OutputError(f"{path} exists and {changed}; replace it with --overwrite, or choose another folder")
+        if versions := other_versions(tissue_map.metadata, self.wanted):
+            notes.append(versions)
+        geojson, drawn = path.with_suffix(".geojson"), None
+        if self.polygons and not geojson.exists():
+            drawn = self._drawn(tissue_map, geojson)
+        elif self.polygons and self.vectors not in (None, VectorOptions()):
+            notes.append(
+                "its polygons were there already and stay as they are, whatever the options for polygons; remove "
+                f"{geojson.name} to have them drawn anew"
+            )
+        tiles, area_mm2 = recorded_damage(tissue_map.metadata)
+        kept = KeptMap(tissue_map.metadata["tissue_mm2"], tiles, area_mm2, drawn, tuple(notes))
+        return SlideResult(slide, path, kept=kept)
+
+    def _drawn(self, tissue_map: TissueMap, geojson: Path) -> dict[str, Any]:
+        """Polygons of a map, as the run that made it would have drawn them."""
+        memory = MemoryPlan.of(self.wanted.asked.max_memory, 1 + len(tissue_map.classes)).max_memory
+        vectors = self.vectors or VectorOptions()
+        if vectors.max_memory is None:
+            vectors = replace(vectors, max_memory=memory // 8)
+        return export_geojson(tissue_map, geojson, vectors)
+
+
+@dataclass
+class _Opener:
+    """Opens slides and finds their tissue, each while the one before it gets its pyramid and polygons."""
+
+    model: TissueModel
+    options: PredictOptions
+    progress: Progress
+    slides: Sequence[str]
+    _ahead: dict[str, Future[tuple[SlideReader, Plan]]] = field(default_factory=dict)
+
+    def __enter__(self) -> _Opener:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="opener")
+        self._following = dict(pairwise(self.slides))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        for future in self._ahead.values():
+            if future.done() and not future.cancelled() and future.exception() is None:
+                future.result()[0].close()
+
+    def open(self, slide: str, model_name: str) -> MapJob:
+        """The work on a slide; from its pyramid on the next slide is opened."""
+        clock = Clock()
+        ahead = self._ahead.pop(slide, None)
+        reader, todo = self._open(slide) if ahead is None else ahead.result()
+        clock.lap("start")
+        following = self._following.get(slide)
+
+        def report(phase: str, done: int, total: int) -> None:
+            if phase == "pyramid" and following is not None and following not in self._ahead:
+                self._ahead[following] = self._pool.submit(self._open, following)
+            self.progress(phase, done, total)
+
+        try:
+            return MapJob(reader, self.model, model_name, self.options, report, clock, todo)
+        except BaseException:
+            reader.close()
+            raise
+
+    def _open(self, slide: str) -> tuple[SlideReader, Plan]:
+        limit_s = self.options.read_timeout_s
+        options = self.options
+        opening = partial(
+            open_slide, slide, mpp=options.mpp, reader=options.reader, series=options.series, retry_s=options.retry_s
+        )
+        reader = within(opening, limit_s)
+        try:
+            return reader, within(partial(planned, reader, self.model, options), PLAN_READS * limit_s)
+        except BaseException:
+            reader.close()
+            raise

@@ -1,0 +1,130 @@
+"""Finished pieces onto the disk and into the journal, and out of the journal again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from wsiseg.prediction.journal import Journal, Step
+from wsiseg.prediction.plan import Plan
+from wsiseg.prediction.result import Areas, Counts
+from wsiseg.slides.damage import DamageMap
+from wsiseg.system.memory import trim_memory
+from wsiseg.tiling.pieces import Piece
+from wsiseg.tissue_map.edge import SlideEdge
+from wsiseg.tissue_map.ome import WHITE_VALUE
+from wsiseg.tissue_map.writer import MapWriter, UInt8Array
+
+
+class _Pixels(Protocol):
+    @property
+    def classes(self) -> UInt8Array: ...
+    @property
+    def values(self) -> UInt8Array: ...
+
+
+class _Finished(Protocol):
+    @property
+    def piece(self) -> Piece: ...
+    @property
+    def pixels(self) -> _Pixels: ...
+    @property
+    def counts(self) -> Counts: ...
+    @property
+    def bright(self) -> npt.NDArray[np.bool_] | None: ...
+
+
+class Books(Protocol):
+    """What steps are booked with: the journal, or another process that keeps it."""
+
+    def add(self, step: Step) -> None:
+        """Book a step."""
+
+    def of(self, kind: str) -> list[Step]:
+        """The steps of one kind that were booked before."""
+
+
+class PieceWriter:
+    """Writes pieces within the tissue, and books them.
+
+    Args:
+        writer: of the map.
+        todo: grid and tissue.
+        journal: of the run.
+        damage: of the slide: what an earlier run found damaged is remembered at once.
+        check: called before a piece is booked; raises where the slide is no longer the one that was opened, so that
+            what was read of it does not count.
+    """
+
+    def __init__(
+        self, writer: MapWriter, todo: Plan, journal: Books, damage: DamageMap, check: Callable[[], None]
+    ) -> None:
+        self._check = check
+        self._writer = writer
+        self._todo = todo
+        self._journal = journal
+        self._damage = damage
+        self._edge = SlideEdge.of(todo.grid, todo.mask.slide_size)
+        for step in journal.of("piece"):
+            damage.restore(step["damage"])
+        self._booked = {tuple(cell) for cell in damage.to_json()}
+
+    def missing(self, pieces: Iterable[Piece]) -> list[Piece]:
+        """The pieces that are not booked, or whose shards are not what was booked."""
+        booked = _by_index(self._journal)
+        return [
+            piece
+            for piece in pieces
+            if piece.index not in booked or booked[piece.index]["bytes"] != self._writer.sizes_on_disk(piece.box)
+        ]
+
+    def write(self, finished: _Finished) -> None:
+        """Write a piece: class and probabilities are 0 outside the tissue; white has a value but no probabilities."""
+        piece, classes, values = finished.piece, finished.pixels.classes, finished.pixels.values
+        tissue = self._todo.mask.rows(self._todo.grid, piece.box)
+        if not tissue.all():
+            np.multiply(classes, tissue, out=classes)
+            np.multiply(values, tissue, out=values)
+        if self._todo.white is not None and finished.bright is not None and finished.bright.any():
+            kept = classes != 0  # neither outside the tissue nor where the slide is damaged
+            # Damage takes nothing from the parts that it touches: what of one is left may be small, and is white.
+            white = self._todo.white.parts(finished.bright | (tissue & ~kept))
+            white &= kept & finished.bright
+            classes[white] = WHITE_VALUE
+            np.multiply(values, ~white, out=values)
+        areas = Areas.of(classes, values, tissue, self._edge.parts(piece.box))
+        self._writer.write(piece.box, classes, values)
+        damage = [cell for cell in self._damage.to_json() if tuple(cell) not in self._booked]
+        self._booked.update(tuple(cell) for cell in damage)
+        counts = finished.counts
+        self._check()
+        self._journal.add(
+            {
+                "step": "piece",
+                "index": piece.index,
+                "bytes": self._writer.sizes_on_disk(piece.box),
+                "areas": areas.to_json(),
+                "counts": {"gated": counts.gated, "decided": counts.decided, "shut": counts.shut},
+                "damage": damage,
+            }
+        )
+        trim_memory()
+
+
+def sum_up(journal: Journal, areas: Areas, counts: Counts, damage: DamageMap) -> None:
+    """Add what all booked pieces hold to `areas` and `counts`, and mark what they found damaged."""
+    for step in _by_index(journal).values():
+        areas.add(Areas.from_json(step["areas"]))
+        counts.gated += step["counts"]["gated"]
+        counts.decided += step["counts"]["decided"]
+        counts.add_shut(step["counts"]["shut"])
+    for step in journal.of("piece"):
+        damage.restore(step["damage"])
+
+
+def _by_index(journal: Books) -> dict[int, Step]:
+    """The last step of each piece."""
+    return {step["index"]: step for step in journal.of("piece")}

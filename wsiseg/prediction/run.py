@@ -1,0 +1,161 @@
+"""From a slide to a tissue map: what is done in which order, and what is kept for a run that dies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from wsiseg.errors import OptionError
+from wsiseg.export.polygons import VectorOptions
+from wsiseg.models import DEFAULT_MODEL
+from wsiseg.models.bundle import load_model
+from wsiseg.models.runtime.choose import Runtime, choose_runtime
+from wsiseg.models.spec import BundleSpec
+from wsiseg.models.tissue_model import TissueModel
+from wsiseg.prediction.gated import batch_tensor, gate_thresholds, predict_patches, predict_windows
+from wsiseg.prediction.job import MapJob, Progress, device_names, pick_device
+from wsiseg.prediction.options import PredictOptions
+from wsiseg.prediction.result import Prediction
+from wsiseg.prediction.unfinished import check_outputs, unfinished_run
+from wsiseg.slides import open_slide
+from wsiseg.system.clock import Clock
+from wsiseg.system.threads import within
+
+__all__ = ["PredictOptions", "Progress", "batch_tensor", "pick_device", "predict", "predict_patches"]
+
+
+def predict(
+    slide: str | Path,
+    out: str | Path,
+    model: str | Path | TissueModel = DEFAULT_MODEL,
+    options: PredictOptions | None = None,
+    *,
+    geojson: str | Path | None = None,
+    vectors: VectorOptions | None = None,
+    overwrite: bool = False,
+    restart: bool = False,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Segment a slide and write its tissue map.
+
+    Memory depends on neither side of the slide. A run that died, or was interrupted, is continued by the same call:
+    what it finished is not computed again, and the result has the same bytes.
+
+    Args:
+        slide: a file, or an address that fsspec reaches.
+        out: the OME-Zarr store to write, a name that ends in `.zarr`.
+        model: a shipped model's name, a bundle's folder, or a model that is loaded already.
+        options: see `PredictOptions`.
+        geojson: polygons for QuPath to write as well, `.geojson` or `.geojson.gz`.
+        vectors: how polygons are made.
+        overwrite: replace what is there.
+        restart: forget an unfinished run of that output instead of going on with it.
+        progress: called as the work goes on.
+
+    Returns:
+        What was found and written.
+
+    Raises:
+        WsisegError: on bad input, and where slide, model or disk fail on the way. What is named `out` is whole or not
+            there; finished pieces are kept beside it for the next call.
+    """
+    options = options or PredictOptions()
+    check_outputs(Path(out), geojson, overwrite=overwrite, restart=restart)
+    clock = Clock()
+    opening = partial(
+        open_slide, slide, mpp=options.mpp, reader=options.reader, series=options.series, retry_s=options.retry_s
+    )
+    with within(opening, options.read_timeout_s) as reader:
+        _ = reader.mpp  # refused before a model is loaded for nothing
+        loaded, resolved = loaded_model(model, options)
+        job = MapJob(reader, loaded, str(model), resolved, progress or silent, clock)
+        clock.lap("start")
+        return predict_opened(job, Path(out), geojson, vectors, overwrite=overwrite, restart=restart)
+
+
+def predict_opened(
+    job: MapJob,
+    out: Path,
+    geojson: str | Path | None,
+    vectors: VectorOptions | None,
+    *,
+    overwrite: bool,
+    restart: bool,
+) -> Prediction:
+    """The rest of `predict`, once slide and model are open."""
+    with unfinished_run(out, job.fingerprint(), restart=restart) as run:
+        found = job.make_map(run, overwrite)
+        if geojson is None:
+            return found
+        drawn = job.draw(run, Path(geojson), vectors, overwrite)
+        return replace(found, geojson_path=Path(geojson), vectors=drawn, seconds=job.clock.seconds)
+
+
+def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tuple[TissueModel, PredictOptions]:
+    """The model on the first of the devices, ready to compute, and the options with all that it decides.
+
+    A model that is loaded already computes as it was prepared, unless the options state a runtime or a precision, or
+    ask for the published gate rule, which is computed exactly. It then stays as these options had it prepared.
+
+    Raises:
+        OptionError: for several devices and a model that is loaded already, since each needs its own.
+    """
+    devices = device_names(options.device)
+    if isinstance(model, TissueModel):
+        if len(devices) > 1:
+            raise OptionError("several devices need the model's name or folder, not a model that is loaded already")
+        loaded, resolved = model, options.resolved(model)
+        wanted = as_prepared(resolved, loaded.runtime)
+        if wanted is not None:
+            prepare(loaded, wanted)
+    else:
+        loaded = load_model(model, devices[0])
+        resolved = options.resolved(loaded)
+        prepare(loaded, resolved)
+    return loaded, replace(resolved, runtime=loaded.runtime.name, precision=loaded.runtime.precision)
+
+
+def as_prepared(options: PredictOptions, now: Runtime) -> PredictOptions | None:
+    """Resolved options whose open choices are what a model was prepared with; None where it computes so already."""
+    precision = options.precision or now.precision
+    if options.runtime != "auto" or (options.published_gate and not now.exact):
+        return replace(options, precision=precision)
+    if precision == now.precision:
+        return None
+    return replace(options, precision=precision, runtime="auto" if now.optional else now.name)
+
+
+def chosen_runtime(spec: BundleSpec, options: PredictOptions, device: str) -> Runtime:
+    """What computes a model that is loaded for resolved options; needs no model.
+
+    Raises:
+        DeviceError: where this machine or this device cannot do what the options ask for.
+    """
+    exact = options.runtime == "torch" or options.published_gate or spec.gate_rule == "multiply_logits"
+    return choose_runtime(
+        options.runtime,
+        options.precision or "float32",
+        torch.device(device),
+        exact=exact,
+        batch_size=options.batch_size,
+    )
+
+
+def prepare(model: TissueModel, options: PredictOptions) -> None:
+    """Have a model compute as resolved options say, and let a first patch make it ready."""
+    model.use(chosen_runtime(model.spec, options, str(model.device)))
+    mode = options.gate_mode or "patches"
+    side = model.spec.tiling(mode, options.overlap).side_px
+    blank = torch.zeros(1, side, side, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+    if mode == "patches":
+        predict_patches(model, blank, gate_thresholds(model, options), options.gate_rule or "exclude")
+        model.segment(blank)
+    else:
+        predict_windows(model, blank, gate_thresholds(model, options), options)
+
+
+def silent(phase: str, done: int, total: int) -> None:
+    """Progress for nobody."""

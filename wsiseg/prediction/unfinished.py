@@ -1,0 +1,246 @@
+"""A run that may die: its unfinished store, and the lock that keeps a second run away.
+
+Beside an output `map.zarr` a run keeps the folder `.map.zarr.unfinished`: the store under its own name, its journal,
+and scratch.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from wsiseg.errors import OutputError
+from wsiseg.geojson.write import SUFFIXES
+from wsiseg.prediction.journal import Fingerprint, Journal, read_journal
+from wsiseg.system.files import cannot_write, check_file, check_map, is_tissue_map, retired_name
+
+
+class UnfinishedRun:
+    """The folder of a run that is under way or was cut short.
+
+    Attributes:
+        out: the final name of the store.
+        folder: beside it.
+        store: the unfinished store.
+        journal: what is done.
+        resumed: whether an earlier run had begun it.
+    """
+
+    def __init__(self, out: Path, fingerprint: Fingerprint) -> None:
+        self.out = out
+        self.folder = unfinished_folder(out)
+        self.store = self.folder / out.name
+        self.scratch = self.folder / "scratch"
+        with cannot_write(self.folder):
+            self.scratch.mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(self.folder / "journal.jsonl", fingerprint)
+        self.resumed = bool(self.journal.steps)
+        for cut in self.folder.rglob("*.partial"):  # what a kill left of a file that was being written
+            cut.unlink(missing_ok=True)
+
+    @property
+    def committed(self) -> bool:
+        """Whether the store has its final name already, so that only what is made from it may be missing."""
+        return bool(self.journal.of("commit")) and not self.store.exists() and self.out.is_dir()
+
+    def remove(self) -> None:
+        """Forget the run: it is finished, or nothing of it is worth keeping.
+
+        The journal goes last, so that a kill on the way leaves a run that can be gone on with.
+        """
+        self.journal.close()
+        with suppress(OSError):
+            for entry in list(self.folder.iterdir()):
+                if entry != self.journal.path:
+                    _remove(entry)
+            self.journal.path.unlink(missing_ok=True)
+            self.folder.rmdir()
+
+
+def unfinished_folder(out: Path) -> Path:
+    """Where a run that writes `out` keeps what it has."""
+    return out.parent / f".{out.name}.unfinished"
+
+
+def lock_path(out: Path) -> Path:
+    """The file that a run holds while it writes `out`."""
+    return out.parent / f".{out.name}.lock"
+
+
+def pending_commit(out: Path) -> bool:
+    """Whether a run gave `out` its name and was cut short before all that belongs to it was written."""
+    folder = unfinished_folder(out)
+    _, steps, _ = read_journal(folder / "journal.jsonl")
+    named = any(step.get("step") == "commit" for step in steps)
+    return named and out.is_dir() and not (folder / out.name).exists()
+
+
+def begun_drawing(out: Path, geojson: Path) -> bool:
+    """Whether that run had begun to write these polygons, so that those that are there are its own."""
+    _, steps, _ = read_journal(unfinished_folder(out) / "journal.jsonl")
+    return any(step.get("step") == "vectors" and step.get("file") == str(geojson.absolute()) for step in steps)
+
+
+@contextmanager
+def unfinished_run(out: Path, fingerprint: Fingerprint, *, restart: bool = False) -> Iterator[UnfinishedRun]:
+    """Begin a run that writes `out`, or go on with one that was cut short; a second one at the same time is refused.
+
+    Left with an error, what was journaled is kept; where nothing was, nothing is left.
+
+    Args:
+        out: the final name of the store.
+        fingerprint: of this run.
+        restart: forget an earlier run instead of going on with it.
+
+    Raises:
+        OutputError: another run is writing the same output, or an earlier one began it with another slide, model or
+            parameter, which is named; or the folder cannot be written.
+    """
+    with _locked(out):
+        folder = unfinished_folder(out)
+        refuse_links(folder)
+        before = None if restart else read_journal(folder / "journal.jsonl")[0]
+        if before is None:  # nothing that could be gone on with
+            _give_back_retired(out)
+            _remove(folder)
+            if folder.exists():
+                raise OutputError(f"cannot remove {folder}; remove it, or choose another name")
+        else:
+            _require_same(out, before, fingerprint)
+        run = UnfinishedRun(out, fingerprint)
+        try:
+            yield run
+        except BaseException:  # an interrupt as well
+            if run.journal.steps:
+                run.journal.close()
+            else:
+                run.remove()
+            raise
+        run.remove()
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise `OutputError` where an unfinished run's folder is a link or holds one: it could lead out of there."""
+    found = [folder] if folder.is_symlink() else []
+    if not found and folder.is_dir():
+        found = [path for path in folder.rglob("*") if path.is_symlink()]
+    if found:
+        raise OutputError(f"{found[0]} is a link, which an unfinished run has none of; remove {folder} and begin anew")
+
+
+def _give_back_retired(out: Path) -> None:
+    """Return a map that was about to be replaced when its run was killed between two renames."""
+    retired = retired_name(unfinished_folder(out) / out.name)
+    if retired.is_dir() and not out.exists():
+        with cannot_write(out):
+            retired.rename(out)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _require_same(out: Path, before: Fingerprint, now: Fingerprint) -> None:
+    now = json.loads(json.dumps(dict(now)))
+    for name in [*now, *before]:
+        if before.get(name) != now.get(name):
+            raise OutputError(
+                f"an unfinished run into {out} had {name} {_shown(before.get(name))}, this one has "
+                f"{_shown(now.get(name))}; repeat its command to go on, or begin anew with --restart"
+            )
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else text[:12] + "…"
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the lock of an output; the system releases it when the process ends, however it does."""
+    path = lock_path(out)
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        except OSError as error:
+            if path.is_symlink():
+                raise OutputError(f"{path} is a link, expected a run's lock; remove it") from error
+            raise OutputError(f"cannot write into {out.parent}: {error.strerror}; choose another folder") from error
+        if not _try_lock(descriptor, out):
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() if hasattr(os, "pread") else ""
+            os.close(descriptor)
+            raise OutputError(
+                f"another run is writing {out}{f' ({holder})' if holder else ''}; wait for it, or choose another name"
+            )
+        with suppress(OSError):
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                break
+        os.close(descriptor)  # its holder removed the file between our two steps
+    try:
+        with suppress(OSError):  # who holds it is a courtesy, for which a full disk may have no room
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, out: Path) -> bool:
+    """Whether the lock was free; raises `OutputError` where a file system has no locks."""
+    try:
+        if os.name == "nt":
+            import msvcrt  # noqa: PLC0415
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl  # noqa: PLC0415
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            return False
+        os.close(descriptor)
+        raise OutputError(
+            f"cannot lock {out}, its file system says: {error.strerror}; choose a folder on another one"
+        ) from error
+    return True
+
+
+def check_outputs(out: Path, geojson: str | Path | None, *, overwrite: bool, restart: bool = False) -> None:
+    """Refuse outputs that could not be written, before any work; those of a run that was cut short are its own.
+
+    Raises:
+        OptionError, OutputError: see `check_map` and `check_file`.
+    """
+    going_on = not restart and pending_commit(out)
+    if out.exists() and not going_on:
+        _tidy(out)
+    replaceable = overwrite or going_on
+    if geojson is not None and not replaceable and is_tissue_map(out) and not Path(geojson).exists():
+        raise OutputError(
+            f"{out} exists; draw its polygons with `wsiseg export {out} --geojson {geojson}`, or replace it with "
+            "--overwrite"
+        )
+    check_map(out, replaceable)
+    if geojson is not None:
+        check_file(Path(geojson), SUFFIXES, overwrite or (going_on and begun_drawing(out, Path(geojson))))
+
+
+def _tidy(out: Path) -> None:
+    """Take away what a run leaves that was killed in its very last steps: an empty folder and a lock."""
+    folder = unfinished_folder(out)
+    if folder.is_dir() or lock_path(out).exists():
+        with suppress(OutputError), _locked(out), suppress(OSError):
+            folder.rmdir()

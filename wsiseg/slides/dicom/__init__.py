@@ -1,0 +1,1 @@
+"""DICOM slides: a series of files, its levels, frames and colours."""

@@ -1,0 +1,1 @@
+"""Which format a file has, who reads it, which companions it needs, and what is refused by name."""

@@ -1,0 +1,1 @@
+"""Where the tissue is, and what of it is white."""

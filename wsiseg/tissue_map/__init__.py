@@ -1,0 +1,1 @@
+"""The tissue map on disk, an OME-Zarr: written, checked, read, measured."""

@@ -1,0 +1,307 @@
+"""Reading a tissue map: classes and probabilities as lazy arrays, with their class table and scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from wsiseg.classes import ClassTable
+from wsiseg.errors import OptionError, SlideError, WsisegError
+from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.tissue_map.checks import check_files, check_grid, check_levels, check_metadata
+from wsiseg.tissue_map.codecs import bounded
+from wsiseg.tissue_map.ome import LABELS, READ_FORMATS, grid_from_json
+from wsiseg.tissue_map.placement import MapRegion, Transform, box_of_slide, transform_of
+from wsiseg.tissue_map.shards import shards_in
+
+if TYPE_CHECKING:
+    import xarray
+    from spatialdata import SpatialData
+
+    from wsiseg.export.polygons import VectorOptions
+    from wsiseg.slides.base import SlideReader
+    from wsiseg.tissue_map.area_table import AreaTable
+
+_NEEDED = ("classes", "grid", "slide", "model")
+"""What the tool's own metadata must hold for anything to be made from a map."""
+
+LAZY_PX = 2048
+"""Side of a piece of a lazy array, four chunks."""
+
+
+class TissueMap:
+    """A tissue map on disk, open for reading; nothing is read before it is asked for.
+
+    Attributes:
+        path: the store.
+        classes: the class table.
+        grid: the map's grid upon the slide.
+        metadata: provenance: slide, model, parameters, versions, times, areas.
+    """
+
+    def __init__(self, path: Path, root: zarr.Group) -> None:
+        self.path = path
+        self.metadata: Mapping[str, Any] = _own_metadata(path, root)
+        self.classes = ClassTable.from_json(self.metadata["classes"])
+        self.grid: Grid = grid_from_json(self.metadata["grid"])
+        check_grid(path, self.grid)
+        check_metadata(path, self.metadata)
+        labels = root.get(f"labels/{LABELS}")
+        if not isinstance(labels, zarr.Group):
+            raise SlideError(f"{path} holds no class map; it is damaged, write it anew")
+        self._attributes = labels.attrs.asdict()
+        self._class_maps = _levels(labels)
+        self._images = _levels(root) if self.metadata.get("probabilities") else []
+        if not self._class_maps or (self.metadata.get("probabilities") and not self._images):
+            raise SlideError(f"{path} lacks its class map or probabilities; it is damaged, write it anew")
+        check_levels(path / "labels" / LABELS, [level.shape for level in self._class_maps], self.grid.size, ())
+        check_levels(path, [level.shape for level in self._images], self.grid.size, (len(self.classes),))
+        if self._images and len(self._images) != len(self._class_maps):
+            raise SlideError(f"{path} has other levels of classes than of probabilities; it is damaged, write it anew")
+
+    @property
+    def size(self) -> Size:
+        """Size in map pixels."""
+        return self.grid.size
+
+    @property
+    def mpp(self) -> Mpp:
+        """Microns per map pixel."""
+        return self.grid.mpp
+
+    @property
+    def levels(self) -> int:
+        """Levels of the pyramid; level n has pixels of mpp * 2**n."""
+        return len(self._class_maps)
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether probabilities were stored."""
+        return bool(self._images)
+
+    def scale_um(self, level: int = 0) -> tuple[float, float]:
+        """(y, x): microns per pixel of a level, in the order of the arrays' axes."""
+        self._check_level(level)
+        mpp = self.mpp.times(2**level)
+        return mpp.y, mpp.x
+
+    def transform(self, level: int = 0) -> Transform:
+        """Where a level's pixels lie, in um, as the store itself says."""
+        self._check_level(level)
+        return transform_of(self.path, self._attributes, level, self.mpp)
+
+    def class_map(self, level: int = 0) -> da.Array:
+        """Lazy (y, x) uint8: 0 is not tissue or not read, 255 is white (`WHITE_VALUE`), else the class."""
+        self._check_level(level)
+        return _lazy(self.path, self._class_maps[level], level)
+
+    def probabilities(self, level: int = 0) -> da.Array:
+        """Lazy (c, y, x) uint8, 255 is 1.0; channel c belongs to the class with index c + 1.
+
+        Raises:
+            OptionError: the map was written without probabilities, or has no such level.
+        """
+        self._check_level(level)
+        self._check_probabilities()
+        return _lazy(self.path, self._images[level], level)
+
+    def read(self, box: Box, level: int = 0) -> npt.NDArray[np.uint8]:
+        """The classes of a box inside a level of the map, (height, width) uint8.
+
+        Raises:
+            OptionError: the box is not inside, or there is no such level.
+            SlideError: the map is damaged there.
+        """
+        self._check_level(level)
+        return self._read(self._class_maps[level], box, level)
+
+    def read_probability(self, index: int, box: Box, level: int = 0) -> npt.NDArray[np.uint8]:
+        """The probability of class `index` (from 1) in a box inside a level, (height, width) uint8, 255 is 1.0.
+
+        Raises:
+            OptionError: the box is not inside, or there is no such level or class, or there are no probabilities.
+            SlideError: the map is damaged there.
+        """
+        self._check_level(level)
+        self._check_probabilities()
+        if not 1 <= index <= len(self.classes):
+            raise OptionError(f"expected a class from 1 to {len(self.classes)}, got {index}")
+        return self._read(self._images[level], box, level, index - 1)
+
+    def _read(self, array: zarr.Array[Any], box: Box, level: int, channel: int | None = None) -> npt.NDArray[np.uint8]:
+        size = Size(array.shape[-1], array.shape[-2])
+        if box.x < 0 or box.y < 0 or box.right > size.width or box.bottom > size.height:
+            raise OptionError(
+                f"a box of {box.size} px at ({box.x}, {box.y}) is not inside level {level} of {self.path.name}, "
+                f"which is of {size} px; give one that is, or cut it with Box.intersect"
+            )
+        found = np.zeros(box.size.shape, np.uint8)
+        try:
+            for part in shards_in(array, box):
+                found[part.slices(box)] = array[part.slices()] if channel is None else array[(channel, *part.slices())]
+        except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
+            raise _damaged(self.path, f"at {box} of level {level}", error) from error
+        return found
+
+    def class_map_at(self, box: Box, level: int = 0) -> MapRegion:
+        """The classes under a part of the slide.
+
+        Args:
+            box: in level-0 pixels of the slide, counted from the corner of its bounds (as QuPath does).
+            level: of the map's pyramid.
+
+        Returns:
+            All map pixels that the box touches, and where they lie on the slide.
+
+        Raises:
+            OptionError: the box does not touch the map, or there is no such level.
+        """
+        self._check_level(level)
+        pixels, placed = box_of_slide(box, self.grid, level)
+        return MapRegion(self.read(pixels, level), level, pixels, *placed)
+
+    @property
+    def areas(self) -> AreaTable:
+        """The areas, class by class; `metadata["areas"]` has them as plain values."""
+        from wsiseg.tissue_map.area_table import AreaTable  # noqa: PLC0415  (it is not needed for reading)
+
+        return AreaTable.of(self.path, self.metadata)
+
+    def overlay(
+        self,
+        box: Box | None = None,
+        slide: SlideReader | None = None,
+        *,
+        max_px: int = 1024,
+        opacity: float = 0.4,
+    ) -> npt.NDArray[np.uint8]:
+        """The classes in colour as a picture, (height, width, 3) uint8; see `wsiseg.export.picture.draw`.
+
+        Args:
+            box: in level-0 pixels of the slide; None draws all of it.
+            slide: the slide to draw upon, open for reading; None draws upon white.
+            max_px: longest side of the picture.
+            opacity: of the colours, 0 to 1.
+        """
+        from wsiseg.export.picture import draw  # noqa: PLC0415  (only pictures need it)
+
+        return draw(self, slide, box, max_px=max_px, opacity=opacity).image
+
+    def to_xarray(self, level: int = 0) -> xarray.Dataset:
+        """A level as an `xarray.Dataset`, lazy; see `wsiseg.export.conversions.to_xarray`."""
+        from wsiseg.export.conversions import to_xarray  # noqa: PLC0415
+
+        return to_xarray(self, level)
+
+    def polygons(self, options: VectorOptions | None = None) -> Any:
+        """The classes' polygons in level-0 pixels; see `wsiseg.export.conversions.polygons`."""
+        from wsiseg.export.conversions import polygons  # noqa: PLC0415
+
+        return polygons(self, options)
+
+    def to_spatialdata(self, *, polygons: bool = True) -> SpatialData:
+        """A `spatialdata.SpatialData`; see `wsiseg.export.conversions.to_spatialdata`."""
+        from wsiseg.export.conversions import to_spatialdata  # noqa: PLC0415
+
+        return to_spatialdata(self, with_polygons=polygons)
+
+    def _check_level(self, level: int) -> None:
+        if isinstance(level, bool) or not isinstance(level, int | np.integer) or not 0 <= level < self.levels:
+            raise OptionError(f"{self.path.name} has the levels 0 to {self.levels - 1}, got {level!r:.40}")
+
+    def _check_probabilities(self) -> None:
+        if not self._images:
+            raise OptionError(
+                f"{self.path.name} was written without probabilities; predict again without --no-probabilities"
+            )
+
+    def __repr__(self) -> str:
+        from wsiseg.tissue_map.display import as_text  # noqa: PLC0415
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        from wsiseg.tissue_map.display import as_html  # noqa: PLC0415
+
+        return as_html(self)
+
+    def _repr_png_(self) -> bytes:
+        from wsiseg.tissue_map.display import as_png  # noqa: PLC0415
+
+        return as_png(self)
+
+
+def open_map(path: str | Path) -> TissueMap:
+    """Open a tissue map.
+
+    Raises:
+        SlideError: there is none, it is not one of this program's, or it is damaged.
+        OptionError: its class table or grid is none.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise SlideError(f"{path} does not exist; expected a tissue map (a .zarr folder)")
+    if not (folder / "zarr.json").is_file():
+        raise SlideError(f"{path} is not a tissue map: it holds no Zarr group")
+    try:
+        check_files(folder)
+        with bounded():
+            return TissueMap(folder, zarr.open_group(folder, mode="r"))
+    except WsisegError:
+        raise
+    except Exception as error:  # Zarr raises whatever it likes on damaged metadata
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SlideError(f"{path} is not a tissue map, or it is damaged ({reason:.200})") from error
+
+
+def _own_metadata(path: Path, root: zarr.Group) -> dict[str, Any]:
+    own = root.attrs.asdict().get("wsiseg")
+    if not isinstance(own, dict) or "format" not in own:
+        raise SlideError(f"{path} was not written by wsiseg; expected a map made by `wsiseg predict`")
+    if isinstance(own["format"], bool) or own["format"] not in READ_FORMATS:
+        raise SlideError(
+            f"{path} has map format {own['format']!r:.40}, this program reads up to {READ_FORMATS[-1]}; update wsiseg"
+        )
+    missing = [key for key in _NEEDED if key not in own]
+    if missing:
+        raise SlideError(f"{path} says nothing of its {missing[0]}; the map is damaged, write it anew")
+    return own
+
+
+def _levels(group: zarr.Group) -> list[zarr.Array[Any]]:
+    found: list[zarr.Array[Any]] = []
+    while isinstance(array := group.get(str(len(found))), zarr.Array):
+        found.append(array)
+    return found
+
+
+def _lazy(path: Path, array: zarr.Array[Any], level: int) -> da.Array:
+    chunks = (*(1 for _ in array.shape[:-2]), LAZY_PX, LAZY_PX)
+    checked = _Checked(path, array, level)
+    lazy: da.Array = da.from_array(checked, chunks=chunks, inline_array=True)  # type: ignore[no-untyped-call]
+    return lazy
+
+
+class _Checked:
+    """An array of a map whose damage is told in this program's own words, whenever it is read."""
+
+    def __init__(self, path: Path, array: zarr.Array[Any], level: int) -> None:
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+        self._path, self._array, self._level = path, array, level
+
+    def __getitem__(self, place: Any) -> npt.NDArray[np.uint8]:
+        try:
+            return np.asarray(self._array[place])
+        except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
+            raise _damaged(self._path, f"in level {self._level}", error) from error
+
+
+def _damaged(path: Path, where: str, error: Exception) -> SlideError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return SlideError(f"{path} is damaged {where} ({reason:.200}); write it anew")

@@ -1,0 +1,205 @@
+"""Writing a tissue map: whole pieces in, each a shard of the two finest levels, then the others, then the metadata.
+
+A store is written in the folder of an unfinished run and gets its final name when all of it is there, so that a store
+with its final name is always whole. No shard is written by two, so pieces may come in any order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import ZstdCodec
+
+from wsiseg.classes import ClassTable
+from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.prediction.journal import sync_path, sync_tree
+from wsiseg.system.files import cannot_write
+from wsiseg.system.memory import CHUNK_PX
+from wsiseg.tissue_map.ome import LABELS, MAP_FORMAT, grid_to_json, image_attributes, label_attributes, level_sizes
+from wsiseg.tissue_map.pyramid import half_box, halve, halved
+
+UInt8Array = npt.NDArray[np.uint8]
+ZarrArray = zarr.Array[Any]
+
+PIECE_LEVELS = 2
+"""Levels that are written piece by piece: the second is made while the first is in memory, so it is not read again.
+
+They are all but a sixteenth of the pyramid's pixels. A piece of a coarser level would be no whole number of chunks.
+"""
+
+
+class MapWriter:
+    """Writes one tissue map, or goes on with one.
+
+    Args:
+        store: the folder of the store; what an earlier run wrote there stays.
+        classes: the class table.
+        grid: the map's grid.
+        piece_px: side of a piece of the map, a multiple of the chunk's.
+        probabilities: whether probabilities are kept. Without them the root image is a picture of the slide, to be
+            given by `write_picture`.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+
+    def __init__(
+        self, store: Path, classes: ClassTable, grid: Grid, piece_px: int, *, probabilities: bool = True
+    ) -> None:
+        self.store = store
+        self.classes = classes
+        self.grid = grid
+        self.piece_px = piece_px
+        self.probabilities = probabilities
+        self.sizes = level_sizes(grid.size)
+        with cannot_write(store):
+            self.root = zarr.open_group(store, mode="a", zarr_format=3)
+            self.labels = self.root.require_group("labels").require_group(LABELS)
+            self._class_maps = self._piece_levels(self.labels)
+            self._probability_maps = self._piece_levels(self.root, len(classes)) if probabilities else []
+
+    def _piece_levels(self, group: zarr.Group, channels: int = 0) -> list[ZarrArray]:
+        return [self._array(group, level, size, channels) for level, size in enumerate(self.sizes[:PIECE_LEVELS])]
+
+    def _array(self, group: zarr.Group, level: int, size: Size, channels: int = 0) -> ZarrArray:
+        """The array of one level, made if it is not there: (y, x), or (c, y, x) with channels."""
+        if str(level) in group:
+            return _level(group, level)
+        lead = (channels,) if channels else ()
+        side = self._shard_px(level)
+        chunk = math.gcd(side, CHUNK_PX)
+        height, width = (-(-length // chunk) * chunk for length in size.shape)
+        return group.create_array(
+            str(level),
+            shape=(*lead, *size.shape),
+            chunks=(*(1 for _ in lead), chunk, chunk),
+            shards=(*lead, min(side, height), min(side, width)),
+            dtype="uint8",
+            fill_value=0,
+            compressors=ZstdCodec(level=3),
+            dimension_names=(*("c" for _ in lead), "y", "x"),
+        )
+
+    def _shard_px(self, level: int) -> int:
+        """Side of a level's shards: a piece each on those that pieces bring with them, as much memory on others."""
+        return self.piece_px // 2**level if level < PIECE_LEVELS else self.piece_px
+
+    @property
+    def picture_factor(self) -> int:
+        """Map pixels along a side of a pixel of the picture that replaces probabilities: at most 2048 px of it."""
+        factor = 1
+        while max(self.grid.size.width, self.grid.size.height) > 2048 * factor:
+            factor *= 2
+        return factor
+
+    def write(self, piece: Box, classes: UInt8Array, values: UInt8Array) -> None:
+        """Write a piece on its levels, and see it onto the disk.
+
+        Args:
+            piece: its place: a whole cell of the map's pieces.
+            classes: (height, width) uint8.
+            values: (K, height, width) uint8; not written where probabilities are not kept.
+        """
+        box = piece
+        with cannot_write(self.store):
+            for level in range(len(self._class_maps)):
+                if level:
+                    box, classes = half_box(box), halved(classes, labels=True)
+                self._class_maps[level][box.slices()] = classes
+                if self.probabilities:
+                    values = halved(values, labels=False) if level else values
+                    self._probability_maps[level][(slice(None), *box.slices())] = values
+            for path in self._shards(piece):
+                if path.exists():
+                    sync_path(path)
+                    sync_path(path.parent)
+
+    def sizes_on_disk(self, piece: Box) -> list[int]:
+        """Bytes of the piece's shards, 0 for one that is all zero and so has no file."""
+        return [path.stat().st_size if path.exists() else 0 for path in self._shards(piece)]
+
+    def _shards(self, piece: Box) -> list[Path]:
+        row, column = str(piece.y // self.piece_px), str(piece.x // self.piece_px)
+        paths = []
+        for level in range(len(self._class_maps)):
+            paths.append(self.store / "labels" / LABELS / str(level) / "c" / row / column)
+            if self.probabilities:
+                paths.append(self.store / str(level) / "c" / "0" / row / column)
+        return paths
+
+    def write_levels(self, done: Collection[int] = ()) -> Iterator[int]:
+        """Write the levels that no piece brought and that are not `done`; yields each level when it is there."""
+        for level in range(len(self.sizes)):
+            if level >= PIECE_LEVELS and level not in done:
+                with cannot_write(self.store):
+                    target = self._array(self.labels, level, self.sizes[level])
+                    halve(_level(self.labels, level - 1), target, labels=True)
+                    if self.probabilities:
+                        target = self._array(self.root, level, self.sizes[level], len(self.classes))
+                        halve(_level(self.root, level - 1), target, labels=False)
+                    for folder in self._level_folders(level):
+                        sync_tree(folder)
+            yield level
+
+    def _level_folders(self, level: int) -> list[Path]:
+        return [self.store / "labels" / LABELS / str(level), *([self.store / str(level)] if self.probabilities else [])]
+
+    def level_on_disk(self, level: int) -> list[int]:
+        """Files and bytes of a level, by which one is known that was altered or removed since."""
+        sizes = [p.stat().st_size for folder in self._level_folders(level) for p in folder.rglob("*") if p.is_file()]
+        return [len(sizes), sum(sizes)]
+
+    def write_picture(self, picture: UInt8Array, mpp: Mpp) -> None:
+        """A picture of the slide (height, width, 3) as the root image of a map without probabilities.
+
+        It gets as many levels as the class map, as the specification demands; `mpp` is that of its first one.
+        """
+        size = Size(picture.shape[1], picture.shape[0])
+        mpps = []
+        with cannot_write(self.store):
+            for level in range(len(self.sizes)):
+                array = self._array(self.root, level, size, 3)
+                if level:
+                    halve(_level(self.root, level - 1), array, labels=False)
+                else:
+                    array[:] = picture.transpose(2, 0, 1)
+                mpps.append(mpp.times(2**level))
+                size = Size(-(-size.width // 2), -(-size.height // 2))
+            channels = [("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF")]
+            self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels, self.grid.mpp)
+
+    def write_metadata(self, provenance: dict[str, Any]) -> None:
+        """Write what the map says of itself; `provenance` is the tool's own, plain JSON values."""
+        mpps = [self.grid.mpp.times(2**level) for level in range(len(self.sizes))]
+        with cannot_write(self.store):
+            if self.probabilities:
+                channels = [(c.name, c.hex_color) for c in self.classes]
+                self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels, self.grid.mpp)
+            self.labels.attrs["ome"] = label_attributes(self.classes, mpps)
+            listed = _group(self.root, "labels")
+            listed.attrs.update({"ome": {"version": "0.5", "labels": [LABELS]}, "labels": [LABELS]})
+            self.root.attrs["wsiseg"] = {
+                "format": MAP_FORMAT,
+                "classes": self.classes.to_json(),
+                "grid": grid_to_json(self.grid),
+                "probabilities": self.probabilities,
+                **provenance,
+            }
+
+
+def _group(parent: zarr.Group, name: str) -> zarr.Group:
+    group = parent[name]
+    assert isinstance(group, zarr.Group)
+    return group
+
+
+def _level(group: zarr.Group, level: int) -> ZarrArray:
+    array = group[str(level)]
+    assert isinstance(array, zarr.Array)
+    return array
