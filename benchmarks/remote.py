@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.network.servers import BUCKET, KEYS, nginx, proxied
+from tests.helpers.servers import BUCKET, KEYS, nginx, proxied
 from wsiseg.geometry import Box, source_interval
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.spec import read_spec

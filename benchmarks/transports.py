@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.network.servers import BUCKET, KEYS, nginx, proxied
+from tests.helpers.servers import BUCKET, KEYS, nginx, proxied
 from wsiseg.slides import open_slide
 from wsiseg.slides.sources.remote import CONNECTIONS, RemoteSource
 

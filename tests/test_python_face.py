@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import wsiseg
-from tests.stored_maps import STEP, provenance, stored_map
+from tests.helpers.stored_maps import STEP, provenance, stored_map
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import Box, Size

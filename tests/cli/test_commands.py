@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.models.bundles import coarse_bundle
-from tests.qupath_rules import check_qupath
+from tests.helpers.bundles import coarse_bundle
+from tests.helpers.qupath_rules import check_qupath
 from wsiseg.cli.main import main
 from wsiseg.tissue_map.reader import open_map
 

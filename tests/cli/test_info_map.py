@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.stored_maps import provenance, stored_map
+from tests.helpers.stored_maps import provenance, stored_map
 from wsiseg.cli.export import export
 from wsiseg.cli.info import info
 from wsiseg.errors import OutputError, SlideError

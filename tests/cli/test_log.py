@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.color_model import color_model
-from tests.test_prediction import painted
+from tests.helpers.color_model import color_model
+from tests.prediction.test_run import painted
 from wsiseg.cli.main import main
 
 OPTIONS = ["--mpp", "1", "--tissue", "none", "--runtime", "torch", "--quiet"]

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.color_model import color_model
-from tests.evaluation.data import painted, write_dataset
+from tests.helpers.color_model import color_model
+from tests.helpers.evaluation_data import painted, write_dataset
 from wsiseg.errors import BundleError, DatasetError, OptionError
 from wsiseg.evaluation.inference import orientations, tile_probabilities, undone
 from wsiseg.evaluation.result import TITLES

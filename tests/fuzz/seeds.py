@@ -81,7 +81,7 @@ def _aperio(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
 
 def _dicom(folder: Path, pixels: npt.NDArray[np.uint8], only: set[str] | None = None, mpp: float = 0.5) -> None:
     """One-level DICOM slides of each codec and layout, or of some."""
-    from tests.slides import dicom_files as dicom
+    from tests.helpers import dicom_files as dicom
 
     plain = dicom.Kind(tile=32)
     kinds = {
@@ -141,7 +141,7 @@ def maps(folder: Path) -> None:
 
 def exported_maps(folder: Path) -> None:
     """Those of `maps`, and one of today's format with white, as of a DICOM slide, whose edge lies inside a pixel."""
-    from tests.stored_maps import provenance, stored_map
+    from tests.helpers.stored_maps import provenance, stored_map
     from wsiseg.geometry import Size
     from wsiseg.slides import open_slide
 

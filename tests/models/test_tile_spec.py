@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.color_model import color_model
+from tests.helpers.color_model import color_model
 from wsiseg.errors import BundleError
 from wsiseg.models.spec import SPEC_FILE, find_bundle, parse_spec, read_spec
 from wsiseg.models.tile_shape import default_tile

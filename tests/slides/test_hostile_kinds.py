@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.slides.dicom_files import HTJ2K, JPEG, JPEGLS, RAW, RLE, Kind, header, write_level, write_slide
+from tests.helpers.dicom_files import HTJ2K, JPEG, JPEGLS, RAW, RLE, Kind, header, write_level, write_slide
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import Box, Mpp, Size
 from wsiseg.slides import open_slide

@@ -141,7 +141,7 @@ def hang(reads: int, mark: str | None = None) -> None:
 
 def no_numbers(calls: int) -> None:
     """A network that gives a value that is no number, once."""
-    from tests.color_model import ColorSegmenter
+    from tests.helpers.color_model import ColorSegmenter
 
     forward, seen = ColorSegmenter.forward, 0
 
@@ -158,7 +158,7 @@ def no_numbers(calls: int) -> None:
 
 def small_memory(most: int) -> None:
     """A device whose memory holds no more than so many patches."""
-    from tests.color_model import ColorSegmenter
+    from tests.helpers.color_model import ColorSegmenter
 
     forward = ColorSegmenter.forward
 

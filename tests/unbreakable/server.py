@@ -6,8 +6,8 @@ a process of its own, that can be killed like any other. One line in is a JSON o
     arguments   of the command line
     log         file that takes what it prints
     piece_px    side of a piece, to have many of them in a small map
-    colors      whether the model is that of `tests.color_model`, whatever the arguments say; torch computes it, since
-                OpenVINO would take longer to compile it than all the rest of a run takes
+    colors      whether the model is that of `tests.helpers.color_model`, whatever the arguments say; torch computes it,
+                since OpenVINO would take longer to compile it than all the rest of a run takes
     fault       a function of `tests.unbreakable.faults` that is called first, with the values of `fault_arguments`
 
 Two lines come out: the child's number at once, and what `os.waitpid` says of its end.
@@ -31,7 +31,7 @@ import wsiseg.prediction.run
 import wsiseg.slides.openslide
 import wsiseg.slides.tiff.reader
 import wsiseg.system.memory
-from tests.color_model import color_model
+from tests.helpers.color_model import color_model
 from tests.unbreakable import faults
 from wsiseg.cli import export, predict  # noqa: F401
 from wsiseg.cli.main import main

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import tifffile
 
-from tests.models.bundles import coarse_bundle
+from tests.helpers.bundles import coarse_bundle
 from tests.unbreakable.runs import Server, assert_same
 
 KILLS, OF_A_RUN = 30, 4

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.color_model import COLORS
+from tests.helpers.color_model import COLORS
 from tests.unbreakable.faults import DIED
 from tests.unbreakable.runs import Server, assert_same
 

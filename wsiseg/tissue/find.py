@@ -175,8 +175,8 @@ def tissue_mask(
     Args:
         slide: an open slide whose mpp is known.
         method: "otsu" (stained tissue in an overview, see `wsiseg.tissue.stain`), "none" (all of the slide), or the
-            path of a GeoJSON (areas in level-0 pixels, as QuPath exports them) or of a PNG of the slide's aspect (dark is
-            not tissue). Areas and pictures of one's own are taken as they are.
+            path of a GeoJSON (areas in level-0 pixels, as QuPath exports them) or of a PNG of the slide's aspect (dark
+            is not tissue). Areas and pictures of one's own are taken as they are.
         min_tissue_um2: specks smaller than this are left out, at most 2 % of the slide.
         min_hole_um2: holes smaller than this are filled, at most 2 % of the slide.
 
