@@ -19,8 +19,10 @@ from skimage.filters import threshold_otsu
 from wsiseg.geometry import Box, Grid, Mpp
 from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
+from wsiseg.slides.overview import read_overview
 from wsiseg.tissue.bit_mask import BitMask
-from wsiseg.tissue.find import TissueMask, read_overview, tissue_mask
+from wsiseg.tissue.find import tissue_mask
+from wsiseg.tissue.mask import TissueMask
 from wsiseg.tissue.stain import DEFAULT_GLASS, saturation
 
 

@@ -38,12 +38,11 @@ from wsiseg.datasets.dataset import Patch, PatchDataset
 from wsiseg.evaluation.inference import orientations, undone
 from wsiseg.geometry import Size
 from wsiseg.metrics import confusion_matrix, segmentation_scores
-from wsiseg.models.context import in_context
+from wsiseg.models.context import context_tiles, in_context
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
 from wsiseg.models.networks.architectures import build_network
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.tissue_model import normalise
-from wsiseg.prediction.job import context_tiles
 from wsiseg.tiling.blending import blend
 from wsiseg.tiling.grid import Tile, TileGrid
 from wsiseg.training.config import NetworkConfig, TrainingConfig, lite_config

@@ -135,3 +135,7 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     (235, 120, 180),
 )
 """Default class colours, after Okabe and Ito, warmer so that tumour is red on pink tissue."""
+
+
+WHITE_VALUE = 255
+"""Value of the class map where tissue was looked at and is white (glass, lumen, fat): no class, and not unread."""

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +11,13 @@ import pytest
 from PIL import Image
 
 from tests.helpers.bundles import coarse_bundle
+from tests.helpers.commands import Run
 from tests.helpers.qupath_rules import check_qupath
 from wsiseg.cli.main import main
 from wsiseg.tissue_map.reader import open_map
 
-Run = Callable[..., str]
-
 TORCH = ("--runtime", "torch")
 """Without the seconds that OpenVINO takes to compile networks; the first test is one of it."""
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command that must succeed; returns what it prints."""
-
-    def call(*arguments: object) -> str:
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        shown = capsys.readouterr()
-        assert stop.value.code == 0, shown.err
-        return shown.out + shown.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

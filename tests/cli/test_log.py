@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.color_model import color_model
-from tests.prediction.test_run import painted
+from tests.helpers.maps import painted
 from wsiseg.cli.main import main
 
 OPTIONS = ["--mpp", "1", "--tissue", "none", "--runtime", "torch", "--quiet"]

@@ -8,11 +8,11 @@ import pytest
 from rasterio.features import rasterize
 
 from tests.helpers.stored_maps import CLASSES, STEP, provenance, stored_map
+from wsiseg.classes import WHITE_VALUE
 from wsiseg.errors import OptionError
 from wsiseg.export.conversions import ClassPolygon
 from wsiseg.export.polygons import VectorOptions
 from wsiseg.geometry import Size
-from wsiseg.tissue_map.ome import WHITE_VALUE
 from wsiseg.tissue_map.reader import TissueMap, open_map
 
 SIZE = Size(701, 600)

@@ -3,11 +3,11 @@
 import numpy as np
 from PIL import Image
 
-from wsiseg.classes import ClassTable
-from wsiseg.export.overlay import borders, legend, overlay, read_picture
+from wsiseg.classes import WHITE_VALUE, ClassTable
+from wsiseg.export.overlay import borders, legend, overlay
 from wsiseg.geometry import Grid, Mpp, Size
 from wsiseg.slides.array import ArrayReader
-from wsiseg.tissue_map.ome import WHITE_VALUE
+from wsiseg.slides.overview import read_picture
 
 CLASSES = ClassTable.of(["A", "B"], [(200, 0, 0), (0, 0, 100)])
 

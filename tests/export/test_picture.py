@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.stored_maps import CLASSES, STEP, provenance, stored_map
-from wsiseg.classes import ClassTable
+from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.export.legend import bar_um, with_legend
 from wsiseg.export.picture import draw
@@ -15,7 +15,6 @@ from wsiseg.export.polygons import export_png
 from wsiseg.geometry import Box, Mpp, Size
 from wsiseg.slides import open_slide
 from wsiseg.slides.array import ArrayReader
-from wsiseg.tissue_map.ome import WHITE_VALUE
 from wsiseg.tissue_map.reader import TissueMap, open_map
 
 WIDTH, HEIGHT = 1301, 1100

@@ -12,27 +12,18 @@ import numpy as np
 import pytest
 import rasterio.features
 import shapely
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.class_maps import MAPS, SHAPES, TABLE, blobs
 from tests.helpers.full_disk import largest_file
+from tests.helpers.geojson import IDENTITY, WRITTEN_ONCE, grid_of
 from tests.helpers.qupath_rules import check_qupath
 from wsiseg.errors import OptionError, OutputError
 from wsiseg.geojson.write import Identity, read_geojson, write_geojson
-from wsiseg.geometry import Grid, Mpp, Size
+from wsiseg.geometry import Mpp
 from wsiseg.polygons.class_map import ArrayMap
 from wsiseg.polygons.simplify import exact_polygons, simplified_polygons
-
-IDENTITY = Identity("aa" * 32, "bb" * 32)
-WRITTEN_ONCE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
-
-
-def grid_of(classes: np.ndarray, step_x: float = 2.0, step_y: float | None = None, mpp0: float = 0.25) -> Grid:
-    step_y = step_x if step_y is None else step_y
-    return Grid(
-        Size(classes.shape[1], classes.shape[0]), Mpp(mpp0 * step_x, mpp0 * step_y), step_x, step_y, 0, step_x, step_y
-    )
 
 
 @WRITTEN_ONCE

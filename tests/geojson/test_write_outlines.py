@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from tests.geojson.test_write import IDENTITY, WRITTEN_ONCE, grid_of
 from tests.helpers.class_maps import CHECKERBOARD, MAPS, SHAPES, TABLE, Map, blobs
 from tests.helpers.full_disk import largest_file
+from tests.helpers.geojson import IDENTITY, WRITTEN_ONCE, grid_of
 from tests.helpers.qupath_rules import check_qupath
 from wsiseg.errors import OptionError, OutputError, SlideError
 from wsiseg.geojson.write import Written, write_geojson

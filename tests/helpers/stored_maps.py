@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from wsiseg.classes import ClassTable
+from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.system.files import put_folder
-from wsiseg.tissue_map.ome import WHITE_VALUE
 from wsiseg.tissue_map.writer import MapWriter
 
 CLASSES = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"], [(200, 0, 0), (0, 200, 0), (0, 0, 200)])

@@ -13,9 +13,9 @@ import rasterio.features
 import shapely
 
 from tests.helpers.class_maps import TABLE, Map, blobs
+from tests.helpers.coverage import assert_coverage
 from tests.helpers.qupath_rules import check_qupath
-from tests.polygons.test_simplify import assert_coverage
-from wsiseg.classes import ClassTable
+from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.export.polygons import VectorOptions, export_csv, export_geojson
 from wsiseg.geojson.measures import UNCERTAIN_BELOW
@@ -26,7 +26,6 @@ from wsiseg.polygons.frame import Frame
 from wsiseg.polygons.simplify import AREA_CHANGE, Budget, exact_polygons, simplified_polygons
 from wsiseg.prediction.result import WARN_VERTICES, polygon_notes
 from wsiseg.system.files import put_folder
-from wsiseg.tissue_map.ome import WHITE_VALUE
 from wsiseg.tissue_map.reader import TissueMap, open_map
 from wsiseg.tissue_map.writer import MapWriter
 

@@ -10,20 +10,19 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cli.test_commands import Run, run
 from tests.helpers.class_maps import MAPS, SHAPES, TABLE, Map, blobs
+from tests.helpers.commands import Run, run
+from tests.helpers.coverage import assert_coverage
+from tests.helpers.maps import write_map
 from tests.helpers.qupath_rules import check_qupath
-from tests.polygons.test_simplify import assert_coverage
-from tests.tissue_map.test_reader import write_map
 from wsiseg.cli.main import main
 from wsiseg.errors import OptionError
-from wsiseg.export.polygons import VectorOptions, export_geojson
+from wsiseg.export.polygons import VectorOptions, coarser_note, export_geojson
 from wsiseg.geometry import Box, Mpp, Size
 from wsiseg.polygons.class_map import ArrayMap
 from wsiseg.polygons.frame import Frame
 from wsiseg.polygons.levels import CORNER_BYTES, MapLevel, count_corners, fitting_level
 from wsiseg.polygons.simplify import exact_polygons, simplified_polygons
-from wsiseg.prediction.result import coarser_note
 from wsiseg.tissue_map.reader import open_map
 
 __all__ = ["run"]

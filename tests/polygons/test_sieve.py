@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
+from wsiseg.arrays import Float64Array as Floats
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Size
 from wsiseg.polygons.class_map import ArrayMap, blocks
 from wsiseg.polygons.components import find_components
-from wsiseg.polygons.sieve import Floats, SievedMap, absorb, min_areas_px
+from wsiseg.polygons.sieve import SievedMap, absorb, min_areas_px
 
 Map = npt.NDArray[np.uint8]
 MAPS = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=13), elements=st.integers(0, 3))

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from tests.helpers.class_maps import MAPS, SHAPES, TABLE, Map, blobs
+from tests.helpers.coverage import assert_coverage
+from wsiseg.classes import WHITE_VALUE
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Mpp, Size
 from wsiseg.polygons.class_map import ArrayMap, Known
@@ -22,7 +24,6 @@ from wsiseg.polygons.frame import Frame
 from wsiseg.polygons.levels import HalvedMap
 from wsiseg.polygons.sieve import SievedMap, absorb
 from wsiseg.polygons.simplify import AREA_CHANGE, Budget, default_tolerance_um, exact_polygons, simplified_polygons
-from wsiseg.tissue_map.ome import WHITE_VALUE
 from wsiseg.tissue_map.pyramid import halved
 
 UM = Mpp(1.0, 1.0)
@@ -69,16 +70,6 @@ def test_exact_polygons_are_the_class_map(classes: Map, block: int) -> None:
 @pytest.mark.parametrize("block", [1, 4, 7, 2048])
 def test_exact_polygons_of_difficult_shapes(name: str, block: int) -> None:
     assert_exact(SHAPES[name], block)
-
-
-def assert_coverage(found: dict[int, list[shapely.Polygon]]) -> None:
-    polygons = np.array([polygon for part in found.values() for polygon in part], object)
-    assert shapely.is_valid(polygons).all()
-    assert (shapely.area(polygons) > 0).all()
-    if len(polygons):
-        assert shapely.coverage_is_valid(polygons)
-        total = float(shapely.area(polygons).sum())
-        assert shapely.union_all(polygons).area == pytest.approx(total, rel=1e-12)  # no overlap
 
 
 def sieved_map(classes: Map, min_area: float) -> Map:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.bundles import coarse_bundle
-from tests.prediction.test_run import chunks
+from tests.helpers.maps import chunks
 from wsiseg.errors import OptionError, WsisegError
 from wsiseg.prediction.run import PredictOptions, predict
 from wsiseg.tissue_map.reader import open_map

@@ -6,7 +6,7 @@ import pytest
 
 import wsiseg
 from tests.helpers.color_model import color_model
-from tests.prediction.test_run import chunks, painted
+from tests.helpers.maps import chunks, painted
 from wsiseg.models.runtime.choose import has_openvino
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.run import PredictOptions, loaded_model, predict

@@ -12,8 +12,8 @@ import pytest
 import tifffile
 
 from tests.helpers.color_model import color_model
-from tests.prediction.test_run import chunks, painted
-from tests.slides.test_damage import damaged_copy, zeros
+from tests.helpers.damage import damaged_copy, zeros
+from tests.helpers.maps import chunks, painted
 from wsiseg.errors import OptionError
 from wsiseg.export.polygons import VectorOptions
 from wsiseg.models.tissue_model import TissueModel

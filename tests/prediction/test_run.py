@@ -10,32 +10,15 @@ from PIL import Image
 from rasterio.features import rasterize
 
 from tests.helpers.color_model import COLORS, color_model
-from tests.slides.test_damage import damaged_copy, no_jpeg
+from tests.helpers.damage import damaged_copy, no_jpeg
+from tests.helpers.maps import chunks, painted
+from wsiseg.classes import WHITE_VALUE
 from wsiseg.errors import BundleError, OptionError, OutputError
 from wsiseg.export.polygons import VectorOptions, export_geojson
 from wsiseg.geometry import Box
 from wsiseg.prediction.run import PredictOptions, predict
 from wsiseg.system import memory
-from wsiseg.tissue_map.ome import WHITE_VALUE
 from wsiseg.tissue_map.reader import open_map
-
-
-def painted(path: Path, size: tuple[int, int] = (200, 300), factor: int = 1) -> np.ndarray:
-    """A picture of coloured rectangles; returns the class of each map pixel, (height, width)."""
-    classes = np.ones(size, np.uint8)
-    classes[30:150, 40:170] = 2
-    classes[97:131, 101:259] = 3
-    classes[size[0] - 3 :, size[1] - 5 :] = 3
-    colors = np.zeros((4, 3), np.uint8)
-    for index, color in COLORS.items():
-        colors[index] = color
-    Image.fromarray(np.kron(colors[classes], np.ones((factor, factor, 1), np.uint8))).save(path)
-    return classes
-
-
-def chunks(path: Path) -> dict[str, bytes]:
-    """The bytes of every chunk or shard of a store."""
-    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("c/**/*")) if file.is_file()}
 
 
 @pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.8])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.prediction.test_run import chunks
+from tests.helpers.maps import chunks
 from wsiseg.errors import NetworkError
 from wsiseg.geometry import Box
 from wsiseg.models.bundle import load_model

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.color_model import color_model
-from tests.prediction.test_run import painted
+from tests.helpers.maps import painted
 from wsiseg.errors import OptionError
 from wsiseg.prediction.run import PredictOptions, predict
 from wsiseg.prediction.slide_list import map_paths, slides_among, stem

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests.helpers.damage import damaged_copy, no_jpeg, zeros
 from wsiseg.geometry import Box, Level, Size
 from wsiseg.slides import open_slide
 from wsiseg.slides.damage import DamageMap
@@ -17,31 +18,9 @@ NOISY = [15, 44, 47, 84, 95]
 """Tiles of tissue that are damaged."""
 
 
-def damaged_copy(source, target, tiles, damage):
-    """A slide whose tiles' bytes are what `damage` makes of them, of the same length."""
-    with tifffile.TiffFile(source) as tiff:
-        page = tiff.pages[0]
-        places = [(page.dataoffsets[i], page.databytecounts[i]) for i in tiles]
-    content = bytearray(source.read_bytes())
-    for offset, count in places:
-        data = damage(bytes(content[offset : offset + count]))
-        assert len(data) == count
-        content[offset : offset + count] = data
-    target.write_bytes(content)
-    return target
-
-
 def noise(data, seed):
     middle = len(data) // 2
     return data[:middle] + np.random.default_rng(seed).bytes(64) + data[middle + 64 :]
-
-
-def zeros(data):
-    return data[: len(data) // 3] + bytes(len(data) - len(data) // 3)
-
-
-def no_jpeg(data):
-    return b"\0" * len(data)
 
 
 def cells(tiles):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.color_model import color_model
-from tests.prediction.test_run import painted
+from tests.helpers.maps import painted
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, OptionError, SlideError, WsisegError
 from wsiseg.geometry import Grid, Mpp, Size

@@ -13,9 +13,11 @@ from wsiseg.errors import MissingMppError, OptionError
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.slides import open_slide
 from wsiseg.slides.array import ArrayReader
+from wsiseg.slides.overview import read_overview
 from wsiseg.tiling.grid import TileGrid
 from wsiseg.tissue.bit_mask import BitMask
-from wsiseg.tissue.find import TissueMask, read_overview, tissue_mask
+from wsiseg.tissue.find import tissue_mask
+from wsiseg.tissue.mask import TissueMask
 from wsiseg.tissue.stain import find_glass, pen, stained
 
 CMU = "CMU-1-Small-Region.svs"
@@ -142,7 +144,7 @@ def test_the_result_does_not_depend_on_the_bands(cmu, monkeypatch):
 def test_an_overview_is_read_in_blocks(sample_data, monkeypatch):
     with open_slide(sample_data / CMU) as slide:
         grid, whole = read_overview(slide)
-        monkeypatch.setattr("wsiseg.tissue.find._BAND_PIXELS", 100_000)
+        monkeypatch.setattr("wsiseg.slides.overview._BAND_PIXELS", 100_000)
         assert np.array_equal(read_overview(slide)[1], whole)
         assert whole.shape == (*grid.size.shape, 3)
 
@@ -294,7 +296,7 @@ def test_an_answer_does_not_depend_on_the_box(step, x, y, width, height, data):
 def test_wide_bands_are_answered_in_pieces(monkeypatch):
     grid = Grid(Size(795, 950), Mpp(1, 1), 1, 1, 0, 1.0, 1.0)
     whole = MASK.rows(grid, Box(0, 300, 795, 64))
-    monkeypatch.setattr("wsiseg.tissue.find._CHUNK", 100)
+    monkeypatch.setattr("wsiseg.tissue.mask._CHUNK", 100)
     assert np.array_equal(MASK.rows(grid, Box(0, 300, 795, 64)), whole)
     assert MASK.rows(grid, Box(0, 0, 0, 5)).shape == (5, 0)
     assert MASK.rows(grid, Box(0, 0, 5, 0)).shape == (0, 5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.color_model import COLORS
-from tests.slides.test_damage import damaged_copy, no_jpeg
+from tests.helpers.damage import damaged_copy, no_jpeg
 from wsiseg.geometry import Box, Mpp
 from wsiseg.prediction.plan import plan
 from wsiseg.slides import open_slide

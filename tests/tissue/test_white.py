@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from tests.helpers.color_model import COLORS, color_model
-from tests.slides.test_damage import damaged_copy, no_jpeg
+from tests.helpers.damage import damaged_copy, no_jpeg
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.prediction.piece_writer import PieceWriter
 from wsiseg.prediction.plan import Plan, plan
-from wsiseg.prediction.result import Areas, Counts
+from wsiseg.prediction.result import Counts
 from wsiseg.prediction.run import PredictOptions, predict
 from wsiseg.prediction.stream import FinishedPiece
 from wsiseg.prediction.sums import PiecePixels
@@ -24,10 +24,11 @@ from wsiseg.system import memory
 from wsiseg.tiling.grid import TileGrid, Tiling
 from wsiseg.tiling.pieces import pieces_of
 from wsiseg.tissue.bit_mask import BitMask
-from wsiseg.tissue.find import TissueMask
 from wsiseg.tissue.light import Light
+from wsiseg.tissue.mask import TissueMask
 from wsiseg.tissue.stain import DEFAULT_GLASS
 from wsiseg.tissue.white import CELL_PX, WhiteRule
+from wsiseg.tissue_map.areas import Areas
 from wsiseg.tissue_map.edge import SlideEdge
 from wsiseg.tissue_map.reader import open_map
 from wsiseg.tissue_map.writer import MapWriter

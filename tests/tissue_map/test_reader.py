@@ -1,7 +1,6 @@
 """The store: what goes in comes out, validators accept it, and it is whole or not there."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,47 +9,14 @@ import yaozarrs
 import zarr
 from ome_zarr_models import open_ome_zarr
 
-from wsiseg.classes import ClassTable
+from tests.helpers.maps import CLASSES, PROVENANCE, grid_of, write_map
 from wsiseg.errors import OptionError, OutputError, SlideError
-from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.geometry import Box, Size
 from wsiseg.system.files import check_map, put_folder
 from wsiseg.tissue_map.ome import level_sizes
 from wsiseg.tissue_map.pyramid import halved
 from wsiseg.tissue_map.reader import open_map
 from wsiseg.tissue_map.writer import MapWriter
-
-CLASSES = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"], [(200, 0, 0), (0, 200, 0), (0, 0, 200)])
-PROVENANCE = {"slide": {"name": "a.svs", "quick_hash": "0"}, "model": {"name": "m", "hash": "1"}}
-
-
-def grid_of(size: Size) -> Grid:
-    return Grid(size, Mpp(0.5, 0.5), 2.0, 2.0, 0, 2.0, 2.0)
-
-
-def write_map(
-    path: Path, size: Size, *, probabilities: bool = True, piece_px: int = 2048, overwrite: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """A map of random probabilities, the left tenth not tissue; returns what must come out."""
-    rng = np.random.default_rng(0)
-    values = rng.dirichlet(np.ones(3), size.shape).transpose(2, 0, 1).astype(np.float32)
-    tissue = np.ones(size.shape, bool)
-    tissue[:, : size.width // 10] = False
-    classes = np.where(tissue, values.argmax(axis=0) + 1, 0).astype(np.uint8)
-    stored = np.where(tissue, np.rint(values * 255), 0).astype(np.uint8)
-    store = path.with_name(f".{path.name}.new") / path.name
-    writer = MapWriter(store, CLASSES, grid_of(size), piece_px, probabilities=probabilities)
-    for y in range(0, size.height, piece_px):
-        for x in range(0, size.width, piece_px):
-            box = Box(x, y, piece_px, piece_px).intersect(Box.of(size))
-            writer.write(box, classes[box.slices()], stored[(slice(None), *box.slices())])
-    assert list(writer.write_levels()) == list(range(len(writer.sizes)))
-    if not probabilities:
-        writer.write_picture(np.full((300, 200, 3), 7, np.uint8), Mpp(2, 2))
-    writer.write_metadata(PROVENANCE)
-    assert not path.exists() or overwrite
-    put_folder(store, path)
-    shutil.rmtree(store.parent)
-    return classes, stored
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.color_model import color_model
-from tests.slides.test_damage import damaged_copy, no_jpeg
+from tests.helpers.damage import damaged_copy, no_jpeg
 from tests.unbreakable.faults import DIED
 from tests.unbreakable.runs import Server, assert_same, contents, facts
 from wsiseg.cli.main import main

@@ -14,7 +14,7 @@ from wsiseg.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from wsiseg.slides.base import ImageInFile, SlideReader
-    from wsiseg.tissue.find import TissueMask
+    from wsiseg.tissue.mask import TissueMask
 
 
 @click.command()

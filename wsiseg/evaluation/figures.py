@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from wsiseg.arrays import Float64Array
 
 OVERALL = {
     "pixels": ("mean_iou", "frequency_weighted_iou", "pixel_accuracy", "class_accuracy"),
@@ -44,7 +44,7 @@ class Figure:
         return {name: _number(getattr(self, name)) for name in ("value", "low", "high")}
 
 
-def confusion_figures(confusion: npt.NDArray[Any]) -> dict[str, FloatArray]:
+def confusion_figures(confusion: npt.NDArray[Any]) -> dict[str, Float64Array]:
     """All figures of matrices (..., K, K): shape (...) for those of all classes, (..., K) for those of each.
 
     Undefined ones are NaN; means are taken over the classes for which the figure is defined.
@@ -80,7 +80,7 @@ def draws(groups: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
 
 def bootstrap(
     sums: npt.NDArray[Any],
-    figures: Callable[[npt.NDArray[Any]], dict[str, FloatArray]],
+    figures: Callable[[npt.NDArray[Any]], dict[str, Float64Array]],
     resamples: int,
     seed: int,
 ) -> dict[str, list[Figure]]:
@@ -111,14 +111,14 @@ def bootstrap(
     return found
 
 
-def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> FloatArray:
+def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Float64Array:
     """Part by whole, NaN where the whole is 0."""
     part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
-    out: FloatArray = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    out: Float64Array = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
     return out
 
 
-def mean(values: FloatArray) -> FloatArray:
+def mean(values: Float64Array) -> Float64Array:
     """Mean over the last axis less the NaN, NaN where there is nothing else."""
     known = ~np.isnan(values)
     return ratio(np.where(known, values, 0).sum(axis=-1), known.sum(axis=-1))

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.arrays import Float64Array as FloatArray
 from wsiseg.errors import OptionError
-from wsiseg.evaluation.figures import Figure, FloatArray, bootstrap, ratio
+from wsiseg.evaluation.figures import Figure, bootstrap, ratio
 
 BINS = 10
 

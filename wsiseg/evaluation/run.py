@@ -23,11 +23,11 @@ from wsiseg.evaluation.result import Evaluation, column_of
 from wsiseg.evaluation.tiles import collect_tiles, read_tiles
 from wsiseg.evaluation.truth import Source, open_source
 from wsiseg.models.bundle import load_model
-from wsiseg.models.context import in_context
+from wsiseg.models.context import context_tiles, in_context
+from wsiseg.models.devices import pick_device
 from wsiseg.models.tile_shape import GateMode
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.gated import batch_tensor, gate_thresholds
-from wsiseg.prediction.job import context_tiles, pick_device
 from wsiseg.prediction.options import PredictOptions
 from wsiseg.tiling.reading import Patch, batches
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from wsiseg.arrays import Float32Array
 from wsiseg.evaluation.case_maps import CaseMaps, Tally
 from wsiseg.evaluation.inference import orientations, undone
 from wsiseg.evaluation.truth import Source
@@ -22,8 +23,6 @@ from wsiseg.prediction.run import batch_tensor
 from wsiseg.slides.array import ArrayReader
 from wsiseg.tiling.grid import Tiling
 from wsiseg.tiling.reading import Patch, batches, read_patches
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def read_tiles(model: TissueModel, source: Source, tiling: Tiling) -> Iterator[tuple[CaseMaps, Patch]]:
@@ -104,7 +103,7 @@ def _columns(
     thresholds: Tensor,
     plain: tuple[Tensor, Tensor],
     truth: list[list[npt.NDArray[np.bool_] | None]],
-) -> dict[str, FloatArray]:
+) -> dict[str, Float32Array]:
     """Probabilities (N, K, T, T) of each column."""
 
     def gated(logits: Tensor, seen: Tensor) -> Tensor:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.classes import WHITE_VALUE
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.export.polygons import require_same_slide
 from wsiseg.geometry import MPP_MAX, Box, Mpp
 from wsiseg.slides.base import SlideReader
 from wsiseg.slides.dicom.reader import DicomReader
 from wsiseg.system.files import check_file, whole_file
-from wsiseg.tissue_map.ome import WHITE_VALUE
 from wsiseg.tissue_map.reader import TissueMap
 
 SUFFIXES = (".dcm",)

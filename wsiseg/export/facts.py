@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from wsiseg.classes import WHITE_VALUE
 from wsiseg.errors import SlideError
 from wsiseg.system.printable import printable
 from wsiseg.tissue_map.area_table import AreaTable
-from wsiseg.tissue_map.ome import WHITE_VALUE
 from wsiseg.tissue_map.reader import TissueMap
 
 LONGEST = 200

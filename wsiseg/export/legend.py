@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from wsiseg.arrays import UInt8Array
 from wsiseg.errors import SlideError
 from wsiseg.export.picture import Drawn
 from wsiseg.system.printable import printable
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from PIL import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
-UInt8Array = npt.NDArray[np.uint8]
 
 BAR_SHARE = 0.25
 """The scale bar is at most this share of the picture's width."""

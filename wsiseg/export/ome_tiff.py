@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
+from wsiseg.arrays import UInt8Array
 from wsiseg.errors import OptionError
 from wsiseg.export.facts import key_values, map_name
 from wsiseg.export.picture import class_colors
@@ -24,7 +24,6 @@ from wsiseg.system.files import check_file, whole_file
 from wsiseg.system.printable import printable
 from wsiseg.tissue_map.reader import TissueMap
 
-UInt8Array = npt.NDArray[np.uint8]
 TiffContent = Literal["colors", "classes", "probabilities"]
 
 SUFFIXES = (".ome.tif", ".ome.tiff")

@@ -10,21 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import zarr
 from numcodecs import Zlib
 
+from wsiseg.classes import WHITE_VALUE
 from wsiseg.export.facts import key_values, map_name
 from wsiseg.export.picture import class_colors
 from wsiseg.geometry import Size
 from wsiseg.polygons.class_map import blocks
 from wsiseg.system.files import check_store, whole_folder
 from wsiseg.system.printable import printable
-from wsiseg.tissue_map.ome import LABELS, WHITE_VALUE, omero
+from wsiseg.tissue_map.ome import LABELS, omero
 from wsiseg.tissue_map.placement import Transform
 from wsiseg.tissue_map.reader import TissueMap
-
-UInt8Array = npt.NDArray[np.uint8]
 
 VERSION = "0.4"
 

@@ -5,36 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.classes import ClassTable
-from wsiseg.geometry import Box, Grid
-from wsiseg.slides.base import SlideReader
-from wsiseg.tissue_map.ome import WHITE_VALUE
-
-UInt8Array = npt.NDArray[np.uint8]
-
-READ_PIXELS = 2**24
-"""Pixels of the slide's level that one read may hold: 50 MB."""
-
-
-def read_picture(slide: SlideReader, grid: Grid, area: Box | None = None) -> UInt8Array:
-    """A slide at a coarse grid, read in pieces so that a slide without a pyramid fits.
-
-    Args:
-        slide: open for reading.
-        grid: its pixels are those of the picture.
-        area: the part to read, in those pixels; None reads all of it.
-
-    Returns:
-        (height, width, 3) uint8.
-    """
-    side = max(16, int((READ_PIXELS / (grid.zoom_x * grid.zoom_y)) ** 0.5))
-    area = Box.of(grid.size) if area is None else area
-    out = np.empty((*area.size.shape, 3), np.uint8)
-    for y in range(area.y, area.bottom, side):
-        for x in range(area.x, area.right, side):
-            box = Box(x, y, side, side).intersect(area)
-            out[box.slices(area)] = slide.read(grid, box).pixels
-    return out
+from wsiseg.arrays import UInt8Array
+from wsiseg.classes import WHITE_VALUE, ClassTable
 
 
 def colored(class_map: UInt8Array, classes: ClassTable) -> tuple[UInt8Array, npt.NDArray[np.bool_]]:

@@ -6,18 +6,16 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from wsiseg.classes import ClassTable
+from wsiseg.arrays import UInt8Array
+from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.errors import OptionError
-from wsiseg.export.overlay import borders, overlay, read_picture
+from wsiseg.export.overlay import borders, overlay
 from wsiseg.geometry import EDGE, Box, Grid, Mpp, coarser_grid
 from wsiseg.slides.base import SlideReader
-from wsiseg.tissue_map.ome import WHITE_VALUE
+from wsiseg.slides.overview import read_picture
 from wsiseg.tissue_map.placement import box_of_slide
 from wsiseg.tissue_map.reader import TissueMap
-
-UInt8Array = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

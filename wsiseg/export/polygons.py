@@ -20,13 +20,14 @@ from wsiseg.geojson.write import SUFFIXES, Identity, prepare_regions, write_regi
 from wsiseg.geojson.write_outlines import write_outlines
 from wsiseg.geometry import Mpp
 from wsiseg.polygons.class_map import Known
+from wsiseg.polygons.drawing import REGIONS_AT_MOST
 from wsiseg.polygons.frame import Frame
 from wsiseg.polygons.levels import fitting_level
 from wsiseg.polygons.outlines.reader import bands, trace_outlines
 from wsiseg.polygons.simplify import exact_polygons, simplified_polygons
-from wsiseg.prediction.result import write_areas_csv
 from wsiseg.slides.base import SlideReader
 from wsiseg.system.files import check_file, whole_file
+from wsiseg.tissue_map.areas import write_areas_csv
 from wsiseg.tissue_map.checks import require_areas
 from wsiseg.tissue_map.reader import TissueMap
 
@@ -220,7 +221,7 @@ def export_png(
 def export_csv(
     tissue_map: TissueMap, path: str | Path, *, polygons: Mapping[str, Any] | None = None, overwrite: bool = False
 ) -> None:
-    """Write a map's areas as a table of one row a class; see `wsiseg.prediction.result.write_areas_csv`.
+    """Write a map's areas as a table of one row a class; see `wsiseg.tissue_map.areas.write_areas_csv`.
 
     Args:
         tissue_map: open for reading.
@@ -246,3 +247,20 @@ def _write_png(path: Path, image: npt.NDArray[np.uint8], mpp: Mpp) -> None:
         dpi = (UM_PER_INCH / mpp.x, UM_PER_INCH / mpp.y)
         told: dict[str, Any] = {"dpi": dpi} if all(1 <= value <= MOST_DPI for value in dpi) else {}
         Image.fromarray(image).save(temporary, format="PNG", optimize=True, **told)
+
+
+def coarser_note(vectors: Mapping[str, Any]) -> str | None:
+    """What to say of polygons (as `export_geojson` returned) that are made from a coarser level, None of others."""
+    if not vectors.get("level"):
+        return None
+    if vectors.get("halvings"):
+        return (
+            f"polygons are made from a coarser level ({vectors['level_um']:.3g} um/px) since the map has more than "
+            f"{REGIONS_AT_MOST:,} regions, as noise has; they show nothing finer, and `wsiseg export --exact` keeps "
+            "every pixel"
+        )
+    return (
+        f"polygons are made from a coarser level ({vectors['level_um']:.3g} um/px) since the map has too many corners "
+        f"for {vectors['max_memory'] / 2**30:.3g} GiB; a larger --max-memory makes them finer, and "
+        "`wsiseg export --exact` keeps every pixel"
+    )

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from wsiseg.arrays import Float64Array, Int64Array
+from wsiseg.classes import WHITE_VALUE
 from wsiseg.geometry import Box, Size
-from wsiseg.tissue_map.ome import WHITE_VALUE
 from wsiseg.tissue_map.reader import TissueMap
 
 UNCERTAIN_BELOW = 0.5
@@ -27,9 +28,6 @@ MOST_PX = 2**28
 
 BAND_PX, BAND_ROWS = 2**22, 512
 """Pixels and rows that are read at once, at most."""
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +53,9 @@ class Sums:
         uncertain: pixels.
     """
 
-    pixels: Ints
-    probability: Ints
-    uncertain: Ints
+    pixels: Int64Array
+    probability: Int64Array
+    uncertain: Int64Array
 
     @classmethod
     def empty(cls, count: int) -> Sums:
@@ -137,7 +135,7 @@ def _uncertain(best: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     return (best > 0) & (best < UNCERTAIN_BELOW * 255)
 
 
-def _lengths(starts: npt.NDArray[Any]) -> Ints:
+def _lengths(starts: npt.NDArray[Any]) -> Int64Array:
     return np.diff(starts).astype(np.int64)
 
 
@@ -158,15 +156,15 @@ class _Edges:
         classes: (E,) its class.
     """
 
-    ends: Floats
-    rows: Ints
-    region: Ints
+    ends: Float64Array
+    rows: Int64Array
+    region: Int64Array
     classes: npt.NDArray[Any]
     _next: int = 0
-    _open: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    _open: Int64Array = field(default_factory=lambda: np.empty(0, np.int64))
 
     @classmethod
-    def of(cls, regions: Sequence[shapely.Polygon], classes: npt.NDArray[Any], step: Floats) -> _Edges:
+    def of(cls, regions: Sequence[shapely.Polygon], classes: npt.NDArray[Any], step: Float64Array) -> _Edges:
         """The sides of polygons, in pixels that are `step` (x, y) times as large as those they are given in."""
         polygons = shapely.orient_polygons(np.array(regions, object))
         _, xy, (ring_starts, polygon_starts) = shapely.to_ragged_array(polygons)
@@ -213,13 +211,13 @@ class _Crossings:
         classes: (C,) its class.
     """
 
-    row: Ints
-    column: Ints
-    sign: Ints
-    region: Ints
+    row: Int64Array
+    column: Int64Array
+    sign: Int64Array
+    region: Int64Array
     classes: npt.NDArray[Any]
 
-    def add(self, values: npt.NDArray[Any], sums: Ints, which: npt.NDArray[np.bool_] | None = None) -> None:
+    def add(self, values: npt.NDArray[Any], sums: Int64Array, which: npt.NDArray[np.bool_] | None = None) -> None:
         """Add the sum of `values` (rows, columns) over each region to `sums` of its number, or those of `which`."""
         chosen = slice(None) if which is None else np.flatnonzero(which)
         row, column, sign = self.row[chosen], self.column[chosen], self.sign[chosen]

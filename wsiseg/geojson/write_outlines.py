@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.arrays import Float64Array as Floats
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.geojson.measures import Measures
@@ -21,7 +22,6 @@ from wsiseg.geojson.write import DECIMALS, START, Facts, Identity, Written, feat
 from wsiseg.geometry import Grid
 from wsiseg.polygons.frame import Frame
 from wsiseg.polygons.outlines.reader import Outlines
-from wsiseg.polygons.sieve import Floats
 
 _GO_ON, _NEW_RING, _NEW_POLYGON, _FIRST = range(4)
 _BETWEEN = (b",[", b"],[[", b"]],\n[[[", b"[[[[")

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import correlate1d
 
-FloatArray = npt.NDArray[np.float32]
+from wsiseg.arrays import Float32Array
+from wsiseg.tiling.grid import TileGrid
 
 REACH = 2.0
 """Patches further away than this many standard deviations have no weight."""
@@ -37,7 +38,9 @@ def gaussian(sigma: float) -> npt.NDArray[np.float64]:
     return weights
 
 
-def in_context(items: Iterable[tuple[Item, _HasPlace, FloatArray]], sigma: float) -> Iterator[tuple[Item, FloatArray]]:
+def in_context(
+    items: Iterable[tuple[Item, _HasPlace, Float32Array]], sigma: float
+) -> Iterator[tuple[Item, Float32Array]]:
     """The same items in the same order, each with the weighted mean of the probabilities around it.
 
     The mean is over the tiles that come, by a Gaussian of their distance in rows and columns; it takes as many rows
@@ -49,7 +52,7 @@ def in_context(items: Iterable[tuple[Item, _HasPlace, FloatArray]], sigma: float
     """
     weights = gaussian(sigma)
     radius = len(weights) // 2
-    rows: dict[int, list[tuple[Item, int, FloatArray]]] = {}
+    rows: dict[int, list[tuple[Item, int, Float32Array]]] = {}
     written = 0  # first row that has not been handed out
     for item, place, values in items:
         for row in [row for row in rows if written <= row < place.row - radius]:
@@ -63,8 +66,8 @@ def in_context(items: Iterable[tuple[Item, _HasPlace, FloatArray]], sigma: float
 
 
 def _finished(
-    rows: dict[int, list[tuple[Item, int, FloatArray]]], row: int, weights: npt.NDArray[np.float64]
-) -> Iterator[tuple[Item, FloatArray]]:
+    rows: dict[int, list[tuple[Item, int, Float32Array]]], row: int, weights: npt.NDArray[np.float64]
+) -> Iterator[tuple[Item, Float32Array]]:
     """The items of a row whose neighbours have all come; afterwards only their probabilities are kept."""
     radius = len(weights) // 2
     near = {r: rows[r] for r in range(row - radius, row + radius + 1) if r in rows}
@@ -83,7 +86,7 @@ def _finished(
     rows[row] = [(None, column, values) for _, column, values in rows[row]]  # type: ignore[misc]
 
 
-def mean_in_context(values: FloatArray, present: npt.NDArray[np.bool_], sigma: float) -> FloatArray:
+def mean_in_context(values: Float32Array, present: npt.NDArray[np.bool_], sigma: float) -> Float32Array:
     """The same means of a whole grid of tiles at once.
 
     Args:
@@ -101,3 +104,8 @@ def mean_in_context(values: FloatArray, present: npt.NDArray[np.bool_], sigma: f
     total = sums[..., -1:]
     means = np.divide(sums[..., :-1], total, out=np.zeros_like(sums[..., :-1]), where=total > 0)
     return np.where(present[..., None], means, 0.0).astype(np.float32)
+
+
+def context_tiles(gate_context: float, tiles: TileGrid) -> float:
+    """The standard deviation of the gate's context in tiles, from sides of a patch."""
+    return gate_context * tiles.patch_px / tiles.stride_px

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import shapely
 from scipy.sparse import coo_array, csr_array, diags_array
 
+from wsiseg.arrays import Float64Array, Int64Array, UInt8Array
 from wsiseg.polygons.coverage import Coverage
 from wsiseg.polygons.frame import Frame
 
@@ -26,9 +27,6 @@ CLOSE = 1e-4
 
 SMALLEST_SHARE = 0.1
 """A ring keeps at least this share of its area."""
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,39 +42,39 @@ class _Net:
         ring: (N,) number of the ring.
     """
 
-    xy: Floats
-    place: Ints
-    before: Ints
-    after: Ints
-    classes: npt.NDArray[np.uint8]
-    ring: Ints
+    xy: Float64Array
+    place: Int64Array
+    before: Int64Array
+    after: Int64Array
+    classes: UInt8Array
+    ring: Int64Array
 
-    def gradient(self, xy: Floats) -> tuple[csr_array, csr_array]:
+    def gradient(self, xy: Float64Array) -> tuple[csr_array, csr_array]:
         """How the area of each class grows as places move along x and along y: two (P, 256)."""
         way = (xy[self.after] - xy[self.before]) / 2
         shape = (len(xy), 256)
         pairs = (self.place, self.classes)
         return coo_array((way[:, 1], pairs), shape).tocsr(), coo_array((-way[:, 0], pairs), shape).tocsr()
 
-    def areas(self, xy: Floats) -> Floats:
+    def areas(self, xy: Float64Array) -> Float64Array:
         """(256,) area of each class."""
         a, b = xy[self.place], xy[self.after]
         signed = (a[:, 0] * b[:, 1] - b[:, 0] * a[:, 1]) / 2
         return np.asarray(np.bincount(self.classes, signed, minlength=256), np.float64)
 
-    def edges(self) -> Ints:
+    def edges(self) -> Int64Array:
         """(E, 2) pairs of places that a border joins, each once."""
         low, high = np.minimum(self.place, self.after), np.maximum(self.place, self.after)
         keys = np.unique(low * len(self.xy) + high)
         return np.stack([keys // len(self.xy), keys % len(self.xy)], axis=1)
 
-    def ring_areas(self, xy: Floats) -> Floats:
+    def ring_areas(self, xy: Float64Array) -> Float64Array:
         """(R,) area of each ring, holes negative."""
         a, b = xy[self.place], xy[self.after]
         return np.asarray(np.bincount(self.ring, (a[:, 0] * b[:, 1] - b[:, 0] * a[:, 1]) / 2), np.float64)
 
 
-def balance(coverage: Coverage, wanted_px: Floats, limit_px: float, frame: Frame) -> float:
+def balance(coverage: Coverage, wanted_px: Float64Array, limit_px: float, frame: Frame) -> float:
     """Move borders so that classes have the areas that are wanted, as far as they may.
 
     Args:
@@ -109,14 +107,14 @@ def balance(coverage: Coverage, wanted_px: Floats, limit_px: float, frame: Frame
     return 0.0
 
 
-def _polygon_of_point(offsets: tuple[Ints, Ints]) -> Ints:
+def _polygon_of_point(offsets: tuple[Int64Array, Int64Array]) -> Int64Array:
     """The polygon of each vertex of a ragged array."""
     ring_starts, polygon_starts = (np.asarray(part, np.int64) for part in offsets)
     of_ring = np.repeat(np.arange(len(polygon_starts) - 1), np.diff(polygon_starts))
     return np.asarray(np.repeat(of_ring, np.diff(ring_starts)))
 
 
-def _net(xy: Floats, offsets: tuple[Ints, Ints], indices: npt.NDArray[np.uint8]) -> tuple[_Net, Ints]:
+def _net(xy: Float64Array, offsets: tuple[Int64Array, Int64Array], indices: UInt8Array) -> tuple[_Net, Int64Array]:
     """The net of rings, and the place of every vertex, closing ones included."""
     ring_starts = np.asarray(offsets[0], np.int64)
     _, first, place = np.unique(xy[:, 0] + 1j * xy[:, 1], return_index=True, return_inverse=True)
@@ -131,7 +129,7 @@ def _net(xy: Floats, offsets: tuple[Ints, Ints], indices: npt.NDArray[np.uint8])
     return _Net(xy[first], place[own], before[own], after[own], classes[own], ring[own]), place
 
 
-def _move(net: _Net, wanted: Floats, limit: float, fixed: npt.NDArray[np.bool_]) -> Floats:
+def _move(net: _Net, wanted: Float64Array, limit: float, fixed: npt.NDArray[np.bool_]) -> Float64Array:
     """Places after steps of least squares towards the wanted areas."""
     present = np.unique(net.classes)
     xy = net.xy
@@ -154,7 +152,7 @@ def _move(net: _Net, wanted: Floats, limit: float, fixed: npt.NDArray[np.bool_])
     return xy
 
 
-def _wrong(net: _Net, xy: Floats, edges: Ints) -> Ints:
+def _wrong(net: _Net, xy: Float64Array, edges: Int64Array) -> Int64Array:
     """Places that must stay: ends of edges that now cross or touch another one, and rings that are turned over."""
     moved = (xy != net.xy).any(axis=1)
     lines = shapely.linestrings(xy[edges])

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.classes import WHITE_VALUE
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Size
-from wsiseg.tissue_map.ome import WHITE_VALUE
 
 BLOCK = 2048
 """Side of the blocks in which a class map is read, in map pixels: 4 MB of classes, some 50 MB of working memory."""

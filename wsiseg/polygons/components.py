@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import label
 
+from wsiseg.arrays import Int64Array, UInt8Array
 from wsiseg.geometry import Box, Size
 from wsiseg.polygons.class_map import BLOCK, ClassMapSource, blocks
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,19 +34,19 @@ class Components:
         block: side of the blocks in map pixels.
     """
 
-    classes: npt.NDArray[np.uint8]
-    areas_px: Ints
-    pairs: Ints
-    borders_px: Ints
-    block_starts: Ints
-    block_components: Ints
+    classes: UInt8Array
+    areas_px: Int64Array
+    pairs: Int64Array
+    borders_px: Int64Array
+    block_starts: Int64Array
+    block_components: Int64Array
     block: int
 
     def __len__(self) -> int:
         return len(self.classes)
 
 
-def label_fragments(classes: npt.NDArray[np.uint8]) -> Ints:
+def label_fragments(classes: UInt8Array) -> Int64Array:
     """Number the components inside one block 1, 2, …; 0 stays 0. (h, w) -> (h, w), the same for the same block."""
     if not classes.any():
         return np.zeros(classes.shape, np.int64)  # most of a slide is glass
@@ -60,11 +58,11 @@ class _Table:
     """What is gathered over the blocks: fragments, those that belong together, and lengths of shared borders."""
 
     def __init__(self) -> None:
-        self.joins: list[Ints] = []
-        self.pairs: list[Ints] = []
-        self.lengths: list[Ints] = []
+        self.joins: list[Int64Array] = []
+        self.pairs: list[Int64Array] = []
+        self.lengths: list[Int64Array] = []
 
-    def add_edges(self, a: Ints, b: Ints, class_a: npt.NDArray[np.uint8], class_b: npt.NDArray[np.uint8]) -> None:
+    def add_edges(self, a: Int64Array, b: Int64Array, class_a: UInt8Array, class_b: UInt8Array) -> None:
         """Note the pixel edges between fragments `a` and `b` (arrays of one shape, 0 = none) of these classes."""
         both = (a > 0) & (b > 0) & (a != b)
         low, high = np.minimum(a[both], b[both]), np.maximum(a[both], b[both])
@@ -76,7 +74,7 @@ class _Table:
         self.lengths.append(lengths)
 
 
-def _count(low: Ints, high: Ints, weights: Ints | None = None) -> tuple[Ints, Ints]:
+def _count(low: Int64Array, high: Int64Array, weights: Int64Array | None = None) -> tuple[Int64Array, Int64Array]:
     """The distinct pairs (M, 2) in rising order and how often (or with what sum of weights) each occurs (M,)."""
     if not low.size:
         return np.empty((0, 2), np.int64), np.empty(0, np.int64)
@@ -120,8 +118,8 @@ def find_components(source: ClassMapSource, block: int = BLOCK) -> Components:
 
 
 def _describe(
-    local: Ints, classes: npt.NDArray[np.uint8], box: Box, size: Size
-) -> tuple[npt.NDArray[np.uint8], Ints, Ints]:
+    local: Int64Array, classes: UInt8Array, box: Box, size: Size
+) -> tuple[UInt8Array, Int64Array, Int64Array]:
     """Class, area and first pixel (its number in the whole map, row by row) of each fragment of a block."""
     flat = local.ravel()
     areas = np.bincount(flat)

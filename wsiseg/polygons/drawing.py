@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import shapely
 
+from wsiseg.arrays import Float64Array as Floats
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Mpp
 from wsiseg.polygons.balance import balance
@@ -19,7 +20,7 @@ from wsiseg.polygons.components import Components
 from wsiseg.polygons.coverage import Coverage
 from wsiseg.polygons.frame import Frame
 from wsiseg.polygons.polygonize import polygonize
-from wsiseg.polygons.sieve import Absorption, Floats, SievedMap, absorb, min_areas_px
+from wsiseg.polygons.sieve import Absorption, SievedMap, absorb, min_areas_px
 from wsiseg.system.memory import trim_memory
 
 TOLERANCE_UM = 2.0

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.arrays import Float64Array
 from wsiseg.geometry import Box, Size
 from wsiseg.polygons.class_map import ClassMapSource
 from wsiseg.polygons.components import Components, label_fragments
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +39,7 @@ class Absorption:
     dropped_px: int
 
 
-def absorb(components: Components, min_area_px: float | Floats, white: int | None = None) -> Absorption:
+def absorb(components: Components, min_area_px: float | Float64Array, white: int | None = None) -> Absorption:
     """Let small components take the class with which they share the longest border.
 
     The smallest one comes first (of equals the one whose first pixel comes first). With its new class it becomes one
@@ -69,7 +68,7 @@ def absorb(components: Components, min_area_px: float | Floats, white: int | Non
     )
 
 
-def min_areas_px(components: Components, least_px: float, share: float) -> Floats:
+def min_areas_px(components: Components, least_px: float, share: float) -> Float64Array:
     """The smallest area that stays, for each class, so that none loses much.
 
     Args:
@@ -92,7 +91,7 @@ def min_areas_px(components: Components, least_px: float, share: float) -> Float
 class _Regions:
     """Components that grow together: a forest of them, and for each small one its neighbours and shared borders."""
 
-    def __init__(self, components: Components, min_area_px: Floats) -> None:
+    def __init__(self, components: Components, min_area_px: Float64Array) -> None:
         self.min_area_px: list[float] = min_area_px.tolist()
         # Lists: single entries of an array take several times as long to read.
         self.parent = list(range(len(components)))

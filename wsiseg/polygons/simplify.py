@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import shapely
 
+from wsiseg.arrays import Float64Array as Floats
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Mpp
@@ -31,7 +32,6 @@ from wsiseg.polygons.drawing import (
 from wsiseg.polygons.frame import Frame
 from wsiseg.polygons.levels import HalvedMap
 from wsiseg.polygons.polygonize import polygonize
-from wsiseg.polygons.sieve import Floats
 
 __all__ = [
     "AREA_CHANGE",

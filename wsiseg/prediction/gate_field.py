@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.arrays import Float32Array
 from wsiseg.models.context import gaussian, mean_in_context
 from wsiseg.system.files import cannot_write
 from wsiseg.tiling.grid import Tile, TileGrid
 from wsiseg.tiling.pieces import Piece
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class GateField:
         self._sigma = sigma
         self._reach = len(gaussian(sigma)) // 2
 
-    def put(self, patches: list[Tile], values: FloatArray) -> None:
+    def put(self, patches: list[Tile], values: Float32Array) -> None:
         """Keep the probabilities (N, K) of patches."""
         rows, columns = [tile.row for tile in patches], [tile.column for tile in patches]
         self._values[rows, columns] = values
@@ -67,7 +66,7 @@ class GateField:
         with cannot_write(self.file.path):
             self._values.flush()
 
-    def of(self, piece: Piece) -> FloatArray:
+    def of(self, piece: Piece) -> Float32Array:
         """The means in context of a piece's patches, (rows, columns, K)."""
         top, left = max(0, piece.rows.start - self._reach), max(0, piece.columns.start - self._reach)
         rows, columns = slice(top, piece.rows.stop + self._reach), slice(left, piece.columns.stop + self._reach)

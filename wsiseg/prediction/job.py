@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,49 +9,35 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from wsiseg.export.overlay import read_picture
 from wsiseg.export.polygons import VectorOptions, export_geojson
 from wsiseg.geometry import Grid, Mpp, coarser_grid
+from wsiseg.models.context import context_tiles
+from wsiseg.models.devices import device_names
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.devices import SharedWork, run_on_devices
 from wsiseg.prediction.gate_field import GateField, GateFieldFile
 from wsiseg.prediction.gated import gate_thresholds
-from wsiseg.prediction.journal import Fingerprint, sync_path, sync_tree
+from wsiseg.prediction.journal import Fingerprint
 from wsiseg.prediction.options import PredictOptions
 from wsiseg.prediction.piece_writer import PieceWriter, sum_up
 from wsiseg.prediction.plan import Plan, plan
-from wsiseg.prediction.result import (
-    Areas,
-    ClassArea,
-    Counts,
-    Damage,
-    Prediction,
-    results,
-    slide_provenance,
-    tissue_provenance,
-)
+from wsiseg.prediction.progress import Advance, Progress
+from wsiseg.prediction.result import Counts, Damage, Prediction, results, slide_provenance, tissue_provenance
 from wsiseg.prediction.stream import Stream
 from wsiseg.prediction.unfinished import UnfinishedRun, begun_drawing
 from wsiseg.slides.base import SlideReader
+from wsiseg.slides.overview import read_picture
 from wsiseg.slides.watch import SlideWatch
 from wsiseg.system.clock import Clock
-from wsiseg.system.files import cannot_write, check_map, put_folder, remove_cut_file
+from wsiseg.system.files import cannot_write, check_map, put_folder, remove_cut_file, sync_path, sync_tree
 from wsiseg.system.memory import MemoryPlan, give_back_memory
 from wsiseg.system.threads import WriteBehind, within
 from wsiseg.system.versions import OPENVINO, of_map, software
-from wsiseg.tiling.grid import TileGrid
 from wsiseg.tiling.pieces import Piece, owned_by, patches_of, pieces_of
+from wsiseg.tissue_map.areas import Areas, ClassArea
 from wsiseg.tissue_map.reader import open_map
 from wsiseg.tissue_map.writer import PIECE_LEVELS, MapWriter
-
-Progress = Callable[[str, int, int], None]
-"""Called with a phase ("tissue", "gate", "tiles", "pyramid", "vectors"), the steps of it that are done, and all.
-
-Once also with "plan" and thousands of map pixels with tissue, by which the time that later phases take is guessed.
-"""
-
 
 PLAN_READS = 10
 """Finding the tissue may take as long as so many reads may."""
@@ -255,39 +240,6 @@ def planned(slide: SlideReader, model: TissueModel, options: PredictOptions) -> 
     )  # fmt: skip
 
 
-class Advance:
-    """Reports patches as they are done."""
-
-    def __init__(self, report: Progress, phase: str, done: int, total: int) -> None:
-        self._report = report
-        self._phase = phase
-        self._done = done
-        self._total = total
-        report(phase, done, total)
-
-    def __call__(self, patches: int) -> None:
-        """Some more are done."""
-        self._done += patches
-        self._report(self._phase, self._done, self._total)
-
-
-def context_tiles(gate_context: float, tiles: TileGrid) -> float:
-    """The standard deviation of the gate's context in tiles, from sides of a patch."""
-    return gate_context * tiles.patch_px / tiles.stride_px
-
-
 def _picture(slide: SlideReader, grid: Grid, factor: int) -> tuple[npt.NDArray[np.uint8], Mpp]:
     coarse = coarser_grid(grid, factor, slide.levels)
     return read_picture(slide, coarse), coarse.mpp
-
-
-def device_names(name: str) -> list[str]:
-    """The devices of "cuda:0,cuda:1", one or several; "auto" is what `pick_device` says."""
-    return [pick_device(part.strip()) for part in name.split(",")]
-
-
-def pick_device(name: str) -> str:
-    """The device that "auto" means: the first GPU where there is one, else the CPU."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"

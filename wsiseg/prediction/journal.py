@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from wsiseg.errors import OutputError
-from wsiseg.system.files import cannot_write
+from wsiseg.system.files import cannot_write, sync_path
 
 JOURNAL_FORMAT = 1
 
@@ -132,21 +132,3 @@ def read_journal(path: Path) -> tuple[Fingerprint | None, list[Step], int]:
             f"this one writes {JOURNAL_FORMAT}); finish it with that one, or begin anew with --restart"
         )
     return head["fingerprint"], steps[1:], whole
-
-
-def sync_path(path: Path) -> None:
-    """See a file's contents, or a folder's entries, onto the disk, where the system can."""
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def sync_tree(folder: Path) -> None:
-    """The same for all that is in a folder, and the folder itself."""
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            sync_path(Path(parent, name))
-        sync_path(Path(parent))

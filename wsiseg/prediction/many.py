@@ -15,14 +15,16 @@ from typing import Any
 from wsiseg.errors import OutputError, WsisegError
 from wsiseg.export.polygons import VectorOptions, export_geojson
 from wsiseg.models import DEFAULT_MODEL
+from wsiseg.models.devices import device_names
 from wsiseg.models.spec import bundle_hash, read_spec
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.batch import KeptMap, SlideResult
-from wsiseg.prediction.job import PLAN_READS, MapJob, Progress, device_names, planned
+from wsiseg.prediction.job import PLAN_READS, MapJob, planned
 from wsiseg.prediction.kept_map import Wanted, difference, other_versions, recorded_damage
 from wsiseg.prediction.options import PredictOptions
 from wsiseg.prediction.plan import Plan
-from wsiseg.prediction.run import as_prepared, chosen_runtime, loaded_model, predict_opened, silent
+from wsiseg.prediction.progress import Progress, silent
+from wsiseg.prediction.run import as_prepared, chosen_runtime, loaded_model, predict_opened
 from wsiseg.prediction.slide_list import map_paths, slides_among
 from wsiseg.prediction.unfinished import check_outputs, unfinished_folder
 from wsiseg.slides import open_slide

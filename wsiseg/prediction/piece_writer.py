@@ -8,15 +8,17 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.arrays import UInt8Array
+from wsiseg.classes import WHITE_VALUE
 from wsiseg.prediction.journal import Journal, Step
 from wsiseg.prediction.plan import Plan
-from wsiseg.prediction.result import Areas, Counts
+from wsiseg.prediction.result import Counts
 from wsiseg.slides.damage import DamageMap
 from wsiseg.system.memory import trim_memory
 from wsiseg.tiling.pieces import Piece
+from wsiseg.tissue_map.areas import Areas
 from wsiseg.tissue_map.edge import SlideEdge
-from wsiseg.tissue_map.ome import WHITE_VALUE
-from wsiseg.tissue_map.writer import MapWriter, UInt8Array
+from wsiseg.tissue_map.writer import MapWriter
 
 
 class _Pixels(Protocol):

@@ -12,8 +12,9 @@ from wsiseg.errors import OptionError
 from wsiseg.geometry import Grid
 from wsiseg.slides.base import SlideReader
 from wsiseg.tiling.grid import TileGrid, Tiling
-from wsiseg.tissue.find import TissueMask, tissue_mask
+from wsiseg.tissue.find import tissue_mask
 from wsiseg.tissue.light import light_of
+from wsiseg.tissue.mask import TissueMask
 from wsiseg.tissue.white import WhiteRule
 
 LONGEST_PX = 2**20

@@ -12,12 +12,14 @@ from wsiseg.errors import OptionError
 from wsiseg.export.polygons import VectorOptions
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import load_model
+from wsiseg.models.devices import device_names, pick_device
 from wsiseg.models.runtime.choose import Runtime, choose_runtime
 from wsiseg.models.spec import BundleSpec
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.gated import batch_tensor, gate_thresholds, predict_patches, predict_windows
-from wsiseg.prediction.job import MapJob, Progress, device_names, pick_device
+from wsiseg.prediction.job import MapJob
 from wsiseg.prediction.options import PredictOptions
+from wsiseg.prediction.progress import Progress, silent
 from wsiseg.prediction.result import Prediction
 from wsiseg.prediction.unfinished import check_outputs, unfinished_run
 from wsiseg.slides import open_slide
@@ -155,7 +157,3 @@ def prepare(model: TissueModel, options: PredictOptions) -> None:
         model.segment(blank)
     else:
         predict_windows(model, blank, gate_thresholds(model, options), options)
-
-
-def silent(phase: str, done: int, total: int) -> None:
-    """Progress for nobody."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from wsiseg.arrays import Float32Array
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.gate_field import GateField
 from wsiseg.prediction.gated import batch_tensor, gate_thresholds, predict_patches, predict_windows
@@ -28,8 +29,6 @@ from wsiseg.tiling.blending import window
 from wsiseg.tiling.grid import Tile
 from wsiseg.tiling.pieces import Piece, block_patches, blocks_of
 from wsiseg.tiling.reading import Patch, batches, box_around, read_block
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +166,10 @@ class Stream:
         self, pieces: Iterable[Piece], *, owned: bool = False
     ) -> Generator[tuple[PatchBlock, list[Patch]], None, None]:
         """The pieces' blocks with their pixels, read ahead over the borders of pieces."""
+        bright = None if owned or self.todo.white is None else self.todo.white.bright
         return read_ahead(
             expected(self.slide, self.todo.grid, self._blocks(pieces, owned), lambda block: box_around(block.tiles)),
-            lambda block: read_block(self.slide, self.todo.grid, block.tiles, None if owned else self.todo.white),
+            lambda block: read_block(self.slide, self.todo.grid, block.tiles, bright),
             workers=self._workers,
             ahead=self._ahead,
             timeout_s=self.options.read_timeout_s,
@@ -259,7 +259,7 @@ class Stream:
         return predict_windows(self.model, pixels, self._thresholds, self.options)
 
 
-def _of_patches(seen: FloatArray | None, piece: Piece, tiles: list[Tile]) -> Tensor | None:
+def _of_patches(seen: Float32Array | None, piece: Piece, tiles: list[Tile]) -> Tensor | None:
     """The rows (N, K) of some patches, from what a gate field says of a piece."""
     if seen is None:
         return None

@@ -13,10 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from wsiseg.arrays import UInt8Array
 from wsiseg.geometry import Box
 from wsiseg.tiling.grid import Tile
-
-UInt8Array = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

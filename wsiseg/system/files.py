@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wsiseg.errors import OptionError, OutputError, WsisegError
@@ -191,3 +192,21 @@ def put_folder(temporary: Path, path: Path) -> None:
         retired.rename(path)
         raise
     shutil.rmtree(retired)
+
+
+def sync_path(path: Path) -> None:
+    """See a file's contents, or a folder's entries, onto the disk, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """The same for all that is in a folder, and the folder itself."""
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            sync_path(Path(parent, name))
+        sync_path(Path(parent))

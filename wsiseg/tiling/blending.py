@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.arrays import Float32Array
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Size
 from wsiseg.tiling.grid import Tile, TileGrid
-
-FloatArray = npt.NDArray[np.float32]
 
 COLUMN_PX = 512
 """Width of an accumulator: only columns of the map that a patch touches take memory."""
@@ -34,11 +33,11 @@ class Block:
     """
 
     box: Box
-    probabilities: FloatArray
+    probabilities: Float32Array
     covered: npt.NDArray[np.bool_]
 
 
-def window(patch_px: int, overlap_px: int) -> FloatArray:
+def window(patch_px: int, overlap_px: int) -> Float32Array:
     """Weights (patch_px, patch_px) of a patch's pixels, positive everywhere.
 
     A linear ramp over the overlap at every side, flat between: neighbouring patches add up to a constant where two
@@ -66,12 +65,12 @@ class Blender:
         self.channels = channels
         self._window = window(tiles.patch_px, tiles.overlap_px)
         self._top = 0  # first map row of the accumulators
-        self._columns: dict[int, FloatArray] = {}  # column -> (K + 1, patch_px, COLUMN_PX), sum of weights last
-        self._waiting: dict[int, tuple[Tile, FloatArray, npt.NDArray[np.bool_] | None]] = {}
+        self._columns: dict[int, Float32Array] = {}  # column -> (K + 1, patch_px, COLUMN_PX), sum of weights last
+        self._waiting: dict[int, tuple[Tile, Float32Array, npt.NDArray[np.bool_] | None]] = {}
         self._next = 0
 
     def add(
-        self, tile: Tile, probabilities: FloatArray, readable: npt.NDArray[np.bool_] | None = None
+        self, tile: Tile, probabilities: Float32Array, readable: npt.NDArray[np.bool_] | None = None
     ) -> Iterator[Block]:
         """Take one patch; yields what is finished by it.
 
@@ -97,7 +96,7 @@ class Blender:
         yield from self._close(self._top + self.tiles.patch_px)
 
     def _accumulate(
-        self, tile: Tile, probabilities: FloatArray, readable: npt.NDArray[np.bool_] | None
+        self, tile: Tile, probabilities: Float32Array, readable: npt.NDArray[np.bool_] | None
     ) -> Iterator[Block]:
         yield from self._close(tile.box.y)
         weights = self._window if readable is None else self._window * readable
@@ -110,7 +109,7 @@ class Blender:
             target[:-1] += weights[source] * probabilities[:, source[0], source[1]]
             target[-1] += weights[source]
 
-    def _column(self, column: int) -> FloatArray:
+    def _column(self, column: int) -> Float32Array:
         if column not in self._columns:
             self._columns[column] = np.zeros((self.channels + 1, self.tiles.patch_px, COLUMN_PX), np.float32)
         return self._columns[column]
@@ -135,14 +134,14 @@ class Blender:
         self._top = bottom
 
 
-def _divide(box: Box, sums: FloatArray) -> Block:
+def _divide(box: Box, sums: Float32Array) -> Block:
     total = sums[-1]
     covered = total > 0
     values = np.divide(sums[:-1], total, out=np.zeros_like(sums[:-1]), where=covered)
     return Block(box, values, covered)
 
 
-def blend(size: Size, patches: list[tuple[Tile, FloatArray]], tiles: TileGrid) -> FloatArray:
+def blend(size: Size, patches: list[tuple[Tile, Float32Array]], tiles: TileGrid) -> Float32Array:
     """All of a small map at once, (K, height, width) float32: for one's own experiments, and as the simple case."""
     blender = Blender(tiles, patches[0][1].shape[0])
     out = np.zeros((blender.channels, *size.shape), np.float32)

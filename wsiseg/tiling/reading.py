@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -12,10 +12,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.arrays import BoolArray, UInt8Array
 from wsiseg.geometry import Box, Grid
 from wsiseg.slides.base import SlideReader
 from wsiseg.tiling.grid import Tile
-from wsiseg.tissue.white import WhiteRule
 
 Item = TypeVar("Item")
 
@@ -86,23 +86,26 @@ def read_patches(
                 future.cancel()
 
 
-def read_block(slide: SlideReader, grid: Grid, tiles: Sequence[Tile], white: WhiteRule | None = None) -> list[Patch]:
+def read_block(
+    slide: SlideReader, grid: Grid, tiles: Sequence[Tile], bright: Callable[[UInt8Array], BoolArray] | None = None
+) -> list[Patch]:
     """The patches of neighbouring tiles, in their order, out of one read of the box around them.
 
-    With a rule for white they say where they are bright: here, since pixels that patches share are looked at once.
+    With `bright`, which says of pixels (h, w, 3) where they may be white, (h, w) bool, patches hold what it says: it is
+    asked here, since pixels that patches share are looked at once.
 
     Raises:
         SlideError: the slide as a whole can no longer be read. Damage is marked in the patches instead.
     """
     box = box_around(tiles)
     region = slide.read(grid, box)
-    bright = None if white is None else white.bright(region.pixels)
+    found = None if bright is None else bright(region.pixels)
     patches = []
     for tile in tiles:
         place = tile.box.slices(box)
         damaged = None if region.damaged is None else region.damaged[place]
         readable = None if damaged is None or not damaged.any() else ~damaged
-        patches.append(Patch(tile, region.pixels[place], readable, None if bright is None else bright[place]))
+        patches.append(Patch(tile, region.pixels[place], readable, None if found is None else found[place]))
     return patches
 
 

@@ -26,7 +26,8 @@ from wsiseg.slides.base import SlideReader
 from wsiseg.slides.expected import expected
 from wsiseg.system.threads import read_ahead
 from wsiseg.tiling.grid import TileGrid
-from wsiseg.tissue.find import TissueMask, stained_tissue
+from wsiseg.tissue.find import stained_tissue
+from wsiseg.tissue.mask import TissueMask
 from wsiseg.tissue.stain import Colour, Glass, find_glass
 
 LEAST_LIGHT, USUAL_LIGHT, MOST_LIGHT = 0.84, 0.88, 0.97

@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from wsiseg.arrays import BoolArray
 from wsiseg.geometry import Mpp
 from wsiseg.system.memory import CHUNK_PX
 from wsiseg.tissue.light import Light
-
-BoolArray = npt.NDArray[np.bool_]
 
 MIN_WHITE_UM2 = 50.0
 """Smaller parts are gaps within the tissue; the published program leaves out 50 pixels of about 1 um."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from wsiseg.errors import OptionError
-from wsiseg.prediction.result import ClassArea
 from wsiseg.system.printable import printable
+from wsiseg.tissue_map.areas import ClassArea
 from wsiseg.tissue_map.checks import require_areas
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from wsiseg.classes import ClassTable
+from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Grid, Mpp, Size
 from wsiseg.system.json_values import is_number, is_whole
@@ -19,8 +19,6 @@ READ_FORMATS = (1, 2)
 LABELS = "tissue"
 """Name of the class map among the labels."""
 
-WHITE_VALUE = 255
-"""Value of the class map where tissue was looked at and is white (glass, lumen, fat): no class, and not unread."""
 
 WHITE_NAME = "White"
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import zarr
 
+from wsiseg.arrays import UInt8Array
 from wsiseg.geometry import Box
 from wsiseg.system.memory import trim_memory
 from wsiseg.tissue_map.shards import shard_shape, shards_in
-
-UInt8Array = npt.NDArray[np.uint8]
 
 STRIP_PX = 256
 """Rows that are halved at once: their sums, twice as large as the pixels, stay in the processor's cache."""

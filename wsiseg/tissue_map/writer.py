@@ -11,20 +11,17 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import zarr
 from zarr.codecs import ZstdCodec
 
+from wsiseg.arrays import UInt8Array
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Box, Grid, Mpp, Size
-from wsiseg.prediction.journal import sync_path, sync_tree
-from wsiseg.system.files import cannot_write
+from wsiseg.system.files import cannot_write, sync_path, sync_tree
 from wsiseg.system.memory import CHUNK_PX
 from wsiseg.tissue_map.ome import LABELS, MAP_FORMAT, grid_to_json, image_attributes, label_attributes, level_sizes
 from wsiseg.tissue_map.pyramid import half_box, halve, halved
 
-UInt8Array = npt.NDArray[np.uint8]
 ZarrArray = zarr.Array[Any]
 
 PIECE_LEVELS = 2

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from wsiseg.arrays import Int64Array
 
 EAST = np.array([0, 0, 1, 1, 1, 1, 0, 0], bool)
 """Kinds that begin or end a side that runs to the right; all others one that runs to the left."""
@@ -55,7 +55,7 @@ class Turns:
     kind: npt.NDArray[np.uint8]
     label: npt.NDArray[np.uint8]
     run_x: npt.NDArray[np.int32]
-    saddles: Ints
+    saddles: Int64Array
 
     def __len__(self) -> int:
         return len(self.x)
@@ -134,7 +134,7 @@ def find_turns(pixels: npt.NDArray[np.uint8], y: int) -> Turns:
     )
 
 
-def _saddles(around: list[npt.NDArray[np.uint8]], code: npt.NDArray[np.uint8]) -> Ints:
+def _saddles(around: list[npt.NDArray[np.uint8]], code: npt.NDArray[np.uint8]) -> Int64Array:
     """Pairs of turns round pixels of one class that lie across a corner, by their numbers among all turns."""
     a, b, c, d = around
     first = np.cumsum(_NUMBER[code], dtype=np.int64) - _NUMBER[code]

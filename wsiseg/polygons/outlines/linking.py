@@ -13,7 +13,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, depth_first_order
 
-from wsiseg.polygons.outlines.corners import EAST, HOLE_STARTS, SOUTH, Ints, Turns
+from wsiseg.arrays import Int64Array as Ints
+from wsiseg.polygons.outlines.corners import EAST, HOLE_STARTS, SOUTH, Turns
 
 _LOW = np.int64(0xFFFFFFFF)
 

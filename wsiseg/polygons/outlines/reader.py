@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.arrays import Int64Array as Ints
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box
 from wsiseg.polygons.class_map import BLOCK, ClassMapSource, Known
-from wsiseg.polygons.outlines.corners import Ints
 from wsiseg.polygons.outlines.rings import Rings, assemble
 from wsiseg.polygons.outlines.spool import Spool
 from wsiseg.polygons.outlines.tracing import TURNS_AT_ONCE, Tracer

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.polygons.outlines.corners import Ints
+from wsiseg.arrays import Int64Array as Ints
 from wsiseg.polygons.outlines.linking import label_chains, order_chains, swap
 from wsiseg.polygons.outlines.tracing import Pieces
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.polygons.outlines.corners import BEGINS_LEVEL, SHELL_START, Ints, Turns, find_turns
+from wsiseg.arrays import Int64Array as Ints
+from wsiseg.polygons.outlines.corners import BEGINS_LEVEL, SHELL_START, Turns, find_turns
 from wsiseg.polygons.outlines.linking import Seam, link
 from wsiseg.polygons.outlines.spool import Spool
 
