@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.export.polygons import VectorOptions, export_geojson
+from wsiseg.export.vector_options import VectorOptions
 from wsiseg.geometry import Grid, Mpp, coarser_grid
 from wsiseg.models.context import context_tiles
 from wsiseg.models.devices import device_names
@@ -36,7 +36,6 @@ from wsiseg.system.threads import WriteBehind, within
 from wsiseg.system.versions import OPENVINO, of_map, software
 from wsiseg.tiling.pieces import Piece, owned_by, patches_of, pieces_of
 from wsiseg.tissue_map.areas import Areas, ClassArea
-from wsiseg.tissue_map.reader import open_map
 from wsiseg.tissue_map.writer import PIECE_LEVELS, MapWriter
 
 PLAN_READS = 10
@@ -207,6 +206,10 @@ class MapJob:
 
     def draw(self, run: UnfinishedRun, geojson: Path, vectors: VectorOptions | None, overwrite: bool) -> dict[str, Any]:
         """Write the polygons; those that a run had finished when it died are taken as they are."""
+        # Now, not at the start: nothing of it is needed before the first patches are computed.
+        from wsiseg.export.polygons import export_geojson  # noqa: PLC0415
+        from wsiseg.tissue_map.reader import open_map  # noqa: PLC0415
+
         vectors = vectors or VectorOptions()
         if vectors.max_memory is None:  # the networks' library stays in memory beside them
             vectors = replace(vectors, max_memory=self.memory.max_memory // 8)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from wsiseg.errors import OptionError
-from wsiseg.export.polygons import VectorOptions
+from wsiseg.export.vector_options import VectorOptions
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import load_model
 from wsiseg.models.devices import device_names, pick_device
