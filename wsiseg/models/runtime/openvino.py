@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wsiseg.geometry import ceil_div
 from wsiseg.models.runtime.kept_networks import can_be_kept, kept_networks, network_key
 from wsiseg.models.runtime.patch_network import PatchNetwork, Values, close, probe_patches
 
@@ -81,7 +82,7 @@ class OpenVinoNetwork:
         values = tuple(torch.empty(len(patches), *shape) for shape in idle.shapes)
         arrays = [value.numpy() for value in values]
         pixels = patches.contiguous().numpy()
-        share = max(1, -(-len(patches) // self._streams))
+        share = max(1, ceil_div(len(patches), self._streams))
         with ExitStack() as started:  # waits for all of them, whichever fails
             for start in range(0, len(patches), share):
                 part = slice(start, start + share)
