@@ -16,11 +16,11 @@ from wsiseg.errors import WsisegError
 
 COMMANDS = {
     "predict": "Segment a slide: write its tissue map and polygons.",
-    "train": "Learn a model from patches and their labels.",
-    "dataset": "Look at data sets of labelled patches: count, check, draw.",
-    "evaluate": "Measure a model on masks or cell dots, with and without gate.",
-    "info": "Show what a slide says of itself, and what predict would do; or what a tissue map holds.",
-    "export": "Write a map's polygons, pictures, rasters or areas.",
+    "train": "Train a model on patches and their labels.",
+    "dataset": "Check data sets of labelled patches: count, find problems, draw.",
+    "evaluate": "Measure a model on masks or cell dots, with and without the gate.",
+    "info": "Show what a slide file records and what predict would do, or what a tissue map holds.",
+    "export": "Write polygons, pictures, rasters or areas of a map.",
     "models": "List the models that come with wsiseg, or import published checkpoints.",
 }
 """Commands and their help, here so that `wsiseg --help` needs to load none of them."""
@@ -28,8 +28,8 @@ COMMANDS = {
 BAD_INPUT, INTERRUPTED = 2, 130
 
 KEPT = {
-    "train": "what was trained is kept, go on with --resume",
-    "predict": "finished parts of the map are kept, the same command goes on from there",
+    "train": "what was trained is kept, continue with --resume",
+    "predict": "finished parts of the map are kept, repeat the command to resume",
 }
 """What an interrupt leaves of a command."""
 

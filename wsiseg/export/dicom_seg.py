@@ -70,7 +70,7 @@ def export_dicom_seg(
     check_file(path, SUFFIXES, overwrite)
     if not isinstance(slide, DicomReader):
         raise OptionError(
-            f"{slide.name} is no DICOM slide; a DICOM segmentation refers to one, write --ome-tiff instead"
+            f"{slide.name} is not a DICOM slide; a DICOM segmentation refers to one, write --ome-tiff instead"
         )
     require_same_slide(tissue_map, slide)
     level = _level(tissue_map, DEFAULT_MPP if mpp is None else mpp)

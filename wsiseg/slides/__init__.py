@@ -75,8 +75,8 @@ def open_slide(
     if reader in _readers(READERS, local, vendor):
         opened = _open(reader, local, asked) or _as_asked(reader, local, asked)
     if opened is None:
-        kind = f"is {vendor.name}, which is" if vendor else "is"
-        raise SlideError(f"{local.name} {kind} no format that {reader} reads; leave the reader out, or name another")
+        kind = f"is {vendor.name}, which is not a" if vendor else "is not in a"
+        raise SlideError(f"{local.name} {kind} format that {reader} reads; leave the reader out, or name another")
     return opened
 
 
@@ -93,7 +93,7 @@ def _first_that_reads(path: Path, asked: _Asked, vendor: Vendor | None) -> Slide
             if opened is not None:
                 return opened
     raise first or SlideError(
-        f"{path.name} is no slide or picture of a format that is known here; where it is a slide, export it as TIFF, "
+        f"{path.name} is not a slide or picture in a known format; if it is a slide, export it as TIFF, "
         "OME-TIFF or DICOM from its own software (docs/formats.md)"
     )
 

@@ -50,7 +50,9 @@ def check_store(path: Path, overwrite: bool, ours: Callable[[Path], bool], kind:
     if not overwrite:
         raise OutputError(f"{path} exists; choose another name, or replace it with --overwrite")
     if not ours(path):
-        raise OutputError(f"{path} exists and is no {kind} of this program; remove it yourself, or choose a name")
+        raise OutputError(
+            f"{path} exists and is not a {kind} of this program; remove it yourself, or choose another name"
+        )
 
 
 def check_file(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:

@@ -183,7 +183,7 @@ class RemoteSource(ByteSource):
             return RemoteError(
                 f"{self.name} does not exist: {said}; check the address" if opening else
                 f"{self.name} is gone: it was there when it was opened, and now {said}; put it back and repeat the "
-                "command, which goes on from there"
+                "command, which resumes from there"
             )  # fmt: skip
         if fault.cause is Cause.DENIED:
             return RemoteError(

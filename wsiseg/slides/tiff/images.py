@@ -190,11 +190,11 @@ def _image(
                 if isinstance(kind, str)
                 else f"{kind.bits} bits{', a palette' if kind.palette is not None else ''}"
             )
-            left_out.append(f"a picture of {page[0].size} px, which is no level: {what}, other than level 0")
+            left_out.append(f"a picture of {page[0].size} px, which is not a level: {what}, other than level 0")
         else:
             same.append(page)
     fitted, out = fit_levels([page[0].candidate for page in same])
-    left_out += [f"a picture {why}, which is no level" for why in out.values()]
+    left_out += [f"a picture {why}, which is not a level" for why in out.values()]
     padded = [str(place) for place, fit in enumerate(fitted) if fit.padded]
     many = len(padded) > 1
     notes = [
@@ -372,7 +372,7 @@ def _aperio_catalogue(name: str, pages: Sequence[Page]) -> Catalogue:
     if doubt or mpp is None:
         mpp, source = None, ""
     tiled = [
-        f"a picture of {page.size} px called {called.removeprefix('tiled ')}, which is no level"
+        f"a picture of {page.size} px called {called.removeprefix('tiled ')}, which is not a level"
         for page, called in zip(pages, names, strict=True)
         if called.startswith("tiled ")
     ]
