@@ -145,7 +145,7 @@ def evaluate(
 
 
 def _cell_table(text: str | None) -> dict[str, str]:
-    """`2=Tumour,3=Stroma` as a table."""
+    """Parse `2=Tumour,3=Stroma` into a table."""
     pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
     if any(not value.strip() or not name.strip() for value, _, name in pairs):
         raise click.UsageError(f"expected --cell-classes VALUE=NAME,VALUE=NAME, got {text!r:.60}")

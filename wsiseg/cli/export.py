@@ -134,7 +134,7 @@ def export(
 
 
 def _check_slide(slide: str | None, png: Path | None, dicom_seg: Path | None, dicom_seg_mpp: float | None) -> None:
-    """Refuse a slide that nothing needs, and a segmentation without one."""
+    """Refuse a slide that no output needs, and a segmentation without a slide."""
     if slide is not None and png is None and dicom_seg is None:
         raise click.UsageError("--slide is for --png, which is drawn on it, and for --dicom-seg; give one of them")
     if dicom_seg is not None and slide is None:
@@ -144,7 +144,7 @@ def _check_slide(slide: str | None, png: Path | None, dicom_seg: Path | None, di
 
 
 def _check(outputs: Iterable[tuple[Path | None, tuple[str, ...]]], ome_zarr_v2: Path | None, overwrite: bool) -> None:
-    """Refuse what could not be written, before any work is done."""
+    """Refuse outputs that could not be written, before any work is done."""
     from wsiseg.export.ome_zarr_v2 import KIND, is_export
     from wsiseg.system.files import check_file, check_store
 
@@ -158,7 +158,7 @@ def _check(outputs: Iterable[tuple[Path | None, tuple[str, ...]]], ome_zarr_v2: 
 def _write_rasters(
     source: TissueMap, tiffs: Mapping[TiffContent, Path | None], ome_zarr_v2: Path | None, overwrite: bool
 ) -> None:
-    """Write what programs read that cannot read the map itself."""
+    """Write the rasters for programs that cannot read the map itself."""
     from wsiseg.export.ome_tiff import export_ome_tiff
     from wsiseg.export.ome_zarr_v2 import export_ome_zarr_v2
 
@@ -172,7 +172,7 @@ def _write_rasters(
 
 
 def _say(path: Path, written: Mapping[str, Any]) -> None:
-    """Say what polygons were written, and what was done to reach them."""
+    """Print how many polygons were written, and the notes on them."""
     from wsiseg.prediction.result import polygon_notes
 
     echo(f"wrote {path} ({written['annotations']} annotations, {written['vertices']} vertices)")

@@ -168,7 +168,7 @@ def _print(facts: dict[str, Any]) -> None:
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Names and values, as text."""
+    """Format names and values as text."""
     source = f" ({facts['mpp_source']})" if facts["mpp_source"] else ""
     bounds = facts["bounds"]
     rows = [

@@ -31,18 +31,18 @@ KEPT = {
     "train": "what was trained is kept, continue with --resume",
     "predict": "finished parts of the map are kept, repeat the command to resume",
 }
-"""What an interrupt leaves of a command."""
+"""What is kept when a command is interrupted."""
 
 
 class LazyGroup(click.Group):
     """A group whose commands are modules of `wsiseg.cli`, each with a command object of its own name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of a newcomer's way."""
+        """The names of the commands, in the order in which newcomers need them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now; None where there is none."""
+        """Import the command of this name; None if there is none."""
         if cmd_name not in COMMANDS:
             return None
         command = getattr(import_module(f"wsiseg.cli.{cmd_name}"), cmd_name)
@@ -92,7 +92,7 @@ def _exit(code: int) -> NoReturn:
 
 
 def _interrupt_on_signals() -> None:
-    """A scheduler's SIGTERM and a closed terminal's SIGHUP are tidied up after like Ctrl-C."""
+    """Treat a scheduler's SIGTERM and a closed terminal's SIGHUP like Ctrl-C."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -110,7 +110,7 @@ def _with_hint(error: click.ClickException) -> str:
 
 
 def _fail(message: str) -> int:
-    """Say what is wrong, on one line."""
+    """Print what is wrong, on one line."""
     message = " ".join(message.split())
     # Names in a message may come from a file, and must not steer the terminal.
     line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in message)

@@ -1,4 +1,4 @@
-"""Options and habits that commands share."""
+"""Options and functions that commands share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Output(click.Path):
-    """A path of this machine that something is written to; addresses (`s3://…`) are refused."""
+    """A local path for output; addresses (`s3://…`) are refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path; raises `OptionError` on an address."""
@@ -80,10 +80,10 @@ def vector_options(function: Function) -> Function:
 
 
 def echo(message: str) -> None:
-    """Say something to a person; results that programs read go to standard output instead."""
+    """Print a message for people on standard error; results for programs go to standard output."""
     click.echo(message, err=True)
 
 
 def is_terminal() -> bool:
-    """Whether a person watches."""
+    """Whether the output is a terminal."""
     return sys.stderr.isatty()

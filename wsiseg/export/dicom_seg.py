@@ -57,7 +57,7 @@ def export_dicom_seg(
         path: `.dcm`, or a folder, which gets NAME-seg.dcm.
         slide: the DICOM slide that the map was made from; another is refused.
         mpp: the map's level with pixels of this size, or else the next coarser one, is written; see `DEFAULT_MPP`.
-        overwrite: replace what is there.
+        overwrite: replace existing output.
 
     Returns:
         `path`, `level` of the map, `mpp`, `width`, `height` and `segments` of what was written.

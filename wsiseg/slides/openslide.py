@@ -82,7 +82,7 @@ class OpenSlideReader(FileReader):
             raise opening_error(path.name, error) from error
 
     def _read_head(self) -> None:
-        """What the file says of itself; raises whatever damaged values lead to."""
+        """Read what the file records; raises whatever damaged values lead to."""
         properties: Mapping[str, str] = dict(self._slide.properties)
         self.properties = properties
         self.vendor = properties.get("openslide.vendor", "unknown")
@@ -301,7 +301,7 @@ def detects(path: Path) -> bool:
 
 
 def is_generic(path: Path) -> bool:
-    """Whether OpenSlide takes a file for a TIFF that is no vendor's."""
+    """Whether OpenSlide reads a file as a generic TIFF."""
     return format_of(path) == "generic-tiff"
 
 

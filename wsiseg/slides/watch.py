@@ -28,7 +28,7 @@ class SlideWatch:
 
     @property
     def version(self) -> str | None:
-        """What a server says of the slide's state, None for files of this machine."""
+        """The state of the slide as its server describes it, None for local files."""
         return self._slide.version
 
     def check(self) -> None:

@@ -151,6 +151,6 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file that is whole or not there, whenever the process ends."""
+    """A text file that is complete or absent, whenever the process ends."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -44,7 +44,7 @@ _directories_lock = threading.Lock()
 
 
 def _directory(address: str, version: str) -> _Directory:
-    """What is known of a file in one state; a slide is opened several times in a run."""
+    """What was already read from a file in one state; a slide is opened several times in a run."""
     with _directories_lock:
         found = _directories.setdefault((address, version), _Directory())
         _directories.move_to_end((address, version))

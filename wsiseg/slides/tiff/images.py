@@ -54,7 +54,7 @@ class TiffImage:
         mpp: microns per pixel of level 0, None where it is not recorded.
         mpp_source: what recorded it.
         objective: magnification, None where it is not recorded.
-        left_out: pictures that are no levels of it, and why.
+        left_out: pictures that are not levels of it, and why.
         notes: what is odd about it.
         looks_grey: whether nothing in the file says that its three channels are colours.
     """
@@ -314,7 +314,7 @@ def _composed(image: OmeImage, planes: Sequence[Page]) -> tuple[list[tuple[Page,
 def _ome_fault(  # noqa: PLR0911
     image: OmeImage, samples: int, channels: int, held: int
 ) -> str | None:
-    """Why an image of OME-XML is no brightfield picture, None where it may be one."""
+    """Why an image of OME-XML is not a brightfield picture, None if it may be one."""
     if image.size_z > 1:
         return f"a z-stack of {image.size_z} planes"
     if image.size_t > 1:

@@ -117,7 +117,7 @@ class TiffReader(FileReader):
         self._leave_out_strangers()
 
     def _require_read_by_address(self) -> None:
-        """Refuse what a vendor's name or signature claims, as by path, and what is no slide."""
+        """Refuse files with a vendor's name or signature, as by path, and files that are not slides."""
         head = self._source.read_at(0, _HEAD_BYTES)
         vendor = vendor_by_content(head) or vendor_by_name(Path(self.name))
         if vendor is not None and "tiff" not in vendor.readers:
