@@ -42,8 +42,8 @@ def open_slide(
     """Open a slide for reading.
 
     DICOM has its own reader; give any file of the slide, or its folder. OpenSlide reads the formats of vendors.
-    tifffile reads other TIFFs (OME-TIFF, plain ones), and all slides behind addresses (`s3://`, `https://`, and what fsspec
-    knows), SVS included. Plain pictures (PNG, JPEG) are tried last.
+    tifffile reads other TIFFs (OME-TIFF, plain ones), and all slides behind addresses (`s3://`, `https://`, and what
+    fsspec knows), SVS included. Plain pictures (PNG, JPEG) are tried last.
 
     Args:
         path: a path or an address.
