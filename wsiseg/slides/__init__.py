@@ -7,8 +7,8 @@ from pathlib import Path
 
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Mpp
-from wsiseg.slides.arguments import is_dicom_slide
 from wsiseg.slides.base import Region, SlideReader
+from wsiseg.slides.dicom.files import is_dicom_slide
 from wsiseg.slides.formats.identify import identify, is_tiff
 from wsiseg.slides.formats.vendors import Vendor
 from wsiseg.slides.sources.transport import DEFAULT_RETRY_S

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsiseg.errors import SlideError
-from wsiseg.slides.arguments import DICOMDIR, dicom_files, is_dicom_slide
+from wsiseg.slides.dicom.files import DICOMDIR, dicom_files, is_dicom_slide
 from wsiseg.slides.dicom.header import SLIDE_CLASS, Key, read_key
 
 _NAMES_LISTED = 5
