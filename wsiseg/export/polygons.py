@@ -1,4 +1,4 @@
-"""What is made from a tissue map for others: polygons for QuPath, a picture, a table of areas."""
+"""Polygons for QuPath, a picture and a table of areas, from a tissue map."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def export_geojson(
         tissue_map: open for reading.
         path: `.geojson` or `.geojson.gz`.
         options: exact or simplified, and how.
-        overwrite: replace what is there.
+        overwrite: replace existing output.
 
     Returns:
         What was written (`exact`, `annotations`, `vertices`, `repaired`, `dropped`, and for each class in `classes` its
@@ -67,7 +67,7 @@ def _identity(tissue_map: TissueMap) -> Identity:
 
 
 def _export_exact(tissue_map: TissueMap, path: Path, options: VectorOptions, overwrite: bool) -> dict[str, Any]:
-    """One MultiPolygon a class, streamed."""
+    """One MultiPolygon for each class, streamed."""
     classes, grid = tissue_map.classes, tissue_map.grid
     frame = Frame.of_map(tissue_map.metadata["slide"], grid)
     source = Known(tissue_map, len(classes), part=frame.pixels)
@@ -86,7 +86,7 @@ def _export_exact(tissue_map: TissueMap, path: Path, options: VectorOptions, ove
 
 
 def _export_simplified(tissue_map: TissueMap, path: Path, options: VectorOptions, overwrite: bool) -> dict[str, Any]:
-    """Many polygons a class, simplified together."""
+    """Many polygons for each class, simplified together."""
     classes = tissue_map.classes
     regions, done = _simplify(tissue_map, options)
     prepared = prepare_regions(regions, classes, tissue_map.grid)
@@ -174,7 +174,7 @@ def export_png(
         slide: the one that the map was made from; another is refused.
         max_px: longest side of the picture, legend apart; reached wherever the map has as many pixels.
         opacity: of the colours, 0 to 1.
-        overwrite: replace what is there.
+        overwrite: replace existing output.
 
     Returns:
         Microns per pixel of the picture.
@@ -195,7 +195,7 @@ def export_csv(
         tissue_map: open for reading.
         path: the CSV.
         polygons: what `export_geojson` returned; the table then holds the areas of these polygons.
-        overwrite: replace what is there.
+        overwrite: replace existing output.
     """
     path = Path(path)
     check_file(path, (".csv",), overwrite)
@@ -218,7 +218,7 @@ def _write_png(path: Path, image: npt.NDArray[np.uint8], mpp: Mpp) -> None:
 
 
 def coarser_note(vectors: Mapping[str, Any]) -> str | None:
-    """What to say of polygons (as `export_geojson` returned) that are made from a coarser level, None of others."""
+    """A note on polygons (as `export_geojson` returned) that were made from a coarser level; None for others."""
     if not vectors.get("level"):
         return None
     if vectors.get("halvings"):

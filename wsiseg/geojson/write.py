@@ -316,7 +316,7 @@ def _coordinates(polygons: Any) -> list[str]:
 
 @contextmanager
 def geojson_file(path: Path, overwrite: bool, packing: int = 6) -> Iterator[BinaryIO]:
-    """A file for GeoJSON, packed where its name says so; it is whole or not there.
+    """A file for GeoJSON, packed where its name says so; it is complete or absent.
 
     Args:
         path: ends in `.geojson` or `.geojson.gz`.
