@@ -159,10 +159,9 @@ def _work(work: SharedWork, device: str, todo: Any, told: Any) -> None:
             behind = PieceWriter(writer, work.todo, _Booking(told), slide.damage, SlideWatch(slide).check)
             stream = Stream(slide, work.todo, model, options, work.memory)
             field = None if work.field is None else GateField(work.field, work.todo.tiles, work.todo.selected)
-            with WriteBehind(behind.write) as queue_:
-                for piece in stream.run(iter(todo.get, None), field, lambda count: told.put(("patches", count))):
-                    queue_.put(piece)
-            told.put(("waited", stream.waited_s))
+            with WriteBehind(behind.write) as writing:
+                stream.run(iter(todo.get, None), field, writing, lambda count: told.put(("patches", count)))
+            told.put(("waited", stream.reader.waited_s))
     except WsisegError as error:
         told.put(("error", error))
     except KeyboardInterrupt:

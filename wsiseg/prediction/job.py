@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -145,11 +144,9 @@ class MapJob:
             )  # fmt: skip
             waited_s = run_on_devices(work, devices, missing, run.journal.add, advance)
         else:
-            computed = stream.run(missing, field, advance)
-            with closing(computed), WriteBehind(behind.write) as queue:
-                for piece in computed:
-                    queue.put(piece)
-            waited_s = stream.waited_s
+            with WriteBehind(behind.write) as writing:
+                stream.run(missing, field, writing, advance)
+            waited_s = stream.reader.waited_s
         self.clock.lap("tiles")
         return done / max(1, total), waited_s
 
@@ -164,11 +161,13 @@ class MapJob:
         missing = [piece for piece in pieces if piece.index not in booked]
         total = int(todo.selected.sum())
         done = total - sum(owned_by(piece, todo.tiles, todo.selected) for piece in missing)
-        with closing(stream.classify(missing, field, Advance(self.report, "gate", done, total))) as classified:
-            for piece in classified:
-                field.save()
-                self.watch.check()
-                run.journal.add({"step": "gate", "index": piece.index})
+
+        def book(piece: Piece) -> None:
+            field.save()
+            self.watch.check()
+            run.journal.add({"step": "gate", "index": piece.index})
+
+        stream.classify(missing, field, book, Advance(self.report, "gate", done, total))
         self.clock.lap("gate")
         return field
 
