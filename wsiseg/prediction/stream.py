@@ -15,8 +15,8 @@ from torch import Tensor
 from wsiseg.arrays import BoolArray
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.gate_field import GateField
-from wsiseg.prediction.gated import batch_tensor, gate_thresholds, predict_patches, predict_windows
-from wsiseg.prediction.options import PredictOptions
+from wsiseg.prediction.gated import Gate, batch_tensor
+from wsiseg.prediction.options import ResolvedOptions
 from wsiseg.prediction.piece_reader import PatchBatch, PieceReader
 from wsiseg.prediction.plan import Plan
 from wsiseg.prediction.result import Counts
@@ -59,18 +59,23 @@ class Stream:
         slide: open for reading; several threads read from it.
         plan: grid, tissue and patches.
         model: both networks.
-        options: resolved.
+        gate: made for that model and these options.
+        options: how to read.
         memory: what may be taken.
     """
 
     def __init__(
-        self, slide: SlideReader, plan: Plan, model: TissueModel, options: PredictOptions, memory: MemoryPlan
+        self,
+        slide: SlideReader,
+        plan: Plan,
+        model: TissueModel,
+        gate: Gate,
+        options: ResolvedOptions,
+        memory: MemoryPlan,
     ) -> None:
-        assert options.workers is not None
-        assert options.batch_size is not None
         self.plan = plan
         self.model = model
-        self.options = options
+        self.gate = gate
         self.reader = PieceReader(
             slide,
             plan,
@@ -79,8 +84,6 @@ class Stream:
             ahead_bytes=memory.ahead_bytes,
             timeout_s=options.read_timeout_s,
         )
-        self._thresholds = gate_thresholds(model, options)
-        self._rule = options.gate_rule or model.spec.gate_rule
 
     @torch.inference_mode()
     def run(
@@ -112,7 +115,7 @@ class Stream:
                     _mark_bright(bright, batch)
                     mine = [piece.owns(patch.tile) for patch in batch.patches]  # others are counted where they belong
                     counts.read += sum(mine)
-                    counts.add(allowed.cpu().numpy()[mine], segmented=self._rule != "exclude")
+                    counts.add(allowed.cpu().numpy()[mine], segmented=self.gate.always_segments)
                     advance(len(batch.patches))
                 writer.put(FinishedPiece(piece, sums.finish(), counts, bright))  # written, then journaled
 
@@ -145,18 +148,6 @@ class Stream:
         if self.side_by_side:
             return read_ahead(batches, self.gate, workers=2, ahead=2)
         return ((batch, self.gate(batch)) for batch in batches)
-
-    def gate(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
-        """Probabilities (N, K, P, P), and the classes (N, K) that the gate left open somewhere in each patch."""
-        presence = None if batch.presence is None else torch.from_numpy(batch.presence)
-        return self.predict(batch_tensor(batch.patches, self.model.device), presence)
-
-    def predict(self, pixels: Tensor, presence: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The same of pixels (N, 3, P, P)."""
-        mode = self.options.gate_mode or "patches"
-        if mode == "patches":
-            return predict_patches(self.model, pixels, self._thresholds, self._rule, presence)
-        return predict_windows(self.model, pixels, self._thresholds, self.options)
 
     @property
     def side_by_side(self) -> bool:
