@@ -15,7 +15,7 @@ from wsiseg.cli.main import main
 from wsiseg.datasets.dataset import read_dataset
 from wsiseg.errors import OptionError
 from wsiseg.models.bundle import load_model
-from wsiseg.models.large_tiles import Windows, predict_tiles, segment_scored
+from wsiseg.models.large_tiles import Windows, predict_shared, segment_scored
 from wsiseg.models.networks.lite import LiteSegmenter
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.loading import PatchImages
@@ -111,7 +111,7 @@ def test_train_gives_a_bundle_that_predicts_tiles(
     assert model.segmenter.shared_gate is not None
     torch.testing.assert_close(model.segmenter.shared_gate.weight, weights["weight"], atol=1e-4, rtol=1e-3)
     tiles = torch.randint(0, 256, (1, 3, 192, 192), dtype=torch.uint8)
-    found, allowed = predict_tiles(model, tiles, torch.tensor(spec.shared_gate), 96, spec.stride_px, "shared")
+    found, allowed = predict_shared(model, tiles, torch.tensor(spec.shared_gate), 96, spec.stride_px)
     assert found.shape == (1, 3, 192, 192)
     assert allowed.shape == (1, 9, 3)
     before = (out / "segmenter.safetensors").read_bytes()
