@@ -132,8 +132,10 @@ class LiteSegmenter(Segmenter):
             raise ValueError(f"decoder_channels must be 1 to 1024, got {decoder_channels}")
         if len(atrous_rates) != 3 or not all(isinstance(rate, int) and 1 <= rate <= 64 for rate in atrous_rates):
             raise ValueError(f"atrous_rates must be three whole numbers from 1 to 64, got {atrous_rates!r:.60}")
-        self.network: Any = _deeplab(num_classes, encoder, output_stride, decoder_channels, tuple(atrous_rates))
-        self.feature_channels: int = self.network.encoder.out_channels[-1]
+        rates = (atrous_rates[0], atrous_rates[1], atrous_rates[2])  # lists come from JSON
+        network: Any = _deeplab(num_classes, encoder, output_stride, decoder_channels, rates)
+        self.network = network
+        self.feature_channels: int = network.encoder.out_channels[-1]
         self.cell_px = output_stride
         self.register_module("shared_gate", None)
         if shared_gate:
@@ -162,7 +164,7 @@ class LiteSegmenter(Segmenter):
 
 def _deeplab(
     num_classes: int, encoder: str, output_stride: int, decoder_channels: int, atrous_rates: tuple[int, int, int]
-) -> nn.Module:
+) -> Any:
     if encoder == DEFAULT_ENCODER:
         return DeepLabLite(num_classes, output_stride, decoder_channels, atrous_rates)
     from segmentation_models_pytorch import DeepLabV3Plus  # noqa: PLC0415
