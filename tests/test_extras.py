@@ -41,7 +41,7 @@ DEVELOPERS = ["rasterio", "moto", "hypothesis", "pytest"]
 def without(names: list[str], *arguments: object) -> subprocess.CompletedProcess[str]:
     """The program, in a process of its own to which these modules do not exist."""
     command = [sys.executable, "-c", WITHOUT.format(names=set(names)), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
 
 
 def refused(names: list[str], extra: str, *arguments: object) -> None:
