@@ -41,7 +41,7 @@ DEVELOPERS = ["rasterio", "moto", "hypothesis", "pytest"]
 def without(names: list[str], *arguments: object) -> subprocess.CompletedProcess[str]:
     """The program, in a process of its own to which these modules do not exist."""
     command = [sys.executable, "-c", WITHOUT.format(names=set(names)), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
 
 
 def refused(names: list[str], extra: str, *arguments: object) -> None:
@@ -113,7 +113,7 @@ def test_predicting_needs_no_extra(tmp_path: Path, picture: Path) -> None:
     out = tmp_path / "m.zarr"
     done = without(hidden, "predict", picture, "--mpp", "0.5", "--tissue", own, "--out", out, "--overlap", "0")
     assert done.returncode == 0, done.stderr
-    for arguments in (["--geojson", "e.geojson"], ["--csv", "a.csv"], ["--ome-tiff", "m.ome.tif"], ["--png", "m.png"]):
+    for arguments in (["--geojson", "e.geojson"], ["--ome-tiff", "m.ome.tif"]):
         done = without(hidden, "export", out, arguments[0], tmp_path / arguments[1])
         assert done.returncode == 0, done.stderr
         assert (tmp_path / arguments[1]).stat().st_size > 0
