@@ -176,11 +176,11 @@ def test_outputs_are_protected(dataset: Path, trained: Path, tmp_path: Path) -> 
         run(dataset, trained)
     assert (trained / "model.json").read_bytes() == before
     (tmp_path / "mine").mkdir()
-    with pytest.raises(OutputError, match="no model bundle"):
+    with pytest.raises(OutputError, match="not a model bundle"):
         run(dataset, tmp_path / "mine", overwrite=True)
     (tmp_path / "m.training").mkdir()
     (tmp_path / "m.training" / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputError, match="no training of this program"):
+    with pytest.raises(OutputError, match="not a training of this program"):
         run(dataset, tmp_path / "m", overwrite=True)
     assert (tmp_path / "m.training" / "thesis.txt").read_text() == "mine"
     with pytest.raises(OptionError):
