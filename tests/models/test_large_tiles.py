@@ -192,7 +192,8 @@ def test_a_bundle_with_a_shared_gate_is_loaded_as_it_was(tmp_path: Path) -> None
         load_model(tmp_path / "bare")
 
 
-@pytest.mark.parametrize("predict", [predict_windows, predict_shared])
+# What "shared" asks of OpenVINO is compared in tests/models/runtime/test_choose.py too.
+@pytest.mark.parametrize("predict", [predict_windows, pytest.param(predict_shared, marks=pytest.mark.slow)])
 def test_openvino_draws_the_same_tiles(predict: PredictTiles, sample_data: Path) -> None:
     pytest.importorskip("openvino")
     shipped = load_model("tissue-brca-lite", runtime="torch")

@@ -77,7 +77,7 @@ def test_prediction_sees_what_the_thresholds_were_chosen_by(dataset: Path, half:
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items()), "the encoder is frozen"
     assert after["shared_gate.weight"].abs().sum() > 0
     assert half == torch.equal(after["shared_gate.weight"], after["shared_gate.weight"].half().float())
-    model = load_model("tissue-brca-lite")
+    model = load_model("tissue-brca-lite", runtime="torch")
     model.segmenter = network
     images = PatchImages(data.val, 3)
     pixels = torch.stack([images[i]["pixels"] for i in range(len(images))])
@@ -100,7 +100,7 @@ def test_train_gives_a_bundle_that_predicts_tiles(
     shown = capsys.readouterr().err
     assert stop.value.code == 0, shown
     assert "The shared gate is finished" in shown
-    model = load_model(out)
+    model = load_model(out, runtime="torch")
     spec = model.spec
     assert (spec.gate_mode, spec.tile_px, spec.tile_margin_px, spec.gate_context) == ("shared", 192, 16, 0)
     steps = out.with_name("model.training")
