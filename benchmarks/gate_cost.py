@@ -25,12 +25,13 @@ from brca_m2c import IMAGE_MPP, NAMES, read_images
 from cells import Cells
 from torch import Tensor
 
+from wsiseg.choices import GateMode
 from wsiseg.datasets.dataset import read_dataset
 from wsiseg.geometry import Size
 from wsiseg.models.bundle import load_model, save_bundle
 from wsiseg.models.large_tiles import gate_thresholds, predict_tiles
 from wsiseg.models.spec import find_bundle
-from wsiseg.models.tile_shape import GateMode, check_margin, default_tile
+from wsiseg.models.tile_shape import check_margin, default_tile
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.run import predict_patches
 from wsiseg.tiling.blending import Blender

@@ -13,6 +13,7 @@ LAYERS = [
     {"errors"},
     {"system"},
     {"arrays", "geometry", "classes", "metrics"},
+    {"choices"},
     {"slides", "tissue_map"},
     {"polygons"},
     {"geojson", "tiling"},

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.helpers.color_model import COLORS, ColorClassifier, color_model
+from wsiseg.choices import GateMode
 from wsiseg.datasets.images import read_image
 from wsiseg.errors import BundleError
 from wsiseg.geometry import Size
@@ -15,7 +16,6 @@ from wsiseg.models.large_tiles import Windows, classify_windows, gate_thresholds
 from wsiseg.models.networks.deeplab import DeepLabV3Plus
 from wsiseg.models.networks.lite import LiteClassifier, LiteSegmenter
 from wsiseg.models.spec import parse_spec
-from wsiseg.models.tile_shape import GateMode
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.run import predict_patches
 from wsiseg.tiling.blending import blend

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.choices import EVALUATION_PRECISIONS, GATE_MODES, SPLITS
 from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwrite_option
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ MIN_COLUMNS = 100
 @click.argument("dataset", type=FILE)
 @click.option(
     "--split",
-    type=click.Choice(["train", "val", "test"]),
+    type=click.Choice(SPLITS),
     default="test",
     show_default=True,
     help="Images to measure on.",
@@ -45,7 +46,7 @@ MIN_COLUMNS = 100
 @click.option("--cell-classes", metavar="V=NAME,…", help="What class values of cell dots mean, as 2=Tumour,3=Stroma.")
 @click.option(
     "--gate-mode",
-    type=click.Choice(["patches", "windows", "shared"]),
+    type=click.Choice(GATE_MODES),
     help="See `wsiseg predict` [default: the model's].",
 )
 @click.option("--gate-context", type=float, metavar="SIDES", help="See `wsiseg predict` [default: the model's].")
@@ -75,7 +76,7 @@ MIN_COLUMNS = 100
 @device_option
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
+    type=click.Choice(EVALUATION_PRECISIONS),
     default="float32",
     show_default=True,
     help="Arithmetic of the networks.",

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from wsiseg.choices import READERS
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -30,7 +32,7 @@ mpp_option = click.option(
 )
 reader_option = click.option(
     "--reader",
-    type=click.Choice(["openslide", "tiff", "tiffslide", "image", "dicom"]),
+    type=click.Choice(READERS),
     help="Library that reads [default: the first that fits].",
 )
 series_option = click.option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.choices import GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES
 from wsiseg.cli.many_slides import facts_of, many_slides
 from wsiseg.cli.options import (
     OUTPUT,
@@ -65,12 +66,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--gate-rule",
-    type=click.Choice(["exclude", "multiply_logits"]),
+    type=click.Choice(GATE_RULES),
     help="Whether a class that may not occur is taken out, or its logits times 0 (published) [default: the model's].",
 )
 @click.option(
     "--gate-mode",
-    type=click.Choice(["patches", "windows", "shared"]),
+    type=click.Choice(GATE_MODES),
     help="Patch by patch; or on larger tiles, by windows of the classifier's map, or by the segmenter's own head "
     "[default: the model's].",
 )
@@ -102,14 +103,14 @@ if TYPE_CHECKING:
 @device_option
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "bfloat16", "auto"]),
+    type=click.Choice(PRECISIONS),
     default="float32",
     show_default=True,
     help="Arithmetic of the networks; auto is bfloat16 where the processor has it.",
 )
 @click.option(
     "--runtime",
-    type=click.Choice(["auto", "torch", "openvino", "compiled"]),
+    type=click.Choice(RUNTIMES),
     default="auto",
     show_default=True,
     help="What computes the networks; auto is OpenVINO on a CPU, where it is installed, else torch.",

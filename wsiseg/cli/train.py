@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from wsiseg.choices import BACKGROUNDS, GATE_MODES, LOGGERS, PRESETS, STAGES, TRAINING_PRECISIONS, LoggerName, StageName
 from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwrite_option
 
 
@@ -16,12 +17,12 @@ from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwri
 @click.option("--print-config", is_flag=True, help="Print the settings as a commented TOML file, and stop.")
 @click.option(
     "--preset",
-    type=click.Choice(["lite", "published"]),
+    type=click.Choice(PRESETS),
     help="Networks and options [default: the file's, else lite].",
 )
 @click.option(
     "--stage",
-    type=click.Choice(["1", "masks", "2", "all"]),
+    type=click.Choice(STAGES),
     default="all",
     show_default=True,
     help="Classifier, pseudo masks, segmenter with the model, or all of them.",
@@ -39,7 +40,7 @@ from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwri
 )
 @click.option(
     "--published-background",
-    type=click.Choice(["bright", "none"]),
+    type=click.Choice(BACKGROUNDS),
     help="With --faithful: background of pseudo masks, as for LUAD or BCSS [default: none for bcss-wsss, else bright].",
 )
 @click.option("--encoder", help="timm encoder of the lite networks.")
@@ -58,19 +59,17 @@ from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwri
 @click.option(
     "--gate",
     "gate_mode",
-    type=click.Choice(["patches", "windows", "shared"]),
+    type=click.Choice(GATE_MODES),
     help="How the model is gated: patch by patch, in windows of large tiles, or by the segmenter's own encoder "
     "[default: the file's, else patches].",
 )
 @click.option("--val-share", type=float, help="Share set aside for validation where the data set has no split.")
-@click.option(
-    "--precision", type=click.Choice(["auto", "32-true", "bf16-mixed", "16-mixed"]), help="Arithmetic [default: auto]."
-)
+@click.option("--precision", type=click.Choice(TRAINING_PRECISIONS), help="Arithmetic [default: auto].")
 @click.option("--seed", type=int, help="Of everything random [default: 0].")
 @click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="Number of GPUs (or processes).")
 @click.option(
     "--logger",
-    type=click.Choice(["csv", "tensorboard", "both", "none"]),
+    type=click.Choice(LOGGERS),
     default="csv",
     show_default=True,
     help="Of figures.",
@@ -153,9 +152,7 @@ def train(
     assert out is not None
 
     from wsiseg.datasets.dataset import read_classes
-    from wsiseg.training.processes import LoggerName
     from wsiseg.training.run import train as run_training
-    from wsiseg.training.run_folder import StageName
 
     run_training(
         dataset,

@@ -14,11 +14,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from wsiseg.choices import GateMode
 from wsiseg.errors import BundleError
 from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.spec import BundleSpec
-from wsiseg.models.tile_shape import GateMode, check_tile
+from wsiseg.models.tile_shape import check_tile
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.tiling.blending import window
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wsiseg.choices import GateRule
 from wsiseg.models import large_tiles as wide
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
-from wsiseg.models.spec import GateRule
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.tiling.reading import Patch
 

@@ -6,10 +6,9 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from wsiseg.choices import GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES, GateMode, GateRule
 from wsiseg.errors import OptionError
-from wsiseg.models.runtime.choose import PRECISIONS, RUNTIMES
-from wsiseg.models.spec import GATE_RULES, GateRule
-from wsiseg.models.tile_shape import GATE_MODES, GateMode, check_gate_mode
+from wsiseg.models.tile_shape import check_gate_mode
 from wsiseg.slides.sources.transport import DEFAULT_RETRY_S
 from wsiseg.system.threads import check_retry_time, check_timeout
 

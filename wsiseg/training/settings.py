@@ -11,12 +11,12 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
+from wsiseg.choices import Background, GateMode
 from wsiseg.errors import OptionError
-from wsiseg.models.tile_shape import GateMode
 from wsiseg.training.config import PRESETS, PseudoMaskConfig, SupervisionConfig, TrainingConfig, lite_config
 from wsiseg.training.faithful import faithful
 from wsiseg.training.losses import SupervisionOptions
-from wsiseg.training.pseudo_masks import Background, PseudoMaskOptions
+from wsiseg.training.pseudo_masks import PseudoMaskOptions
 
 NOT_SET = "none"
 """What stands in the file where a setting has no value, as TOML has no word for it."""
