@@ -12,7 +12,9 @@ from typing import NoReturn
 
 import click
 
+from wsiseg.cli.streams import use_printable_streams
 from wsiseg.errors import WsisegError
+from wsiseg.system.printable import printable
 
 COMMANDS = {
     "predict": "Segment a slide: write its tissue map and polygons.",
@@ -64,6 +66,7 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; bad input ends with one line and exit code 2, an interrupt with 130."""
     _interrupt_on_signals()
+    use_printable_streams()
     try:
         code = cli.main(arguments, prog_name="wsiseg", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -111,10 +114,8 @@ def _with_hint(error: click.ClickException) -> str:
 
 def _fail(message: str) -> int:
     """Say what is wrong, on one line."""
-    message = " ".join(message.split())
     # Names in a message may come from a file, and must not steer the terminal.
-    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in message)
-    click.echo("wsiseg: " + line, err=True)
+    click.echo("wsiseg: " + printable(message), err=True)
     return BAD_INPUT
 
 
