@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from wsiseg.choices import EVALUATION_PRECISIONS, GATE_MODES, SPLITS
-from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwrite_option
+from wsiseg.cli.command import Command
+from wsiseg.cli.options import OUTPUT, PRINTED, Told, device_option, is_terminal, json_file_option, overwrite_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +23,7 @@ MIN_COLUMNS = 100
 """Narrower terminals wrap lines, not cells."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("bundle")
 @click.argument("dataset", type=FILE)
 @click.option(
@@ -63,7 +65,7 @@ MIN_COLUMNS = 100
     help="Recall that --choose-thresholds keeps, class by class.",
 )
 @click.option("--write-bundle", type=OUTPUT, metavar="FOLDER", help="Copy of BUNDLE with the chosen thresholds.")
-@click.option("--json", "json_file", type=OUTPUT, metavar="FILE", help="All figures, for programs (.json).")
+@json_file_option
 @click.option("--picture", type=OUTPUT, metavar="FILE", help="The confusion matrices (.png).")
 @click.option(
     "--resamples",
@@ -92,7 +94,7 @@ def evaluate(
     choose_thresholds: bool,
     gate_recall: float,
     write_bundle: Path | None,
-    json_file: Path | None,
+    as_json: Path | None,
     picture: Path | None,
     overwrite: bool,
     quiet: bool,
@@ -106,6 +108,7 @@ def evaluate(
     table = _cell_table(cell_classes)
     from wsiseg.system.files import check_file
 
+    json_file = None if as_json == PRINTED else as_json
     for path, suffix in ((json_file, ".json"), (picture, ".png")):
         if path is not None:
             check_file(path, (suffix,), overwrite)
@@ -134,11 +137,13 @@ def evaluate(
         write_picture(result, picture)
     if write_bundle is not None and result.chosen_thresholds is not None:
         copy_bundle(bundle, write_bundle, result.chosen_thresholds, result.settings["gate_mode"])
-    if not quiet:
+    if as_json == PRINTED:
+        click.echo(json.dumps(result.to_json(), indent=2, allow_nan=False))
+    elif not quiet:
         _print(result)
-    for written in (json_file, picture, write_bundle):
-        if written is not None:
-            echo(f"wrote {written}")
+    told = Told(as_json == PRINTED, quiet)
+    for written in filter(None, (json_file, picture, write_bundle)):
+        told.wrote(written)
 
 
 def _cell_table(text: str | None) -> dict[str, str]:
@@ -154,8 +159,6 @@ def _progress(done: int, total: int) -> None:
 
 
 def _write_json(result: Evaluation, path: Path) -> None:
-    import json
-
     from wsiseg.system.files import whole_file
 
     with whole_file(path) as temporary:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsiseg.choices import GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES
+from wsiseg.cli.command import Command
 from wsiseg.cli.many_slides import facts_of, many_slides
 from wsiseg.cli.options import (
     OUTPUT,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from wsiseg.prediction.result import Prediction
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("slides", nargs=-1, required=True, metavar="SLIDE...")
 @click.option(
     "--out",

@@ -8,8 +8,8 @@ import sys
 import unicodedata
 
 PLAIN = {
-    **{"²": "2", "µ": "u", "μ": "u", "×": "x", "…": "...", "→": "->", "·": "."},
-    **{"—": "-", "–": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "\N{REPLACEMENT CHARACTER}": "?"},
+    **{"²": "2", "µ": "u", "μ": "u", "×": "x", "…": "...", "→": "->", "·": "."},  # noqa: RUF001
+    **{"—": "-", "–": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "\N{REPLACEMENT CHARACTER}": "?"},  # noqa: RUF001
 }
 """What stands for letters that a stream does not have."""
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
 from wsiseg.choices import BACKGROUNDS, GATE_MODES, LOGGERS, PRESETS, STAGES, TRAINING_PRECISIONS, LoggerName, StageName
-from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwrite_option
+from wsiseg.cli.command import Command
+from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, json_option, overwrite_option
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("dataset", type=click.Path(path_type=Path), required=False)
 @click.option("--out", type=OUTPUT, help="Folder of the model to write.")
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings; options win over it.")
@@ -77,7 +79,8 @@ from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwri
 @device_option
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
 @overwrite_option
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option("--quiet", is_flag=True, help="Show no progress, and say nothing.")
+@json_option
 def train(
     dataset: Path | None,
     out: Path | None,
@@ -108,6 +111,7 @@ def train(
     resume: bool,
     overwrite: bool,
     quiet: bool,
+    as_json: bool,
 ) -> None:
     """Learn a model from DATASET, a folder of square patches that say which tissue classes occur in them.
 
@@ -154,7 +158,7 @@ def train(
     from wsiseg.datasets.dataset import read_classes
     from wsiseg.training.run import train as run_training
 
-    run_training(
+    made = run_training(
         dataset,
         out,
         settings,
@@ -167,5 +171,11 @@ def train(
         overwrite=overwrite,
         logger=cast(LoggerName, logger),
         progress=not quiet and is_terminal(),
-        say=echo,
+        say=_nothing if quiet else echo,
     )
+    if as_json:
+        click.echo(json.dumps({"stage": stage, "output": str(made), "folder": f"{out}.training"}))
+
+
+def _nothing(text: str) -> None:
+    """What --quiet says."""
