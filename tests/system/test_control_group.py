@@ -1,4 +1,4 @@
-"""Limits of control groups, of both versions, nested, as Linux lays them out; and of the processors a process may use."""
+"""Limits of control groups, of both versions, nested, as Linux lays them out; and the processors of a process."""
 
 import os
 import subprocess
@@ -83,4 +83,4 @@ def test_threads_follow_the_affinity_of_the_process() -> None:
 def test_nothing_else_counts_the_machines_processors() -> None:
     package = Path(__file__).parents[2] / "wsiseg"
     users = [path.name for path in package.rglob("*.py") if "os.cpu_count" in path.read_text(encoding="utf-8")]
-    assert users == ["control_group.py"]
+    assert sorted(users) == ["control_group.py", "doctor_facts.py"]  # which tells of both

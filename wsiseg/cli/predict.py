@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsiseg.choices import GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES
-from wsiseg.cli.command import Command
+from wsiseg.cli.command import Command, is_verbose
 from wsiseg.cli.many_slides import facts_of, many_slides
 from wsiseg.cli.options import (
     OUTPUT,
@@ -23,6 +23,7 @@ from wsiseg.cli.options import (
     vector_options,
 )
 from wsiseg.cli.progress import shown_progress
+from wsiseg.cli.verbose import tell_machine, tell_slide
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.system.addresses import without_secrets
 
@@ -203,13 +204,15 @@ def predict(
                 qupath_names=qupath_names, polygons=not no_geojson,
                 overwrite=overwrite, restart=restart, keep_folders=keep_folders, as_json=as_json, quiet=quiet,
             )  # fmt: skip
-        _refuse_early(slides[0], options, out, geojson, overwrite, restart)
+        _refuse_early(slides[0], model, options, out, geojson, overwrite, restart)
         with shown_progress(quiet or as_json, events, vectors=geojson is not None) as report:
             report("start", 0, 1)
             from wsiseg import predict as run
             from wsiseg.export.polygons import VectorOptions
             from wsiseg.prediction.run import PredictOptions
 
+            if is_verbose():
+                tell_machine(model, PredictOptions(**options))
             vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)
             result = run(
                 slides[0], out, model, PredictOptions(**options), geojson=geojson, vectors=vectors,
@@ -244,7 +247,7 @@ def _is_folder(out: Path, slides: tuple[str, ...]) -> bool:
 
 
 def _refuse_early(
-    slide: str, options: dict[str, Any], out: Path, geojson: Path | None, overwrite: bool, restart: bool
+    slide: str, model: str, options: dict[str, Any], out: Path, geojson: Path | None, overwrite: bool, restart: bool
 ) -> None:
     """Bad slides and outputs are told at once, not after the seconds that loading torch takes."""
     from wsiseg.prediction.unfinished import check_outputs
@@ -260,6 +263,8 @@ def _refuse_early(
     )
     with within(opening, timeout_s) as opened:
         _ = opened.mpp
+        if is_verbose():
+            tell_slide(opened, model)
 
 
 def _print_table(result: Prediction) -> None:
