@@ -25,7 +25,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsiseg.datasets.dataset import Patch, SplitName, read_dataset
+from wsiseg.choices import SplitName
+from wsiseg.datasets.dataset import Patch, read_dataset
 from wsiseg.evaluation.result import Evaluation
 from wsiseg.evaluation.run import EvaluateOptions, evaluate
 from wsiseg.geometry import Size

@@ -31,6 +31,7 @@ from wsiseg.models.spec import read_spec
 from wsiseg.prediction.plan import plan
 from wsiseg.slides import open_slide
 from wsiseg.slides.expected import expected
+from wsiseg.system.control_group import usable_cpus
 from wsiseg.system.memory import MemoryPlan
 from wsiseg.system.threads import read_ahead
 from wsiseg.tiling.pieces import block_patches, blocks_of, pieces_of
@@ -137,7 +138,7 @@ def read_all(slide: str, mpp: float | None) -> dict[str, Any]:
         pieces = pieces_of(todo.tiles, todo.selected, MemoryPlan.of(None, 4).piece_px)
         blocks = (block for piece in pieces for block in blocks_of(piece, todo.tiles, todo.selected, side))
         digest = hashlib.sha256()
-        workers = min(8, os.cpu_count() or 1)
+        workers = min(8, usable_cpus())
         coming = expected(opened, todo.grid, blocks, box_around)
         for _, patches in read_ahead(
             coming, lambda block: read_block(opened, todo.grid, block), workers=workers, ahead=2 * workers

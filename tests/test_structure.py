@@ -13,6 +13,7 @@ LAYERS = [
     {"errors"},
     {"system"},
     {"arrays", "geometry", "classes", "metrics"},
+    {"choices"},
     {"slides", "tissue_map"},
     {"polygons"},
     {"geojson", "tiling"},
@@ -33,7 +34,7 @@ OPEN_TO = {
 """Imports against the order, by file; inside functions or for types only."""
 
 USERS = {
-    "torch": {"models", "training", "evaluation", *(
+    "torch": {"models", "training", "evaluation", "cli/doctor_facts.py", "cli/verbose.py", *(
         f"prediction/{name}.py" for name in ("run", "job", "many", "stream", "gated", "sums", "devices")
     )},
     "torchvision": {"models", "training"},

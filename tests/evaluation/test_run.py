@@ -9,11 +9,11 @@ from PIL import Image
 
 from tests.helpers.color_model import color_model
 from tests.helpers.evaluation_data import painted, write_dataset
+from wsiseg.choices import GateMode
 from wsiseg.errors import BundleError, DatasetError, OptionError
 from wsiseg.evaluation.inference import orientations, tile_probabilities, undone
 from wsiseg.evaluation.result import TITLES
 from wsiseg.evaluation.run import EvaluateOptions, evaluate
-from wsiseg.models.tile_shape import GateMode
 from wsiseg.prediction.run import PredictOptions, predict
 from wsiseg.tissue_map.reader import open_map
 

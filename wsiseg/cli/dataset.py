@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from wsiseg.cli.options import OUTPUT, echo, overwrite_option
+from wsiseg.cli.command import Group
+from wsiseg.cli.options import OUTPUT, PRINTED, Told, json_file_option, overwrite_option, quiet_option
 
 FOUND = 1
 """Exit code where a check found something, as of ruff and ShellCheck; 2 is for what could not be checked at all."""
 
 
-@click.group()
+@click.group(cls=Group)
 def dataset() -> None:
     """Check data sets of labelled patches."""
 
@@ -23,7 +24,8 @@ def dataset() -> None:
 @click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; overrides dataset.json.")
 @click.option("--excluded", type=int, metavar="N", help="Mask value of excluded pixels [default: number of classes].")
 @click.option("--sheet", type=OUTPUT, metavar="FILE.png", help="Draw a contact sheet.")
-@click.option("--json", "as_json", type=OUTPUT, metavar="FILE", help="Write the findings as JSON.")
+@json_file_option
+@quiet_option
 @click.option("--no-decode", is_flag=True, help="Check only names and labels; open no image.")
 @overwrite_option
 @click.pass_context
@@ -35,6 +37,7 @@ def check(
     excluded: int | None,
     sheet: Path | None,
     as_json: Path | None,
+    quiet: bool,
     no_decode: bool,
     overwrite: bool,
 ) -> None:
@@ -49,26 +52,30 @@ def check(
     from wsiseg.datasets.facts import read_classes
     from wsiseg.system.files import check_file, whole_file
 
+    told = Told(as_json == PRINTED, quiet)
     if sheet is not None:
         if no_decode:
             raise click.UsageError("--sheet needs the images that --no-decode does not open; drop one of them")
         check_file(sheet, (".png",), overwrite)
-    if as_json is not None:
+    if as_json not in (None, PRINTED):
         check_file(as_json, (".json",), overwrite)
     table = read_classes(classes) if classes else None
     found = check_dataset(path, table, mpp, excluded, decode=not no_decode)
     from wsiseg.cli.dataset_tables import show
 
-    show(found)
-    if as_json is not None:
+    if as_json == PRINTED:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    elif not quiet:
+        show(found)
+    if as_json is not None and as_json != PRINTED:
         with whole_file(as_json) as temporary:
             temporary.write_text(json.dumps(found.to_json(), indent=2), encoding="utf-8")
-        echo(f"wrote {as_json}")
+        told.wrote(as_json)
     if sheet is not None:
         from wsiseg.datasets.sheet import dataset_sheet
 
         picture = dataset_sheet(found)
         with whole_file(sheet) as temporary:
             picture.save(temporary, format="PNG")
-        echo(f"wrote {sheet}")
+        told.wrote(sheet)
     ctx.exit(0 if found.sound else FOUND)

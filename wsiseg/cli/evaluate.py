@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwrite_option
+from wsiseg.choices import EVALUATION_PRECISIONS, GATE_MODES, SPLITS
+from wsiseg.cli.command import Command
+from wsiseg.cli.options import OUTPUT, PRINTED, Told, device_option, is_terminal, json_file_option, overwrite_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,12 +23,12 @@ MIN_COLUMNS = 100
 """Narrower terminals wrap lines, not cells."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("bundle")
 @click.argument("dataset", type=FILE)
 @click.option(
     "--split",
-    type=click.Choice(["train", "val", "test"]),
+    type=click.Choice(SPLITS),
     default="test",
     show_default=True,
     help="Images to measure on.",
@@ -47,7 +50,7 @@ MIN_COLUMNS = 100
 )
 @click.option(
     "--gate-mode",
-    type=click.Choice(["patches", "windows", "shared"]),
+    type=click.Choice(GATE_MODES),
     help="See `wsiseg predict` [default: the model's].",
 )
 @click.option("--gate-context", type=float, metavar="SIDES", help="See `wsiseg predict` [default: the model's].")
@@ -66,7 +69,7 @@ MIN_COLUMNS = 100
 @click.option(
     "--write-bundle", type=OUTPUT, metavar="FOLDER", help="Write a copy of BUNDLE with the chosen thresholds."
 )
-@click.option("--json", "json_file", type=OUTPUT, metavar="FILE", help="Write all figures as JSON (.json).")
+@json_file_option
 @click.option("--picture", type=OUTPUT, metavar="FILE", help="Draw the confusion matrices (.png).")
 @click.option(
     "--resamples",
@@ -79,7 +82,7 @@ MIN_COLUMNS = 100
 @device_option
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
+    type=click.Choice(EVALUATION_PRECISIONS),
     default="float32",
     show_default=True,
     help="Arithmetic of the networks.",
@@ -95,7 +98,7 @@ def evaluate(
     choose_thresholds: bool,
     gate_recall: float,
     write_bundle: Path | None,
-    json_file: Path | None,
+    as_json: Path | None,
     picture: Path | None,
     overwrite: bool,
     quiet: bool,
@@ -109,6 +112,7 @@ def evaluate(
     table = _cell_table(cell_classes)
     from wsiseg.system.files import check_file
 
+    json_file = None if as_json == PRINTED else as_json
     for path, suffix in ((json_file, ".json"), (picture, ".png")):
         if path is not None:
             check_file(path, (suffix,), overwrite)
@@ -137,11 +141,13 @@ def evaluate(
         write_picture(result, picture)
     if write_bundle is not None and result.chosen_thresholds is not None:
         copy_bundle(bundle, write_bundle, result.chosen_thresholds, result.settings["gate_mode"])
-    if not quiet:
+    if as_json == PRINTED:
+        click.echo(json.dumps(result.to_json(), indent=2, allow_nan=False))
+    elif not quiet:
         _print(result)
-    for written in (json_file, picture, write_bundle):
-        if written is not None:
-            echo(f"wrote {written}")
+    told = Told(as_json == PRINTED, quiet)
+    for written in filter(None, (json_file, picture, write_bundle)):
+        told.wrote(written)
 
 
 def _cell_table(text: str | None) -> dict[str, str]:
@@ -157,8 +163,6 @@ def _progress(done: int, total: int) -> None:
 
 
 def _write_json(result: Evaluation, path: Path) -> None:
-    import json
-
     from wsiseg.system.files import whole_file
 
     with whole_file(path) as temporary:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.cli.command import Command
 from wsiseg.cli.options import (
     OUTPUT,
-    echo,
+    Told,
+    json_option,
     mpp_option,
     overwrite_option,
+    quiet_option,
     reader_option,
     retry_option,
     series_option,
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from wsiseg.tissue_map.reader import TissueMap
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("tissue_map", metavar="MAP.zarr", type=click.Path(path_type=Path))
 @click.option("--geojson", type=OUTPUT, help="Polygons for QuPath, .geojson or .geojson.gz.")
 @click.option("--exact", is_flag=True, help="Write polygons along the border of every pixel, one for each class.")
@@ -52,6 +55,8 @@ if TYPE_CHECKING:
     "--dicom-seg-mpp", type=float, metavar="UM", help="Approximate um per pixel of the segmentation [default: 4]."
 )
 @overwrite_option
+@json_option
+@quiet_option
 def export(
     tissue_map: Path,
     geojson: Path | None,
@@ -76,6 +81,8 @@ def export(
     dicom_seg: Path | None,
     dicom_seg_mpp: float | None,
     overwrite: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Write polygons, pictures, rasters or a table of areas from a tissue map."""
     tiffs: dict[TiffContent, Path | None] = {
@@ -105,6 +112,7 @@ def export(
     from wsiseg.tissue_map.reader import open_map
 
     check_retry_time(retry_s)
+    told = Told(as_json, quiet)
     source = open_map(tissue_map)
     polygons: dict[str, Any] | None = None
     kinds = ((geojson, (".geojson", ".geojson.gz")), (png, (".png",)), (csv, (".csv",)))
@@ -113,24 +121,25 @@ def export(
         memory = None if max_memory is None else parse_bytes(max_memory)
         options = VectorOptions(exact, tolerance, min_area, memory, qupath_names)
         polygons = export_geojson(source, geojson, options, overwrite=overwrite)
-        _say(geojson, polygons)
+        _say(told, geojson, polygons)
     if png is not None:
         if slide is None:
             mean = export_png(source, png, max_px=max_px, opacity=opacity, overwrite=overwrite)
         else:
             with open_slide(slide, mpp=mpp, reader=reader, series=series, retry_s=retry_s) as opened:
                 mean = export_png(source, png, opened, max_px=max_px, opacity=opacity, overwrite=overwrite)
-        echo(f"wrote {png} ({mean:.3g} um/px)")
+        told.wrote(png, f"{mean:.3g} um/px")
     if csv is not None:
         export_csv(source, csv, polygons=polygons, overwrite=overwrite)
-        echo(f"wrote {csv}")
-    _write_rasters(source, tiffs, ome_zarr_v2, overwrite)
+        told.wrote(csv)
+    _write_rasters(told, source, tiffs, ome_zarr_v2, overwrite)
     if dicom_seg is not None and slide is not None:
         from wsiseg.export.dicom_seg import export_dicom_seg
 
         with open_slide(slide, mpp=mpp, reader=reader, retry_s=retry_s) as opened:
             found = export_dicom_seg(source, dicom_seg, opened, mpp=dicom_seg_mpp, overwrite=overwrite)
-        echo(f"wrote {found['path']} ({found['segments']} segments, {found['mpp']:.3g} um/px)")
+        told.wrote(found["path"], f"{found['segments']} segments, {found['mpp']:.3g} um/px")
+    told.end()
 
 
 def _check_slide(slide: str | None, png: Path | None, dicom_seg: Path | None, dicom_seg_mpp: float | None) -> None:
@@ -156,7 +165,7 @@ def _check(outputs: Iterable[tuple[Path | None, tuple[str, ...]]], ome_zarr_v2: 
 
 
 def _write_rasters(
-    source: TissueMap, tiffs: Mapping[TiffContent, Path | None], ome_zarr_v2: Path | None, overwrite: bool
+    told: Told, source: TissueMap, tiffs: Mapping[TiffContent, Path | None], ome_zarr_v2: Path | None, overwrite: bool
 ) -> None:
     """Write the rasters for programs that cannot read the map itself."""
     from wsiseg.export.ome_tiff import export_ome_tiff
@@ -165,16 +174,16 @@ def _write_rasters(
     for content, path in tiffs.items():
         if path is not None:
             written = export_ome_tiff(source, path, content, overwrite=overwrite)
-            echo(f"wrote {path} ({written['levels']} levels, {written['bytes'] / 1e6:.1f} MB)")
+            told.wrote(path, f"{written['levels']} levels, {written['bytes'] / 1e6:.1f} MB")
     if ome_zarr_v2 is not None:
         written = export_ome_zarr_v2(source, ome_zarr_v2, overwrite=overwrite)
-        echo(f"wrote {ome_zarr_v2} ({written['files']} files, {written['bytes'] / 1e6:.1f} MB)")
+        told.wrote(ome_zarr_v2, f"{written['files']} files, {written['bytes'] / 1e6:.1f} MB")
 
 
-def _say(path: Path, written: Mapping[str, Any]) -> None:
+def _say(told: Told, path: Path, written: Mapping[str, Any]) -> None:
     """Print how many polygons were written, and the notes on them."""
     from wsiseg.prediction.result import polygon_notes
 
-    echo(f"wrote {path} ({written['annotations']} annotations, {written['vertices']} vertices)")
+    told.wrote(path, f"{written['annotations']} annotations, {written['vertices']} vertices")
     for note in polygon_notes(written):
-        echo(f"note: {note}")
+        told.note(note)

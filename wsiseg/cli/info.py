@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.cli.command import Command
 from wsiseg.cli.info_map import is_map, show_map
-from wsiseg.cli.options import mpp_option, reader_option, retry_option, series_option
+from wsiseg.cli.options import json_option, mpp_option, quiet_option, reader_option, retry_option, series_option
 from wsiseg.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
     from wsiseg.tissue.mask import TissueMask
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("slide")
 @mpp_option
 @reader_option
 @series_option
 @retry_option
 @click.option("--model", metavar="NAME|FOLDER", help=f"Model that would predict [default: {DEFAULT_MODEL}].")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
+@quiet_option
 def info(
     slide: str,
     mpp: float | None,
@@ -33,6 +35,7 @@ def info(
     retry_s: float,
     model: str | None,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Show what SLIDE (a path or a URL) records, and what predict would do with it.
 
@@ -41,7 +44,7 @@ def info(
     if is_map(slide):
         if any(value is not None for value in (mpp, reader, series, model)):
             raise click.UsageError("--mpp, --reader, --series and --model are for slides; a tissue map has its own")
-        show_map(Path(slide), as_json)
+        show_map(Path(slide), as_json, quiet)
         return
     from wsiseg.errors import MissingMppError
     from wsiseg.slides import open_slide
@@ -57,7 +60,7 @@ def info(
         facts["damaged_tiles_met"] = opened.damaged_tiles
     if as_json:
         click.echo(json.dumps(facts, indent=2))
-    else:
+    elif not quiet:
         _print(facts)
 
 

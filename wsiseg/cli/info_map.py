@@ -21,7 +21,7 @@ def is_map(path: str) -> bool:
     return "://" not in path and (path.rstrip("/\\").lower().endswith(".zarr") or Path(path, "zarr.json").is_file())
 
 
-def show_map(path: Path, as_json: bool) -> None:
+def show_map(path: Path, as_json: bool, quiet: bool) -> None:
     """Print what a map says of itself.
 
     Raises:
@@ -32,7 +32,7 @@ def show_map(path: Path, as_json: bool) -> None:
     facts = describe(open_map(path))
     if as_json:
         click.echo(json.dumps(facts, indent=2))
-    else:
+    elif not quiet:
         _print(facts)
 
 

@@ -6,13 +6,17 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from importlib import import_module
 from typing import NoReturn
 
 import click
 
+from wsiseg.cli.command import Group, Settings
+from wsiseg.cli.streams import use_printable_streams
 from wsiseg.errors import WsisegError
+from wsiseg.system.printable import printable
 
 COMMANDS = {
     "predict": "Segment a slide: write its tissue map and polygons.",
@@ -22,6 +26,8 @@ COMMANDS = {
     "info": "Show what a slide file records and what predict would do, or what a tissue map holds.",
     "export": "Write polygons, pictures, rasters or areas of a map.",
     "models": "List the models that come with wsiseg, or import published checkpoints.",
+    "doctor": "Check this installation, and print what a bug report needs.",
+    "help": "Show the help of a command.",
 }
 """Commands and their help, here so that `wsiseg --help` needs to load none of them."""
 
@@ -34,7 +40,7 @@ KEPT = {
 """What is kept when a command is interrupted."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands are modules of `wsiseg.cli`, each with a command object of its own name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -49,13 +55,19 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, from `COMMANDS` alone."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+    def command_rows(self, ctx: click.Context) -> list[tuple[str, str]]:
+        """Names and sentences, from `COMMANDS` alone."""
+        return list(COMMANDS.items())
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
+_EPILOG = (
+    'Completion of commands and options: put `eval "$(_WSISEG_COMPLETE=bash_source wsiseg)"` into ~/.bashrc; '
+    "zsh_source for ~/.zshrc; fish_source for fish."
+)
+
+
+@click.group(cls=LazyGroup, context_settings=_CONTEXT, epilog=_EPILOG)
 @click.version_option(package_name="wsiseg")
 def cli() -> None:
     """Pixel-wise tissue segmentation of whole-slide images, learned from patch labels alone."""
@@ -64,14 +76,18 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; bad input ends with one line and exit code 2, an interrupt with 130."""
     _interrupt_on_signals()
+    use_printable_streams()
+    settings = Settings()
     try:
-        code = cli.main(arguments, prog_name="wsiseg", standalone_mode=False)
+        code = cli.main(arguments, prog_name="wsiseg", standalone_mode=False, obj=settings)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         sys.exit(BAD_INPUT)
     except click.ClickException as error:
         sys.exit(_fail(_with_hint(error)))
     except WsisegError as error:
+        if settings.verbose:
+            traceback.print_exc()
         code = _fail(str(error))
         _exit(code)
     except (click.Abort, KeyboardInterrupt):
@@ -113,8 +129,7 @@ def _fail(message: str) -> int:
     """Print what is wrong, on one line."""
     message = " ".join(message.split())
     # Names in a message may come from a file, and must not steer the terminal.
-    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in message)
-    click.echo("wsiseg: " + line, err=True)
+    click.echo("wsiseg: " + printable(message), err=True)
     return BAD_INPUT
 
 

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
-from wsiseg.cli.options import OUTPUT, echo, overwrite_option
+from wsiseg.cli.command import Group
+from wsiseg.cli.options import OUTPUT, echo, json_option, overwrite_option, quiet_option
 
 _DATA_SETS = {"luad-histoseg": "LUAD-HistoSeg", "bcss-wsss": "BCSS-WSSS"}
 _SHORT = {"luad": "luad-histoseg", "bcss": "bcss-wsss"}
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @click.pass_context
 def models(context: click.Context) -> None:
     """List the models that come with wsiseg, or make one from published checkpoints."""
     if context.invoked_subcommand is None:
-        _list()
+        _list(as_json=False, quiet=False)
 
 
 @models.command("list")
-def list_command() -> None:
+@json_option
+@click.option("--quiet", is_flag=True, help="Print names alone.")
+def list_command(as_json: bool, quiet: bool) -> None:
     """List the models that come with wsiseg, and their classes."""
-    _list()
+    _list(as_json=as_json, quiet=quiet)
 
 
-def _list() -> None:
+def _list(*, as_json: bool, quiet: bool) -> None:
     from wsiseg.models.spec import list_bundles, read_spec
 
+    if as_json:
+        specs = [read_spec(name) for name in list_bundles()]
+        rows = [
+            {"name": spec.name, "classes": list(spec.classes.names), "patch_size_px": spec.patch_size_px,
+             "mpp": spec.mpp, "licence": spec.licence, "training_data": spec.training_data}
+            for spec in specs
+        ]  # fmt: skip
+        click.echo(json.dumps(rows, indent=2))
+        return
     for name in list_bundles():
+        if quiet:
+            click.echo(name)
+            continue
         spec = read_spec(name)
         click.echo(f"{name}: {', '.join(spec.classes.names)}")
         click.echo(f"  {spec.patch_size_px} px patches at {spec.mpp:g} um/px; licence {spec.licence}")
@@ -71,6 +87,8 @@ def _list() -> None:
 @click.option("--licence", help="Licence of the weights [default: not stated].")
 @click.option("--citation", help="How to cite the weights [default: the method's paper].")
 @overwrite_option
+@json_option
+@quiet_option
 def import_command(
     stage1: Path,
     stage2: Path,
@@ -84,6 +102,8 @@ def import_command(
     licence: str | None,
     citation: str | None,
     overwrite: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Make a model from a published classifier and segmenter.
 
@@ -113,4 +133,7 @@ def import_command(
         training_data=_DATA_SETS.get(chosen, "not stated"),
         overwrite=overwrite,
     )
-    echo(f"Model: {out} ({', '.join(spec.classes.names)}; gate rule {spec.gate_rule}, overlap {spec.overlap:g})")
+    if as_json:
+        click.echo(json.dumps({"model": str(out), "classes": list(spec.classes.names), "gate_rule": spec.gate_rule}))
+    elif not quiet:
+        echo(f"Model: {out} ({', '.join(spec.classes.names)}; gate rule {spec.gate_rule}, overlap {spec.overlap:g})")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from wsiseg.choices import READERS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,7 +33,7 @@ mpp_option = click.option(
 )
 reader_option = click.option(
     "--reader",
-    type=click.Choice(["openslide", "tiff", "tiffslide", "image", "dicom"]),
+    type=click.Choice(READERS),
     help="Library that reads the slide [default: the first that can].",
 )
 series_option = click.option(
@@ -55,6 +58,17 @@ device_option = click.option(
     metavar="NAME",
     help="auto, cpu, cuda, cuda:1, …; predict takes several, cuda:0,cuda:1.",
 )
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+PRINTED = Path("-")
+"""What `--json` holds where no file is named."""
+
+json_file_option = click.option(
+    "--json", "as_json", type=OUTPUT, is_flag=False, flag_value=str(PRINTED), metavar="[FILE.json]",
+    help="Write the result to FILE as JSON; print it where no FILE follows.",
+)  # fmt: skip
+quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors; the exit code tells.")
 
 
 def vector_options(function: Function) -> Function:
@@ -82,6 +96,34 @@ def vector_options(function: Function) -> Function:
 def echo(message: str) -> None:
     """Print a message for people on standard error; results for programs go to standard output."""
     click.echo(message, err=True)
+
+
+class Told:
+    """What a command wrote: told line by line, or as one JSON object at its end."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.as_json, self.quiet = as_json, quiet
+        self.outputs: list[dict[str, str | None]] = []
+        self.notes: list[str] = []
+
+    def wrote(self, path: object, about: str | None = None) -> None:
+        """An output that is there now."""
+        self.outputs.append({"path": str(path), "about": about})
+        self._say(f"wrote {path}{f' ({about})' if about else ''}")
+
+    def note(self, text: str) -> None:
+        """What a person should know."""
+        self.notes.append(text)
+        self._say(f"note: {text}")
+
+    def _say(self, line: str) -> None:
+        if not (self.as_json or self.quiet):
+            echo(line)
+
+    def end(self, **facts: Any) -> None:
+        """Print the JSON object, where that was asked for."""
+        if self.as_json:
+            click.echo(json.dumps({"outputs": self.outputs, "notes": self.notes, **facts}, indent=2))
 
 
 def is_terminal() -> bool:

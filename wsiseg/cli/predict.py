@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.choices import GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES
+from wsiseg.cli.command import Command, is_verbose
 from wsiseg.cli.many_slides import facts_of, many_slides
 from wsiseg.cli.options import (
     OUTPUT,
@@ -21,6 +23,7 @@ from wsiseg.cli.options import (
     vector_options,
 )
 from wsiseg.cli.progress import shown_progress
+from wsiseg.cli.verbose import tell_machine, tell_slide
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.system.addresses import without_secrets
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from wsiseg.prediction.result import Prediction
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("slides", nargs=-1, required=True, metavar="SLIDE...")
 @click.option(
     "--out",
@@ -63,12 +66,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--gate-rule",
-    type=click.Choice(["exclude", "multiply_logits"]),
+    type=click.Choice(GATE_RULES),
     help="Exclude a class that may not occur, or multiply its logits by 0 (published) [default: the model's].",
 )
 @click.option(
     "--gate-mode",
-    type=click.Choice(["patches", "windows", "shared"]),
+    type=click.Choice(GATE_MODES),
     help="Gate each patch; or large tiles, in windows of the classifier's map or by the segmenter's own head "
     "[default: the model's].",
 )
@@ -100,14 +103,14 @@ if TYPE_CHECKING:
 @device_option
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "bfloat16", "auto"]),
+    type=click.Choice(PRECISIONS),
     default="float32",
     show_default=True,
     help="Arithmetic of the networks; auto is bfloat16 if the processor has it.",
 )
 @click.option(
     "--runtime",
-    type=click.Choice(["auto", "torch", "openvino", "compiled"]),
+    type=click.Choice(RUNTIMES),
     default="auto",
     show_default=True,
     help="What computes the networks; auto is OpenVINO on a CPU if it is installed, otherwise torch.",
@@ -203,13 +206,15 @@ def predict(
                 qupath_names=qupath_names, polygons=not no_geojson,
                 overwrite=overwrite, restart=restart, keep_folders=keep_folders, as_json=as_json, quiet=quiet,
             )  # fmt: skip
-        _refuse_early(slides[0], options, out, geojson, overwrite, restart)
+        _refuse_early(slides[0], model, options, out, geojson, overwrite, restart)
         with shown_progress(quiet or as_json, events, vectors=geojson is not None) as report:
             report("start", 0, 1)
             from wsiseg import predict as run
             from wsiseg.export.vector_options import VectorOptions
             from wsiseg.prediction.run import PredictOptions
 
+            if is_verbose():
+                tell_machine(model, PredictOptions(**options))
             vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)
             result = run(
                 slides[0], out, model, PredictOptions(**options), geojson=geojson, vectors=vectors,
@@ -244,7 +249,7 @@ def _is_folder(out: Path, slides: tuple[str, ...]) -> bool:
 
 
 def _refuse_early(
-    slide: str, options: dict[str, Any], out: Path, geojson: Path | None, overwrite: bool, restart: bool
+    slide: str, model: str, options: dict[str, Any], out: Path, geojson: Path | None, overwrite: bool, restart: bool
 ) -> None:
     """Bad slides and outputs are told at once, not after the seconds that loading torch takes."""
     from wsiseg.prediction.unfinished import check_outputs
@@ -260,6 +265,8 @@ def _refuse_early(
     )
     with within(opening, timeout_s) as opened:
         _ = opened.mpp
+        if is_verbose():
+            tell_slide(opened, model)
 
 
 def _print_table(result: Prediction) -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.cli.command import is_verbose
 from wsiseg.cli.options import is_terminal
 from wsiseg.cli.time_left import TimeLeft
+from wsiseg.cli.verbose import PhaseTimes
 
 if TYPE_CHECKING:
     from wsiseg.cli.log import RunLog
@@ -27,6 +29,7 @@ def shown_progress(silent: bool, log: RunLog, *, vectors: bool) -> Iterator[Prog
         vectors: whether polygons will be drawn.
     """
     left = TimeLeft(vectors=vectors)
+    times = PhaseTimes() if is_verbose() else None
     with _shown(silent, left) as show:
 
         def report(phase: str, done: int, total: int) -> None:
@@ -34,8 +37,12 @@ def shown_progress(silent: bool, log: RunLog, *, vectors: bool) -> Iterator[Prog
             log.progress(phase, done, total, left)
             if phase != "plan":
                 show(phase, done, total)
+            if times is not None:
+                times.report(phase, done, total)
 
         yield report
+        if times is not None:
+            times.end()
 
 
 @contextmanager

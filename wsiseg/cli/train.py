@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
-from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwrite_option
+from wsiseg.choices import BACKGROUNDS, GATE_MODES, LOGGERS, PRESETS, STAGES, TRAINING_PRECISIONS, LoggerName, StageName
+from wsiseg.cli.command import Command
+from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, json_option, overwrite_option
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("dataset", type=click.Path(path_type=Path), required=False)
 @click.option("--out", type=OUTPUT, help="Folder of the model to write.")
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings; options override it.")
 @click.option("--print-config", is_flag=True, help="Print the settings as a commented TOML file, and stop.")
 @click.option(
     "--preset",
-    type=click.Choice(["lite", "published"]),
+    type=click.Choice(PRESETS),
     help="Networks and options [default: the file's, otherwise lite].",
 )
 @click.option(
     "--stage",
-    type=click.Choice(["1", "masks", "2", "all"]),
+    type=click.Choice(STAGES),
     default="all",
     show_default=True,
     help="Run one step (1: classifier; masks: pseudo masks; 2: segmenter and model), or all.",
@@ -39,7 +42,7 @@ from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwri
 )
 @click.option(
     "--published-background",
-    type=click.Choice(["bright", "none"]),
+    type=click.Choice(BACKGROUNDS),
     help="With --faithful: background of pseudo masks, as for LUAD or BCSS [default: none for bcss-wsss, else bright].",
 )
 @click.option("--encoder", help="timm encoder of the lite networks.")
@@ -58,21 +61,17 @@ from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwri
 @click.option(
     "--gate",
     "gate_mode",
-    type=click.Choice(["patches", "windows", "shared"]),
+    type=click.Choice(GATE_MODES),
     help="How the model is gated: each patch, windows of large tiles, or by the segmenter's own encoder "
     "[default: the file's, else patches].",
 )
 @click.option("--val-share", type=float, help="Share used for validation if the data set has no split.")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "32-true", "bf16-mixed", "16-mixed"]),
-    help="Arithmetic of the networks [default: auto].",
-)
+@click.option("--precision", type=click.Choice(TRAINING_PRECISIONS), help="Arithmetic of the networks [default: auto].")
 @click.option("--seed", type=int, help="Seed of everything random [default: 0].")
 @click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="Number of GPUs (or processes).")
 @click.option(
     "--logger",
-    type=click.Choice(["csv", "tensorboard", "both", "none"]),
+    type=click.Choice(LOGGERS),
     default="csv",
     show_default=True,
     help="Where the figures of each epoch are logged.",
@@ -80,7 +79,8 @@ from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwri
 @device_option
 @click.option("--resume", is_flag=True, help="Resume an interrupted training.")
 @overwrite_option
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option("--quiet", is_flag=True, help="Show no progress, and say nothing.")
+@json_option
 def train(
     dataset: Path | None,
     out: Path | None,
@@ -111,6 +111,7 @@ def train(
     resume: bool,
     overwrite: bool,
     quiet: bool,
+    as_json: bool,
 ) -> None:
     """Train a model on DATASET, a folder of square patches labelled with the tissue classes that occur in them.
 
@@ -155,11 +156,9 @@ def train(
     assert out is not None
 
     from wsiseg.datasets.dataset import read_classes
-    from wsiseg.training.processes import LoggerName
     from wsiseg.training.run import train as run_training
-    from wsiseg.training.run_folder import StageName
 
-    run_training(
+    made = run_training(
         dataset,
         out,
         settings,
@@ -172,5 +171,11 @@ def train(
         overwrite=overwrite,
         logger=cast(LoggerName, logger),
         progress=not quiet and is_terminal(),
-        say=echo,
+        say=_nothing if quiet else echo,
     )
+    if as_json:
+        click.echo(json.dumps({"stage": stage, "output": str(made), "folder": f"{out}.training"}))
+
+
+def _nothing(text: str) -> None:
+    """What --quiet says."""

@@ -19,10 +19,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from wsiseg.choices import SplitName
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.facts import (
     DATASET_FILE,
@@ -44,7 +44,6 @@ __all__ = [
     "KNOWN_CLASSES",
     "Patch",
     "PatchDataset",
-    "SplitName",
     "list_patches",
     "read_classes",
     "read_dataset",
@@ -52,8 +51,6 @@ __all__ = [
     "read_mask",
     "split_groups",
 ]
-
-SplitName = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, slots=True)

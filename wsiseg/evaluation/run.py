@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from wsiseg.choices import EVALUATION_PRECISIONS, SPLITS, GateMode, SplitName, check_choice
 from wsiseg.classes import ClassTable
-from wsiseg.datasets.dataset import SplitName
 from wsiseg.errors import OptionError
 from wsiseg.evaluation.case_maps import CaseMaps, Tally
 from wsiseg.evaluation.figures import bootstrap, confusion_figures
@@ -25,7 +25,6 @@ from wsiseg.evaluation.truth import Source, open_source
 from wsiseg.models.bundle import load_model
 from wsiseg.models.context import context_tiles, in_context
 from wsiseg.models.devices import pick_device
-from wsiseg.models.tile_shape import GateMode
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.gated import batch_tensor, make_gate
 from wsiseg.prediction.options import PredictOptions, ResolvedOptions
@@ -80,6 +79,8 @@ class EvaluateOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_choice("a split", self.split, SPLITS)
+        check_choice("a precision", self.precision, EVALUATION_PRECISIONS)
         self.predict_options()  # refuses what predict would
         if self.gate_recall is not None and self.split != "val":
             raise OptionError(

@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from wsiseg.choices import GateMode
 from wsiseg.errors import OutputError
 from wsiseg.models.spec import SPEC_FILE, checked_weights, find_bundle, parse_spec, read_spec
-from wsiseg.models.tile_shape import GateMode
 from wsiseg.system.files import put_folder, refuse_address
 
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from wsiseg.arrays import Float32Array
+from wsiseg.choices import GateMode
 from wsiseg.evaluation.case_maps import CaseMaps, Tally
 from wsiseg.evaluation.inference import orientations, undone
 from wsiseg.evaluation.truth import Source
 from wsiseg.geometry import Box, Mpp
 from wsiseg.models.gate import allowed_classes
 from wsiseg.models.large_tiles import Windows, classify_windows, gate_windows, segment_scored
-from wsiseg.models.tile_shape import GateMode
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.plan import plan
 from wsiseg.prediction.run import batch_tensor

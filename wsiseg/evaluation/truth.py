@@ -12,8 +12,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.choices import SplitName
 from wsiseg.classes import ClassTable
-from wsiseg.datasets.dataset import Patch, SplitName, read_dataset
+from wsiseg.datasets.dataset import Patch, read_dataset
 from wsiseg.datasets.facts import text_below
 from wsiseg.datasets.images import read_image
 from wsiseg.datasets.table import MAX_ROWS

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -26,12 +26,12 @@ from pydantic import (
     model_validator,
 )
 
+from wsiseg.choices import GateMode, GateRule
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, OptionError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
 from wsiseg.models.tile_shape import (
     MAX_TILE_PX,
-    GateMode,
     check_gate_mode,
     check_margin,
     check_tile,
@@ -55,8 +55,6 @@ WHITE_WORDS = frozenset(
 BUNDLES_FOLDER = Path(__file__).parent / "bundles"
 """Where the bundles lie that come with the package."""
 
-GateRule = Literal["exclude", "multiply_logits"]
-GATE_RULES: tuple[GateRule, ...] = get_args(GateRule)
 MAX_SPEC_BYTES = 4 * 2**20
 MAX_WEIGHT_BYTES = 4 * 2**30
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
+from wsiseg.choices import GateMode
 from wsiseg.errors import BundleError
-
-GateMode = Literal["patches", "windows", "shared"]
-GATE_MODES: tuple[GateMode, ...] = get_args(GateMode)
 
 MAX_TILE_PX = 8192
 

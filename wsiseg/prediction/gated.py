@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wsiseg.choices import GateMode, GateRule
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
 from wsiseg.models.large_tiles import predict_shared, predict_windows, shared_thresholds
-from wsiseg.models.spec import GateRule
-from wsiseg.models.tile_shape import GateMode
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.tiling.grid import Tiling
 from wsiseg.tiling.reading import Patch

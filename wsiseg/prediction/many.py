@@ -12,12 +12,14 @@ from itertools import compress, pairwise
 from pathlib import Path
 from typing import Any
 
-from wsiseg.errors import OutputError, WsisegError
+from wsiseg.choices import READERS, check_choice
+from wsiseg.errors import OptionError, OutputError, WsisegError
 from wsiseg.export.polygons import VectorOptions, export_geojson
+from wsiseg.geometry import MPP_MAX, MPP_MIN
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.devices import device_names
 from wsiseg.models.spec import bundle_hash, read_spec
-from wsiseg.models.tissue_model import TissueModel
+from wsiseg.models.tissue_model import TissueModel, checked_device
 from wsiseg.prediction.batch import KeptMap, SlideResult
 from wsiseg.prediction.job import PLAN_READS, MapJob, planned
 from wsiseg.prediction.kept_map import Wanted, difference, other_versions, recorded_damage
@@ -75,15 +77,56 @@ def predict_many(
         progress: called as the work on a slide goes on.
         began: called with each slide whose turn it is.
 
-    Yields:
-        The result of each: first of what is no slide, then of slides that have a map, then of the others, in order.
+    Returns:
+        The result of each, made when it is asked for: first of what is no slide, then of slides that have a map, then
+        of the others, in order.
 
     Raises:
         WsisegError: where model, options or folder are to blame, and not one slide.
     """
     options = options or PredictOptions()
     refuse_address(folder)
-    folder = Path(folder)
+    refuse_impossible(options)
+    return _results(
+        slides, Path(folder), model, options, polygons=polygons, vectors=vectors, overwrite=overwrite, restart=restart,
+        keep_folders=keep_folders, tell=progress or silent, told=began or (lambda _: None),
+    )  # fmt: skip
+
+
+def refuse_impossible(options: PredictOptions) -> None:
+    """Refuse options that no slide could be predicted with, once and not slide by slide.
+
+    Raises:
+        OptionError: for a reader, a resolution or an amount of memory that cannot be.
+        DeviceError: this machine has no such device.
+        SlideError, OptionError: a mask of tissue that is not there.
+    """
+    if options.reader is not None:
+        check_choice("a reader", options.reader, READERS)
+    if options.mpp is not None and not MPP_MIN <= options.mpp <= MPP_MAX:
+        raise OptionError(f"expected {MPP_MIN} to {MPP_MAX} um per pixel (--mpp), got {options.mpp}")
+    MemoryPlan.of(options.max_memory, 1)
+    for name in device_names(options.device):
+        checked_device(name)
+    if options.tissue not in ("otsu", "none") and not Path(options.tissue).is_file():
+        raise OptionError(f"expected otsu, none, or a GeoJSON or PNG of the tissue, got {options.tissue}")
+
+
+def _results(
+    slides: Sequence[str | Path],
+    folder: Path,
+    model: str | Path | TissueModel,
+    options: PredictOptions,
+    *,
+    polygons: bool,
+    vectors: VectorOptions | None,
+    overwrite: bool,
+    restart: bool,
+    keep_folders: bool,
+    tell: Progress,
+    told: Callable[[str], None],
+) -> Iterator[SlideResult]:
+    """See `predict_many`."""
     names, others = slides_among(slides_of([str(slide) for slide in slides]))
     paths = map_paths(names, folder, keep_folders=keep_folders, folds_case=folds_case(folder))
     for name, reason in others:
@@ -91,7 +134,6 @@ def predict_many(
     with _made_folder(folder):
         pairs = list(zip(names, paths, strict=True))
         kept = [not overwrite and is_tissue_map(path) and not unfinished_folder(path).exists() for _, path in pairs]
-        told, tell = began or (lambda _: None), progress or silent
         if any(kept):
             keeper = _Keeper(wanted_maps(model, options), polygons, vectors, tell)
             for pair in compress(pairs, kept):

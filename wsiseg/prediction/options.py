@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from wsiseg.choices import GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES, GateMode, GateRule
 from wsiseg.errors import OptionError
-from wsiseg.models.runtime.choose import PRECISIONS, RUNTIMES
-from wsiseg.models.spec import GATE_RULES, GateRule
-from wsiseg.models.tile_shape import GATE_MODES, GateMode, check_gate_mode
+from wsiseg.models.tile_shape import check_gate_mode
 from wsiseg.slides.sources.transport import DEFAULT_RETRY_S
+from wsiseg.system.control_group import usable_cpus
 from wsiseg.system.threads import check_retry_time, check_timeout
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ class PredictOptions:
             "white": not (rule == "multiply_logits" or spec.sees_white) if self.white is None else self.white,
             "device": self.device if "," in self.device else device,
             "batch_size": self.batch_size or _batch_size(pixels / patch),
-            "workers": self.workers or min(8, os.cpu_count() or 1),
+            "workers": self.workers or min(8, usable_cpus()),
             "precision": self.precision or "float32",
         }
         asked = {one.name: getattr(self, one.name) for one in fields(PredictOptions)}

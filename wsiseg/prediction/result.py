@@ -15,6 +15,7 @@ from wsiseg.classes import ClassTable
 from wsiseg.export.polygons import coarser_note
 from wsiseg.geometry import Grid, Size
 from wsiseg.slides.base import SlideReader
+from wsiseg.system.printable import readable
 from wsiseg.tissue_map.areas import Areas, ClassArea
 from wsiseg.tissue_map.edge import SlideEdge
 
@@ -221,4 +222,4 @@ def tissue_provenance(method: str) -> dict[str, str]:
     path = Path(method)
     if not path.is_file():
         return {"tissue": method}
-    return {"tissue": path.name, "tissue_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"tissue": readable(path.name), "tissue_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

@@ -24,6 +24,7 @@ from wsiseg.prediction.result import Prediction
 from wsiseg.prediction.unfinished import check_outputs, unfinished_run
 from wsiseg.slides import open_slide
 from wsiseg.system.clock import Clock
+from wsiseg.system.forks import note_computing, refuse_after_fork
 from wsiseg.system.threads import within
 
 __all__ = ["PredictOptions", "Progress", "batch_tensor", "pick_device", "predict", "predict_patches"]
@@ -103,8 +104,11 @@ def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tu
     ask for the published gate rule, which is computed exactly. It then stays as these options had it prepared.
 
     Raises:
-        OptionError: for several devices and a model that is loaded already, since each needs its own.
+        OptionError: for several devices and a model that is loaded already, since each needs its own; or in a process
+            that was forked from one that had computed.
     """
+    refuse_after_fork()
+    note_computing()
     devices = device_names(options.device)
     if isinstance(model, TissueModel):
         if len(devices) > 1:

@@ -6,11 +6,8 @@ and scratch.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +17,7 @@ from wsiseg.errors import OutputError
 from wsiseg.geojson.write import SUFFIXES
 from wsiseg.prediction.journal import Fingerprint, Journal, read_journal
 from wsiseg.system.files import cannot_write, check_file, check_map, is_tissue_map, retired_name
+from wsiseg.system.locks import lease_path, lock_path, locked
 
 
 class UnfinishedRun:
@@ -69,11 +67,6 @@ def unfinished_folder(out: Path) -> Path:
     return out.parent / f".{out.name}.unfinished"
 
 
-def lock_path(out: Path) -> Path:
-    """The file that a run holds while it writes `out`."""
-    return out.parent / f".{out.name}.lock"
-
-
 def pending_commit(out: Path) -> bool:
     """Whether a run gave `out` its name and was cut short before all that belongs to it was written."""
     folder = unfinished_folder(out)
@@ -103,7 +96,7 @@ def unfinished_run(out: Path, fingerprint: Fingerprint, *, restart: bool = False
         OutputError: another run is writing the same output, or an earlier one began it with another slide, model or
             parameter, which is named; or the folder cannot be written.
     """
-    with _locked(out):
+    with locked(out):
         folder = unfinished_folder(out)
         refuse_links(folder)
         before = None if restart else read_journal(folder / "journal.jsonl")[0]
@@ -165,59 +158,6 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:12] + "…"
 
 
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the lock of an output; the system releases it when the process ends, however it does."""
-    path = lock_path(out)
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-        except OSError as error:
-            if path.is_symlink():
-                raise OutputError(f"{path} is a link, expected a run's lock; remove it") from error
-            raise OutputError(f"cannot write into {out.parent}: {error.strerror}; choose another folder") from error
-        if not _try_lock(descriptor, out):
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() if hasattr(os, "pread") else ""
-            os.close(descriptor)
-            raise OutputError(
-                f"another run is writing {out}{f' ({holder})' if holder else ''}; wait for it, or choose another name"
-            )
-        with suppress(OSError):
-            if os.fstat(descriptor).st_ino == path.stat().st_ino:
-                break
-        os.close(descriptor)  # its holder removed the file between our two steps
-    try:
-        with suppress(OSError):  # who holds it is a courtesy, for which a full disk may have no room
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
-        yield
-    finally:
-        with suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int, out: Path) -> bool:
-    """Whether the lock was free; raises `OutputError` where a file system has no locks."""
-    try:
-        if os.name == "nt":
-            import msvcrt  # noqa: PLC0415
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl  # noqa: PLC0415
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-            return False
-        os.close(descriptor)
-        raise OutputError(
-            f"cannot lock {out}, its file system says: {error.strerror}; choose a folder on another one"
-        ) from error
-    return True
-
-
 def check_outputs(out: Path, geojson: str | Path | None, *, overwrite: bool, restart: bool = False) -> None:
     """Refuse outputs that could not be written, before any work; those of a run that was cut short are its own.
 
@@ -241,6 +181,6 @@ def check_outputs(out: Path, geojson: str | Path | None, *, overwrite: bool, res
 def _tidy(out: Path) -> None:
     """Take away what a run leaves that was killed in its very last steps: an empty folder and a lock."""
     folder = unfinished_folder(out)
-    if folder.is_dir() or lock_path(out).exists():
-        with suppress(OutputError), _locked(out), suppress(OSError):
+    if folder.is_dir() or lock_path(out).exists() or lease_path(out).exists():
+        with suppress(OutputError), locked(out), suppress(OSError):
             folder.rmdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsiseg.choices import READERS, check_choice
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Mpp
 from wsiseg.slides.base import Region, SlideReader
@@ -17,7 +18,6 @@ from wsiseg.system.addresses import is_address, local_path
 
 __all__ = ["Region", "SlideReader", "open_slide"]
 
-READERS = ("openslide", "tiff", "image", "tiffslide", "dicom")
 _TRIED = ("openslide", "tiff", "image")
 """Without a reader named, after DICOM, which is told by content; TiffSlide reads nothing more than these."""
 
@@ -57,8 +57,8 @@ def open_slide(
         SlideError: it is missing, not in a known format, cut off or damaged.
         OptionError: `mpp` is implausible, or the reader unknown.
     """
-    if reader is not None and reader not in READERS:
-        raise OptionError(f"expected a reader among {', '.join(READERS)}, got {reader!r}")
+    if reader is not None:
+        check_choice("a reader", reader, READERS)
     asked = _Asked(_stated(mpp), None if series is None else str(series), retry_s)
     where = local_path(str(path))
     if is_address(where):

@@ -19,6 +19,7 @@ from wsiseg.geometry import MPP_MAX, MPP_MIN, Box, Grid, Level, Mpp, Size, plan_
 from wsiseg.slides.damage import DamageMap
 from wsiseg.slides.resample import axis_weights, resample
 from wsiseg.system.addresses import last_part, without_secrets
+from wsiseg.system.printable import readable
 
 WHITE = 255
 
@@ -180,12 +181,12 @@ class SlideReader(ABC):
     @property
     def name(self) -> str:
         """Last part of the path, or of the address without its query."""
-        return last_part(self.path)
+        return readable(last_part(self.path))
 
     @property
     def shown_path(self) -> str:
         """The path, or the address without its secrets, for everything that is printed or stored."""
-        return without_secrets(self.path)
+        return readable(without_secrets(self.path))
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Grid
 from wsiseg.slides.base import SlideReader
 from wsiseg.slides.expected import expected
+from wsiseg.system.control_group import usable_cpus
 from wsiseg.system.memory import trim_memory
 from wsiseg.system.threads import read_ahead
 
@@ -51,7 +51,7 @@ def read_overview(slide: SlideReader, mpp: float = OVERVIEW_MPP) -> tuple[Grid, 
 
     corners = ((x, y) for y in range(0, grid.size.height, side) for x in range(0, grid.size.width, side))
     boxes = (Box(x, y, side, side).intersect(whole) for x, y in corners)
-    workers = min(4, os.cpu_count() or 1)
+    workers = min(4, usable_cpus())
     for _ in read_ahead(expected(slide, grid, boxes, lambda box: box), read, workers=workers, ahead=2 * workers):
         pass
     slide.forget()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsiseg.errors import OptionError
+from wsiseg.system.control_group import memory_limit, usable_cpus
 
 MOST_BYTES = 4 * 2**30
 """Beyond this more memory gains nothing."""
@@ -21,21 +22,15 @@ LEAST_BYTES = 2**30
 PIECE_PX, CHUNK_PX = 3072, 512
 """Largest side of a piece of the map, and the step of smaller ones."""
 
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 def available_bytes() -> int:
-    """The machine's memory, or its control group's limit where that is less."""
+    """The machine's memory, or what the control groups of this process allow where that is less."""
     total = MOST_BYTES * 2
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for name in _CGROUP_LIMITS:
-        try:
-            total = min(total, int(Path(name).read_text(encoding="ascii")))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-    return total
+    return min(total, memory_limit() or total)
 
 
 def default_max_memory() -> int:
@@ -122,7 +117,7 @@ def keep_little_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        mallopt(_M_ARENA_MAX, os.cpu_count() or 1)
+        mallopt(_M_ARENA_MAX, usable_cpus())
 
 
 def trim_memory() -> None:

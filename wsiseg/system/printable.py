@@ -5,6 +5,23 @@ from __future__ import annotations
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
+def readable(text: str) -> str:
+    r"""Text that any program can read: bytes of a file's name that are not UTF-8 are written out, as in `h\xe9.svs`.
+
+    Python keeps such bytes as lone surrogates, which neither UTF-8 nor JSON of other programs has.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        pass
+    else:
+        return text
+    try:
+        return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        return text.encode(errors="backslashreplace").decode()
+
+
 def printable(text: object, longest: int | None = None) -> str:
     """Text on one line, every letter that cannot be printed replaced.
 
@@ -12,7 +29,7 @@ def printable(text: object, longest: int | None = None) -> str:
         text: anything; its text is taken.
         longest: letters at most; what is longer is cut and ends in "…". None keeps all.
     """
-    line = " ".join(str(text).split())
+    line = " ".join(readable(str(text)).split())
     line = "".join(letter if letter.isprintable() else REPLACEMENT for letter in line)
     if longest is not None and len(line) > longest:
         return line[: max(0, longest - 1)] + "…"

@@ -14,7 +14,6 @@ a program filled it in. Then what is brightest inside the tissue takes its place
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +23,7 @@ from scipy import ndimage
 from wsiseg.geometry import Box
 from wsiseg.slides.base import SlideReader
 from wsiseg.slides.expected import expected
+from wsiseg.system.control_group import usable_cpus
 from wsiseg.system.threads import read_ahead
 from wsiseg.tiling.grid import TileGrid
 from wsiseg.tissue.find import stained_tissue
@@ -97,7 +97,7 @@ def sample(slide: SlideReader, mask: TissueMask) -> npt.NDArray[np.uint8]:
             wanted &= ~region.damaged
         return np.asarray(region.pixels[wanted])
 
-    workers = min(4, os.cpu_count() or 1)
+    workers = min(4, usable_cpus())
     coming = expected(slide, grid, boxes, lambda box: box)
     pixels = [found for _, found in read_ahead(coming, read, workers=workers, ahead=2 * workers)]
     slide.forget()

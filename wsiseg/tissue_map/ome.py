@@ -10,6 +10,7 @@ from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Grid, Mpp, Size, ceil_div
 from wsiseg.system.json_values import is_number, is_whole
+from wsiseg.system.printable import readable
 
 OME_VERSION = "0.5"
 MAP_FORMAT = 2
@@ -51,7 +52,7 @@ def multiscales(name: str, axes: str, mpps: Sequence[Mpp], map_mpp: Mpp) -> list
     lead = [{"name": "c", "type": "channel"}] if axes == "cyx" else []
     return [
         {
-            "name": name,
+            "name": readable(name),
             "axes": lead + spatial,
             "datasets": [
                 {
@@ -87,7 +88,7 @@ def image_attributes(
 def omero(name: str, version: str, channels: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """`omero` of an image of uint8; `channels` are pairs of a name and a colour of six hexadecimal digits."""
     return {
-        "name": name,
+        "name": readable(name),
         "version": version,
         "channels": [
             {

@@ -6,10 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from wsiseg.choices import Background, GateMode, GateRule, TrainingPrecision
 from wsiseg.errors import OptionError
-from wsiseg.models.tile_shape import GateMode, check_gate_mode
+from wsiseg.models.tile_shape import check_gate_mode
 
-Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -132,7 +132,7 @@ class PseudoMaskConfig(_Part):
 
     normalisation: Literal["per_class", "joint"] = "per_class"
     absent_score: float = -1.0
-    background: Literal["bright", "none"] = "bright"
+    background: Background = "bright"
     bright_above: int = 200
     min_background_px: int = 50
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -184,7 +184,7 @@ class GateConfig(_Part):
     threshold: Share = 0.1
     recall: Share | None = None
     context: float = Field(default=0.0, ge=0, le=20)
-    rule: Literal["exclude", "multiply_logits"] = "exclude"
+    rule: GateRule = "exclude"
     mode: GateMode = "patches"
     shared_passes: int = Field(default=4, ge=0, le=100)
     shared_decay: float = Field(default=0.03, gt=0, le=100)
@@ -238,7 +238,7 @@ class TrainingConfig(_Part):
     val_share: float = Field(default=0.1, ge=0, lt=1)
     overlap: float = Field(default=0.5, ge=0, lt=1)
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
-    precision: Precision = "auto"
+    precision: TrainingPrecision = "auto"
     half_weights: bool = False
 
     @model_validator(mode="after")

@@ -7,15 +7,16 @@ The list is that of what the program of Han et al. (2022) computes otherwise tha
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
+from wsiseg.choices import Background
 from wsiseg.training.config import TrainingConfig
 
 PUBLISHED_MOMENTUM = 5e-4
 """What the program passes as momentum of stage 1: its weight decay, in the wrong place."""
 
 
-def faithful(config: TrainingConfig, background: Literal["bright", "none"] = "bright") -> TrainingConfig:
+def faithful(config: TrainingConfig, background: Background = "bright") -> TrainingConfig:
     """A configuration that behaves as the published program.
 
     - Pixels stay in [0, 1], without mean and deviation, though BatchNorm's statistics are ImageNet's.

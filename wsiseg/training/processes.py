@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import distributed
 
 from wsiseg.errors import OptionError
-
-LoggerName = Literal["csv", "tensorboard", "both", "none"]
 
 
 def launched() -> int:

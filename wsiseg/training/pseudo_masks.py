@@ -25,11 +25,11 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsiseg.choices import Background
 from wsiseg.errors import OptionError
 from wsiseg.models.networks.classifier import Classifier
 
 Normalisation = Literal["per_class", "joint"]
-Background = Literal["bright", "none"]
 Precision = Literal["float32", "bfloat16"]
 
 _NEGATIVE_SCALE = 1e-6

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from wsiseg.choices import STAGES, LoggerName, StageName, check_choice
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import read_dataset
 from wsiseg.errors import OptionError
@@ -26,8 +27,8 @@ from wsiseg.training.initial import share_encoder
 from wsiseg.training.loading import PatchImages, patch_weights, plain_loader, positive_weights, train_loader
 from wsiseg.training.make_masks import classify_patches, gate_thresholds, write_masks
 from wsiseg.training.mask_files import is_made_of, made_of
-from wsiseg.training.processes import LoggerName, is_first, launched, process_group, wait_for_all
-from wsiseg.training.run_folder import Run, RunFolder, Say, StageName, begin, check_outputs, write_text
+from wsiseg.training.processes import is_first, launched, process_group, wait_for_all
+from wsiseg.training.run_folder import Run, RunFolder, Say, begin, check_outputs, write_text
 from wsiseg.training.shared_gate import check_carries_gate, tile_fields, train_shared_gate
 from wsiseg.training.sheets import SheetCallback, choose_patches
 from wsiseg.training.stage1 import ClassifierStage
@@ -80,6 +81,7 @@ def train(
     config, out = config or lite_config(), Path(out).resolve()
     if not out.name:
         raise OptionError(f"expected the folder of a model to write, got {out}")
+    check_choice("a stage", stage, STAGES)
     check_logger(logger)
     target = checked_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder = RunFolder.of(out)

@@ -7,18 +7,17 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from wsiseg.choices import LoggerName, StageName
 from wsiseg.datasets.dataset import PatchDataset
 from wsiseg.errors import DatasetError, OptionError, OutputError
 from wsiseg.models.spec import SPEC_FILE
 from wsiseg.system.files import whole_file
 from wsiseg.training.config import TrainingConfig
-from wsiseg.training.processes import LoggerName
 
-StageName = Literal["1", "masks", "2", "all"]
 RUN_SUFFIX = ".training"
 Say = Callable[[str], None]
 

@@ -11,12 +11,12 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
+from wsiseg.choices import Background, GateMode
 from wsiseg.errors import OptionError
-from wsiseg.models.tile_shape import GateMode
 from wsiseg.training.config import PRESETS, PseudoMaskConfig, SupervisionConfig, TrainingConfig, lite_config
 from wsiseg.training.faithful import faithful
 from wsiseg.training.losses import SupervisionOptions
-from wsiseg.training.pseudo_masks import Background, PseudoMaskOptions
+from wsiseg.training.pseudo_masks import PseudoMaskOptions
 
 NOT_SET = "none"
 """The word in the file for a setting without a value, because TOML has none."""

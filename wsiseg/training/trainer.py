@@ -16,11 +16,12 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
+from wsiseg.choices import LOGGERS, LoggerName, check_choice
 from wsiseg.errors import OptionError
 from wsiseg.training.config import OptimiserConfig
 from wsiseg.training.history import FIGURES_FILE, EpochTable, Patience, WholeCheckpoints, remove_partial
 from wsiseg.training.loading import Batch
-from wsiseg.training.processes import LoggerName, launched
+from wsiseg.training.processes import launched
 from wsiseg.training.stage import ADVISERS, Stage
 
 LAST = "last.ckpt"
@@ -33,7 +34,8 @@ def seed_everything(seed: int) -> None:
 
 
 def check_logger(name: LoggerName) -> None:
-    """Raise `OptionError` where what a logger needs is not installed."""
+    """Raise `OptionError` for an unknown logger, and where what one needs is not installed."""
+    check_choice("a logger", name, LOGGERS)
     if name in ("tensorboard", "both") and find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
         raise OptionError("TensorBoard is not installed: pip install 'wsiseg[tensorboard]', or use --logger csv")
 

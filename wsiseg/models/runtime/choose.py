@@ -8,13 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsiseg.errors import DeviceError, OptionError
+from wsiseg.choices import PRECISIONS, RUNTIMES, check_choice
+from wsiseg.errors import DeviceError
 
 if TYPE_CHECKING:
     import torch
-
-RUNTIMES = ("auto", "torch", "compiled", "openvino")
-PRECISIONS = ("float32", "bfloat16", "auto")
 
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """What Linux calls arithmetic in bfloat16, on x86 and on ARM."""
@@ -62,10 +60,8 @@ def choose_runtime(
         OptionError: for another name.
         DeviceError: where this machine or this device cannot do what was asked for.
     """
-    if runtime not in RUNTIMES:
-        raise OptionError(f"expected a runtime among {', '.join(RUNTIMES)}, got {runtime!r:.60}")
-    if precision not in PRECISIONS:
-        raise OptionError(f"expected a precision among {', '.join(PRECISIONS)}, got {precision!r:.60}")
+    check_choice("a runtime", runtime, RUNTIMES)
+    check_choice("a precision", precision, PRECISIONS)
     if runtime == "openvino" and device.type != "cpu":
         raise DeviceError(
             f"OpenVINO computes on the CPU here, the device is {device}: use --device cpu or another runtime"

@@ -1,0 +1,64 @@
+"""What may be chosen by name: each list once, for the library, for its types, and for the command line.
+
+Imports nothing, so that `wsiseg --help` stays quick.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Literal, TypeVar, get_args
+
+from wsiseg.errors import OptionError
+
+GateRule = Literal["exclude", "multiply_logits"]
+GATE_RULES: tuple[GateRule, ...] = get_args(GateRule)
+
+GateMode = Literal["patches", "windows", "shared"]
+GATE_MODES: tuple[GateMode, ...] = get_args(GateMode)
+
+RUNTIMES = ("auto", "torch", "compiled", "openvino")
+PRECISIONS = ("float32", "bfloat16", "auto")
+"""Arithmetic of networks that predict."""
+
+EVALUATION_PRECISIONS = ("float32", "bfloat16")
+
+READERS = ("openslide", "tiff", "image", "tiffslide", "dicom")
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+
+StageName = Literal["1", "masks", "2", "all"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
+
+LoggerName = Literal["csv", "tensorboard", "both", "none"]
+LOGGERS: tuple[LoggerName, ...] = get_args(LoggerName)
+
+TrainingPrecision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+TRAINING_PRECISIONS: tuple[TrainingPrecision, ...] = get_args(TrainingPrecision)
+
+Background = Literal["bright", "none"]
+BACKGROUNDS: tuple[Background, ...] = get_args(Background)
+"""Background of pseudo masks."""
+
+Preset = Literal["lite", "published"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+
+Name = TypeVar("Name", bound=str)
+
+
+def check_choice(kind: str, value: object, choices: tuple[Name, ...]) -> None:
+    """Refuse what is not among the choices.
+
+    Args:
+        kind: what is chosen, with its article: "a gate rule".
+        value: what was given.
+        choices: all that may be given.
+
+    Raises:
+        OptionError: for anything else; it names the closest choice.
+    """
+    if value in choices:
+        return
+    close = get_close_matches(str(value), choices, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise OptionError(f"expected {kind} among {', '.join(choices)}, got {value!r:.60}{hint}")
