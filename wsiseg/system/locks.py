@@ -171,9 +171,10 @@ def _take_over(lease: Path, out: Path) -> None:
 def _is_stale(lease: Path) -> bool:
     """Whether nobody holds a lease any more: its process on this machine has ended, or it was not renewed."""
     facts = _facts(lease)
-    if os.name != "nt" and facts.get("host") == socket.gethostname() and isinstance(facts.get("process"), int):
+    process = facts.get("process")
+    if os.name != "nt" and facts.get("host") == socket.gethostname() and isinstance(process, int):
         try:
-            os.kill(facts["process"], 0)
+            os.kill(process, 0)
         except ProcessLookupError:
             return True
         except OSError:
