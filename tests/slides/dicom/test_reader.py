@@ -10,7 +10,7 @@ import pytest
 from tests.helpers import dicom_files as dicom
 from tests.helpers.dicom_files import Kind, decoded, halved, write_level, write_slide
 from wsiseg.errors import SlideError
-from wsiseg.geometry import Box
+from wsiseg.geometry import Box, ceil_div
 from wsiseg.slides import open_slide
 from wsiseg.slides.arguments import slide_name, slides_of
 from wsiseg.slides.watch import SlideWatch
@@ -28,7 +28,7 @@ def tissue(sample_data: Path) -> np.ndarray:
 
 def expected(rgb: np.ndarray, kind: Kind) -> np.ndarray:
     """What each tile decodes to by another library, put together; white where it was left out."""
-    rows, columns = -(-rgb.shape[0] // kind.tile), -(-rgb.shape[1] // kind.tile)
+    rows, columns = ceil_div(rgb.shape[0], kind.tile), ceil_div(rgb.shape[1], kind.tile)
     canvas = np.full((rows * kind.tile, columns * kind.tile, 3), 255, np.uint8)
     canvas[: rgb.shape[0], : rgb.shape[1]] = rgb
     for y in range(rows):
@@ -210,7 +210,7 @@ def test_an_image_of_another_shape_or_twice_is_no_level(tissue: np.ndarray, tmp_
     write_level(folder, tissue[:150], 1.5, SMALL, number=9)
     with open_slide(folder) as slide:
         assert len(slide.levels) == 2
-        assert "is no level" in slide.notes[0]
+        assert "is not a level" in slide.notes[0]
     write_level(folder, tissue, 0.5, SMALL, number=8)
     with pytest.raises(SlideError, match="both volume images of 550 x 450 px"):
         open_slide(folder)

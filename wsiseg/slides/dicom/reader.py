@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.errors import SlideError
-from wsiseg.geometry import Box, Mpp
+from wsiseg.geometry import Box, Mpp, ceil_div
 from wsiseg.slides.base import WHITE
 from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.dicom.codecs import JPEG, jpeg_says
@@ -84,7 +84,7 @@ class DicomReader(FileReader):
             level, fine = self.levels[index], kept[-1]
             if shows_other(level, self._tiles.reading(index), self.levels[fine], self._tiles.reading(fine)):
                 name = images[index][0].name
-                notes.append(f"{name}, {level.size} px, shows something else than level 0 and is no level")
+                notes.append(f"{name}, {level.size} px, shows something else than level 0 and is not a level")
             else:
                 kept.append(index)
         tables = [*(self._tiles.tables[index] for index in kept), *self._tiles.tables[len(self.levels) :]]
@@ -190,7 +190,8 @@ def _is_picture(parts: Sequence[Instance]) -> bool:
     size, tile = parts[0].size, parts[0].tile
     try:
         check_picture("", size)
-        return sum(part.frames for part in parts) == -(-size.width // tile.width) * -(-size.height // tile.height)
+        columns, rows = ceil_div(size.width, tile.width), ceil_div(size.height, tile.height)
+        return sum(part.frames for part in parts) == columns * rows
     except SlideError:
         return False
 
