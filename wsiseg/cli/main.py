@@ -127,7 +127,6 @@ def _with_hint(error: click.ClickException) -> str:
 
 def _fail(message: str) -> int:
     """Print what is wrong, on one line."""
-    message = " ".join(message.split())
     # Names in a message may come from a file, and must not steer the terminal.
     click.echo("wsiseg: " + printable(message), err=True)
     return BAD_INPUT

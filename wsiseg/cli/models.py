@@ -24,7 +24,7 @@ def models(context: click.Context) -> None:
 
 @models.command("list")
 @json_option
-@click.option("--quiet", is_flag=True, help="Print names alone.")
+@click.option("--quiet", is_flag=True, help="Print only names.")
 def list_command(as_json: bool, quiet: bool) -> None:
     """List the models that come with wsiseg, and their classes."""
     _list(as_json=as_json, quiet=quiet)
