@@ -16,7 +16,7 @@ import numpy as np
 import openslide
 import tifffile
 
-from wsiseg.geometry import Box
+from wsiseg.geometry import Box, ceil_div
 from wsiseg.slides import open_slide
 from wsiseg.slides.tiff.integrity import join_tables, jpeg_fault
 
@@ -31,9 +31,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tifffile.TiffFile(arguments.slide) as tiff:
         page = tiff.series[0].levels[0].keyframe
-        step = -(-len(page.dataoffsets) // arguments.tiles)
+        step = ceil_div(len(page.dataoffsets), arguments.tiles)
         places = [(i, page.dataoffsets[i], page.databytecounts[i]) for i in range(0, len(page.dataoffsets), step)]
-        tables, columns = page.jpegtables, -(-page.imagewidth // page.tilewidth)
+        tables, columns = page.jpegtables, ceil_div(page.imagewidth, page.tilewidth)
         tile = (page.tilewidth, page.tilelength)
     whole = arguments.slide.read_bytes()
     boxes = [(i % columns * tile[0], i // columns * tile[1]) for i, _, _ in places]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsiseg.geometry import Box
+from wsiseg.geometry import Box, ceil_div
 from wsiseg.polygons.class_map import ClassMapSource
 
 BAND = 512
@@ -64,7 +64,7 @@ class _Corners:
 
     def __init__(self, folder: Path, height: int) -> None:
         folder.mkdir()
-        self._paths = [folder / str(number) for number in range(-(-(height + 1) // BAND))]
+        self._paths = [folder / str(number) for number in range(ceil_div(height + 1, BAND))]
         for path in self._paths:
             path.touch()
         self._waiting: list[npt.NDArray[np.int32]] = []

@@ -29,7 +29,7 @@ from scipy import ndimage
 from wsiseg.classes import ClassTable
 from wsiseg.geojson.write import Identity, write_geojson
 from wsiseg.geojson.write_outlines import write_outlines
-from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.geometry import Box, Grid, Mpp, Size, ceil_div
 from wsiseg.polygons.levels import MapLevel, Pyramid, fitting_level
 from wsiseg.polygons.outlines.reader import trace_outlines
 from wsiseg.polygons.simplify import simplified_polygons
@@ -55,7 +55,7 @@ def blobby(side: int, seed: int = 0, grain: int = 24, tissue: float = 1.0) -> Cl
         tissue: share of the map that large areas of blobs take; the rest is 0.
     """
     random = np.random.default_rng(seed)
-    coarse = -(-side // 4)
+    coarse = ceil_div(side, 4)
     best = np.zeros((side, side), np.float32)
     classes = np.zeros((side, side), np.uint8)
     for index in range(CLASSES):

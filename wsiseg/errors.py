@@ -43,3 +43,7 @@ class NetworkError(WsisegError, ArithmeticError):
 
 class RemoteError(SlideError):
     """A slide behind an address that its server does not deliver, or no longer delivers. Never damage of the slide."""
+
+
+class MissingExtraError(WsisegError, ImportError):
+    """A library that an optional part of this package needs, and that is not installed."""

@@ -23,6 +23,11 @@ EDGE = 1e-3
 """A source pixel that an output pixel covers by less than this has no weight: rounding would add it now and then."""
 
 
+def ceil_div(dividend: int, divisor: int) -> int:
+    """The quotient of whole numbers, rounded up; exact at any size, where a float would not be."""
+    return -(-dividend // divisor)
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """A width and a height in pixels, neither negative."""
@@ -206,7 +211,7 @@ class Grid:
 
     def coarsen(self, factor: int) -> Size:
         """Size of the map at a pyramid level `factor` times as coarse."""
-        return Size(-(-self.size.width // factor), -(-self.size.height // factor))
+        return Size(ceil_div(self.size.width, factor), ceil_div(self.size.height, factor))
 
 
 def coarser_grid(grid: Grid, factor: int, levels: Sequence[Level]) -> Grid:

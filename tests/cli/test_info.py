@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from wsiseg.cli.info import info
 from wsiseg.cli.main import main
 from wsiseg.errors import BundleError
+from wsiseg.geometry import ceil_div
 
 CMU = "CMU-1-Small-Region.svs"
 
@@ -71,7 +72,7 @@ def test_what_predict_would_do(sample_data):
     assert plan["map_size"][0] == pytest.approx(2220 * 0.499 / plan["map_mpp"][0], abs=1)
     tiling = spec.tiling()
     stride = tiling.side_px - tiling.overlap_px
-    columns, rows = (1 + max(0, -(-(side - tiling.side_px) // stride)) for side in plan["map_size"])
+    columns, rows = (1 + max(0, ceil_div(side - tiling.side_px, stride)) for side in plan["map_size"])
     assert plan["patches_read"] + plan["patches_skipped"] == columns * rows
     assert 0 < plan["patches_read"] < columns * rows
     assert "patches" in shown(sample_data / CMU, "--model", spec.name)

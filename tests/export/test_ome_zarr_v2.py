@@ -11,7 +11,7 @@ from ome_zarr_models import open_ome_zarr
 from tests.helpers.stored_maps import CLASSES, stored_map
 from wsiseg.errors import OptionError, OutputError, SlideError
 from wsiseg.export.ome_zarr_v2 import MOST_FILES, PLANES, chunk_px, export_ome_zarr_v2
-from wsiseg.geometry import Size
+from wsiseg.geometry import Size, ceil_div
 from wsiseg.tissue_map.reader import TissueMap, open_map
 
 
@@ -65,7 +65,7 @@ def test_glass_takes_no_file_and_chunks_grow_with_the_map(tmp_path: Path) -> Non
     for side, chunk in ((20_000, 1024), (100_000, 2048), (200_000, 4096)):
         sizes = [Size(side // 2**level, side // 2**level) for level in range(8)]
         assert chunk_px(sizes) == chunk
-        count = PLANES * sum(-(-size.width // chunk) * -(-size.height // chunk) for size in sizes)
+        count = PLANES * sum(ceil_div(size.width, chunk) * ceil_div(size.height, chunk) for size in sizes)
         assert count <= MOST_FILES
 
 

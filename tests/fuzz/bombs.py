@@ -15,13 +15,14 @@ import tifffile
 from PIL import Image
 
 from tests.fuzz import seeds
+from wsiseg.geometry import ceil_div
 
 
 def png(width: int, height: int, mode: int = 2) -> bytes:
     """A PNG (grey 0, colours 2, with transparency 6) of any size, all zero; sound up to a gigabyte."""
     row = zlib.compressobj(9)
     length = height * (1 + width * {0: 1, 2: 3, 6: 4}[mode])
-    data = b"".join(row.compress(bytes(2**20)) for _ in range(-(-min(length, 2**30) // 2**20))) + row.flush()
+    data = b"".join(row.compress(bytes(2**20)) for _ in range(ceil_div(min(length, 2**30), 2**20))) + row.flush()
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         for kind, body in (

@@ -14,6 +14,8 @@ from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, generate_uid
 
+from wsiseg.geometry import ceil_div
+
 WSI = "1.2.840.10008.5.1.4.1.1.77.1.6"
 RAW, JPEG, J2K_LOSSLESS, J2K = "1.2.840.10008.1.2.1", *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 90, 91))
 JPEGLS, RLE, DEFLATED = "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.1.99"
@@ -173,14 +175,14 @@ def write_level(
     tile = (min(kind.tile, 2**15), min(kind.tile, 2**15))
     if "VOLUME" not in flavor:
         tile = (height, width)
-    rows, columns = -(-height // tile[0]), -(-width // tile[1])
+    rows, columns = ceil_div(height, tile[0]), ceil_div(width, tile[1])
     canvas = np.full((rows * tile[0], columns * tile[1], 3), 255, np.uint8)
     canvas[:height, :width] = rgb
     cells = [(x, y) for y in range(rows) for x in range(columns) if (x, y) not in kind.left_out]
     frames = [encode(canvas[y * tile[0] : (y + 1) * tile[0], x * tile[1] : (x + 1) * tile[1]], kind) for x, y in cells]
     written = []
     parts = min(kind.parts, len(frames))
-    per_part = -(-len(frames) // parts)
+    per_part = ceil_div(len(frames), parts)
     for part in range(parts):
         ds = base(kind, flavor, number if parts == 1 else 100 * number + part)
         ds.TotalPixelMatrixColumns, ds.TotalPixelMatrixRows = width, height
@@ -260,7 +262,7 @@ def _pixels(ds: FileDataset, frames: list[bytes], kind: Kind) -> None:
 
 def halved(rgb: np.ndarray, factor: int) -> np.ndarray:
     """Means over squares; what is left at the right and below is averaged as far as it goes."""
-    height, width = -(-rgb.shape[0] // factor) * factor, -(-rgb.shape[1] // factor) * factor
+    height, width = ceil_div(rgb.shape[0], factor) * factor, ceil_div(rgb.shape[1], factor) * factor
     whole = np.pad(rgb, ((0, height - rgb.shape[0]), (0, width - rgb.shape[1]), (0, 0)), mode="edge")
     return whole.reshape(height // factor, factor, width // factor, factor, 3).mean((1, 3)).round().astype(np.uint8)
 

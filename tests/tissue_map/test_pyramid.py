@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from tests.helpers.class_maps import blobs
 from wsiseg.classes import ClassTable
-from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.geometry import Box, Grid, Mpp, Size, ceil_div
 from wsiseg.tissue_map.pyramid import STRIP_PX, halved
 from wsiseg.tissue_map.writer import MapWriter
 
@@ -23,7 +23,7 @@ Pixels = np.ndarray
 def by_hand(pixels: Pixels) -> Pixels:
     """The rule as it is stated, pixel by pixel."""
     height, width = pixels.shape
-    out = np.zeros((-(-height // 2), -(-width // 2)), np.uint8)
+    out = np.zeros((ceil_div(height, 2), ceil_div(width, 2)), np.uint8)
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
             some = pixels[2 * y : 2 * y + 2, 2 * x : 2 * x + 2]

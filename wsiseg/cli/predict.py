@@ -207,7 +207,7 @@ def predict(
         with shown_progress(quiet or as_json, events, vectors=geojson is not None) as report:
             report("start", 0, 1)
             from wsiseg import predict as run
-            from wsiseg.export.polygons import VectorOptions
+            from wsiseg.export.vector_options import VectorOptions
             from wsiseg.prediction.run import PredictOptions
 
             vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from wsiseg.evaluation.figures import ratio
 from wsiseg.evaluation.result import Column, Evaluation
+from wsiseg.geometry import ceil_div
 from wsiseg.system.files import whole_file
 
 CELL_PX, FONT_PX, GAP_PX = 110, 19, 28
@@ -22,7 +23,7 @@ def draw_confusions(evaluation: Evaluation) -> Image.Image:
     panels = [_panel(column, evaluation.classes) for column in evaluation.columns.values()]
     width, height = panels[0].size
     across = min(2, len(panels))
-    down = -(-len(panels) // across)
+    down = ceil_div(len(panels), across)
     sheet = Image.new("RGB", (across * (width + GAP_PX) + GAP_PX, down * (height + GAP_PX) + GAP_PX + 44), "white")
     data = evaluation.data
     text = (f"{evaluation.model['name']} on {data['name']}, {data['split']}: per cent of each true class's "

@@ -18,6 +18,7 @@ from wsiseg.export.polygons import require_same_slide
 from wsiseg.geometry import MPP_MAX, Box, Mpp
 from wsiseg.slides.base import SlideReader
 from wsiseg.slides.dicom.reader import DicomReader
+from wsiseg.system.extras import require_extra
 from wsiseg.system.files import check_file, whole_file
 from wsiseg.tissue_map.reader import TissueMap
 
@@ -63,9 +64,11 @@ def export_dicom_seg(
         `path`, `level` of the map, `mpp`, `width`, `height` and `segments` of what was written.
 
     Raises:
-        OptionError: the slide is no DICOM or another one, `mpp` is implausible, or highdicom is not installed.
+        OptionError: the slide is no DICOM or another one, or `mpp` is implausible.
+        MissingExtraError: highdicom is not installed.
         SlideError: the slide lacks what a segmentation must repeat of it.
     """
+    require_extra("dicom", "a DICOM segmentation", "highdicom")
     path = _target(Path(path), tissue_map)
     check_file(path, SUFFIXES, overwrite)
     if not isinstance(slide, DicomReader):
@@ -99,10 +102,7 @@ def _level(tissue_map: TissueMap, mpp: float) -> int:
 
 
 def _segmentation(tissue_map: TissueMap, slide: DicomReader, classes: npt.NDArray[np.uint8], mpp: Mpp) -> Any:
-    try:
-        import highdicom as hd  # noqa: PLC0415  (an extra)
-    except ImportError as error:
-        raise OptionError("DICOM segmentations need highdicom; install wsiseg[dicom]") from error
+    import highdicom as hd  # noqa: PLC0415  (an extra)
     import pydicom  # noqa: PLC0415
 
     present = sorted(set(np.unique(classes)) - {0})

@@ -16,7 +16,7 @@ from numcodecs import Zlib
 from wsiseg.classes import WHITE_VALUE
 from wsiseg.export.facts import key_values, map_name
 from wsiseg.export.picture import class_colors
-from wsiseg.geometry import Size
+from wsiseg.geometry import Size, ceil_div
 from wsiseg.polygons.class_map import blocks
 from wsiseg.system.files import check_store, whole_folder
 from wsiseg.system.printable import printable
@@ -93,7 +93,9 @@ def is_export(path: Path) -> bool:
 def chunk_px(sizes: list[Size]) -> int:
     """The smallest side of chunks, doubled from `CHUNK_PX`, that makes at most `MOST_FILES` of picture and labels."""
     side = CHUNK_PX
-    while side < MOST_CHUNK_PX and PLANES * sum(-(-s.width // side) * -(-s.height // side) for s in sizes) > MOST_FILES:
+    while side < MOST_CHUNK_PX:
+        if PLANES * sum(ceil_div(size.width, side) * ceil_div(size.height, side) for size in sizes) <= MOST_FILES:
+            break
         side *= 2
     return side
 

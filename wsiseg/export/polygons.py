@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsiseg.errors import OptionError
 from wsiseg.export.legend import with_legend
 from wsiseg.export.picture import draw, require_same_slide
 from wsiseg.export.polygon_facts import class_areas, facts_of_map
+from wsiseg.export.vector_options import MAX_MEMORY, VectorOptions
 from wsiseg.geojson.measures import Measures, measure_classes, measure_regions
 from wsiseg.geojson.write import SUFFIXES, Identity, prepare_regions, write_regions
 from wsiseg.geojson.write_outlines import write_outlines
@@ -35,39 +35,6 @@ __all__ = ["VectorOptions", "export_csv", "export_geojson", "export_png", "map_p
 
 UM_PER_INCH, MOST_DPI = 25400, 1e8
 """PNG counts pixels a metre in 32 bits."""
-
-MAX_MEMORY, LEAST_MEMORY = 1536 * 2**20, 64 * 2**20
-"""Bytes that simplified polygons may take, by default and at least."""
-
-
-@dataclass(frozen=True, slots=True)
-class VectorOptions:
-    """How polygons are made.
-
-    Attributes:
-        exact: outlines along every pixel, one MultiPolygon for each class; of the other values only `qupath_names` then
-            matters.
-        tolerance_um: how far simplified borders may move, approximately; None fits it to the map's mpp, its areas and
-            the budget of vertices.
-        min_area_um2: smaller regions are merged into the neighbour that they touch most, whatever that does to the
-            areas; None chooses class by class, so that areas stay.
-        max_memory: bytes that simplifying may take; None takes `MAX_MEMORY`. A map with more corners is simplified
-            from a coarser level of its pyramid. Exact polygons take less in any case.
-        qupath_names: spell classes as QuPath's own list does, see `polygon_facts.QUPATH_NAMES`.
-    """
-
-    exact: bool = False
-    tolerance_um: float | None = None
-    min_area_um2: float | None = None
-    max_memory: int | None = None
-    qupath_names: bool = False
-
-    def __post_init__(self) -> None:
-        for name, value in (("tolerance", self.tolerance_um), ("minimum area", self.min_area_um2)):
-            if value is not None and not 0 <= value < float("inf"):
-                raise OptionError(f"the {name} must be 0 or more, got {value}")
-        if self.max_memory is not None and self.max_memory < LEAST_MEMORY:
-            raise OptionError(f"polygons need at least 64M of memory, got {self.max_memory} bytes; give more")
 
 
 def export_geojson(

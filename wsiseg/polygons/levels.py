@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsiseg.geometry import Box, Mpp, Size
+from wsiseg.geometry import Box, Mpp, Size, ceil_div
 from wsiseg.polygons.class_map import ClassMapSource
 from wsiseg.polygons.outlines.reader import bands
 from wsiseg.polygons.outlines.tracing import Strips
@@ -59,7 +59,7 @@ class MapLevel:
     def size(self) -> Size:
         """Size in pixels of this level; the last ones may reach beyond the map."""
         full = self.pyramid.size
-        return Size(-(-full.width // self.factor), -(-full.height // self.factor))
+        return Size(ceil_div(full.width, self.factor), ceil_div(full.height, self.factor))
 
     @property
     def mpp(self) -> Mpp:
@@ -91,7 +91,7 @@ class HalvedMap:
     def size(self) -> Size:
         """Size in pixels of this map; the last ones may reach beyond the finer one."""
         fine = self.source.size
-        return Size(-(-fine.width // 2), -(-fine.height // 2))
+        return Size(ceil_div(fine.width, 2), ceil_div(fine.height, 2))
 
     def read(self, box: Box) -> npt.NDArray[np.uint8]:
         """The classes in `box`; ties alternate over the whole map, so what is halved begins at an even pixel."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.arrays import Float64Array
-from wsiseg.geometry import Box, Size
+from wsiseg.geometry import Box, Size, ceil_div
 from wsiseg.polygons.class_map import ClassMapSource
 from wsiseg.polygons.components import Components, label_fragments
 
@@ -187,7 +187,7 @@ class SievedMap:
         """The classes in `box`; whole blocks are read and labelled again, so boxes of the blocks cost least."""
         out = np.zeros(box.size.shape, np.uint8)
         side = self.components.block
-        across = -(-self.size.width // side)
+        across = ceil_div(self.size.width, side)
         for y in range(box.y // side * side, box.bottom, side):
             for x in range(box.x // side * side, box.right, side):
                 own = Box(x, y, side, side).intersect(Box.of(self.size))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.geometry import Box, Level, Size
+from wsiseg.geometry import Box, Level, Size, ceil_div
 
 Cell = tuple[int, int]
 """Column and row of a source tile."""
@@ -52,8 +52,8 @@ class DamageMap:
     def cells(self, level: int, box: Box) -> Iterator[Cell]:
         """The source tiles that `box` (pixels of `level`) touches, row by row."""
         tile, (origin_x, origin_y) = self._tiles[level], self._origins[level]
-        columns = range((box.x + origin_x) // tile.width, -(-(box.right + origin_x) // tile.width))
-        for row in range((box.y + origin_y) // tile.height, -(-(box.bottom + origin_y) // tile.height)):
+        columns = range((box.x + origin_x) // tile.width, ceil_div(box.right + origin_x, tile.width))
+        for row in range((box.y + origin_y) // tile.height, ceil_div(box.bottom + origin_y, tile.height)):
             for column in columns:
                 yield column, row
 

@@ -16,7 +16,7 @@ import openslide
 import tifffile
 
 from wsiseg.errors import SlideError, WsisegError
-from wsiseg.geometry import Box, Level, Mpp, Size
+from wsiseg.geometry import Box, Level, Mpp, Size, ceil_div
 from wsiseg.slides.base import WHITE
 from wsiseg.slides.causes import opening_error, plain
 from wsiseg.slides.damage import DamageMap, UnreadableError
@@ -215,7 +215,7 @@ class OpenSlideReader(FileReader):
         table = source.tables[0]
         if table is None:
             return False
-        cell = (table.columns // 2, -(-table.size.height // table.tile.height) // 2)
+        cell = (table.columns // 2, ceil_div(table.size.height, table.tile.height) // 2)
         box = Box(cell[0] * table.tile.width, cell[1] * table.tile.height, table.tile.width, table.tile.height)
         box = box.intersect(Box.of(table.size))
         try:

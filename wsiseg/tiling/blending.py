@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from wsiseg.arrays import Float32Array
 from wsiseg.errors import OptionError
-from wsiseg.geometry import Box, Size
+from wsiseg.geometry import Box, Size, ceil_div
 from wsiseg.tiling.grid import Tile, TileGrid
 
 COLUMN_PX = 512
@@ -102,7 +102,7 @@ class Blender:
         weights = self._window if readable is None else self._window * readable
         inside = tile.box.intersect(Box.of(self.tiles.map_size))
         rows = inside.height
-        for column in range(inside.x // COLUMN_PX, -(-inside.right // COLUMN_PX)):
+        for column in range(inside.x // COLUMN_PX, ceil_div(inside.right, COLUMN_PX)):
             piece = Box(column * COLUMN_PX, inside.y, COLUMN_PX, rows).intersect(inside)
             source = piece.slices(tile.box)
             target = self._column(column)[:, :rows, piece.x - column * COLUMN_PX : piece.right - column * COLUMN_PX]

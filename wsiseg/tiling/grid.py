@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.errors import OptionError
-from wsiseg.geometry import Box, Size
+from wsiseg.geometry import Box, Size, ceil_div
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +119,4 @@ class TileGrid:
 
 
 def _count(length: int, patch: int, stride: int) -> int:
-    return 1 + max(0, -(-(length - patch) // stride))
+    return 1 + max(0, ceil_div(length - patch, stride))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.geometry import Box
+from wsiseg.geometry import Box, ceil_div
 from wsiseg.tiling.grid import Tile, TileGrid
 
 BLOCK_PX = 672
@@ -53,9 +53,9 @@ def pieces_of(tiles: TileGrid, selected: npt.NDArray[np.bool_], side_px: int) ->
         side_px: side of a piece in map pixels.
     """
     size = tiles.map_size
-    across = -(-size.width // side_px)
+    across = ceil_div(size.width, side_px)
     found = []
-    for index in range(across * -(-size.height // side_px)):
+    for index in range(across * ceil_div(size.height, side_px)):
         row, column = divmod(index, across)
         box = Box(column * side_px, row * side_px, side_px, side_px).intersect(Box.of(size))
         rows = _touching(box.y, box.bottom, tiles, tiles.rows)
@@ -79,7 +79,7 @@ def patches_of(piece: Piece, selected: npt.NDArray[np.bool_]) -> int:
 
 def owned_by(piece: Piece, tiles: TileGrid, selected: npt.NDArray[np.bool_]) -> int:
     """How many selected patches have their corner in a piece."""
-    first_row, first_column = (-(-start // tiles.stride_px) for start in (piece.box.y, piece.box.x))
+    first_row, first_column = (ceil_div(start, tiles.stride_px) for start in (piece.box.y, piece.box.x))
     return int(np.count_nonzero(selected[first_row : piece.rows.stop, first_column : piece.columns.stop]))
 
 

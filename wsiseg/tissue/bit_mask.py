@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.geometry import ceil_div
+
 BAND_ROWS = 512
 
 
@@ -27,7 +29,7 @@ class BitMask:
     def block(self, top: int, bottom: int, left: int, right: int) -> npt.NDArray[np.bool_]:
         """The pixels of rows from `top` to before `bottom`, and columns from `left` to before `right`, all inside."""
         first = left // 8
-        values = np.unpackbits(self._bits[top:bottom, first : -(-right // 8)], axis=1)
+        values = np.unpackbits(self._bits[top:bottom, first : ceil_div(right, 8)], axis=1)
         return values[:, left - 8 * first : right - 8 * first].view(np.bool_)
 
     def pixels(self) -> npt.NDArray[np.bool_]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from wsiseg.errors import OptionError
 from wsiseg.geojson.read import read_geojson
 from wsiseg.geometry import Size
+from wsiseg.polygons.fill import fill_areas
 from wsiseg.slides.base import SlideReader
 from wsiseg.tissue.bit_mask import BitMask
 from wsiseg.tissue.mask import TissueMask
@@ -27,19 +28,15 @@ _LABELS_MAX = 16
 
 def _from_geojson(slide: SlideReader, path: Path) -> TissueMask:
     """The areas of a GeoJSON, at 2 um per pixel or coarser."""
-    from rasterio import Affine, features  # noqa: PLC0415
-
-    shapes = [geometry for geometry, _ in read_geojson(path)]
+    areas = [geometry for geometry, _ in read_geojson(path)]
     step = max(1.0, _OWN_MPP / slide.mpp.mean, math.sqrt(slide.size.area / _OWN_PIXELS))
     size = Size(math.ceil(slide.size.width / step), math.ceil(slide.size.height / step))
-    mask = np.zeros(size.shape, np.uint8)
-    if shapes:
-        features.rasterize(((geometry, 1) for geometry in shapes), out=mask, transform=Affine(step, 0, 0, 0, step, 0))
+    mask = fill_areas(areas, size, step)
     if not mask.any():
         raise OptionError(
             f"{path.name} has no area inside the slide ({slide.size} px); areas are expected in level-0 pixels"
         )
-    return TissueMask(BitMask(mask.astype(np.bool_)), step, step, slide.size, path.name)
+    return TissueMask(BitMask(mask), step, step, slide.size, path.name)
 
 
 def _from_png(slide: SlideReader, path: Path) -> TissueMask:

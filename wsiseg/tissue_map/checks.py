@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wsiseg.errors import SlideError
-from wsiseg.geometry import Grid, Size
+from wsiseg.geometry import Grid, Size, ceil_div
 from wsiseg.system.json_values import is_number, is_whole
 
 MAX_META_BYTES = 16 * 2**20
@@ -83,7 +83,7 @@ def _check_array(path: Path, node: Mapping[str, Any]) -> None:
         codecs = options["codecs"]
         if [codec["name"] for codec in options["index_codecs"]] != ["bytes", "crc32c"]:
             raise _damaged(path, "the index of shards is packed")
-        chunks = math.prod(-(-o // i) for o, i in zip(outer, inner, strict=False))
+        chunks = math.prod(ceil_div(o, i) for o, i in zip(outer, inner, strict=False))
         if len(inner) != len(outer) or chunks > MAX_SHARD_CHUNKS:
             raise _damaged(path, f"shards of {outer} in chunks of {inner}")
     names = [codec["name"] for codec in codecs]
@@ -143,7 +143,7 @@ def require_areas(path: Path, own: Mapping[str, Any]) -> None:
 def check_levels(path: Path, shapes: list[tuple[int, ...]], size: Size, lead: tuple[int, ...]) -> None:
     """Raise `SlideError` where a pyramid's levels are not each half of the one before."""
     for level, shape in enumerate(shapes):
-        wanted = (*lead, -(-size.height // 2**level), -(-size.width // 2**level))
+        wanted = (*lead, ceil_div(size.height, 2**level), ceil_div(size.width, 2**level))
         if tuple(shape) != wanted:
             raise _damaged(path, f"level {level} is of {tuple(shape)}, expected {wanted}")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.errors import OptionError
-from wsiseg.geometry import Grid, Mpp, Size
+from wsiseg.geometry import Grid, Mpp, Size, ceil_div
 from wsiseg.system.json_values import is_number, is_whole
 
 OME_VERSION = "0.5"
@@ -30,7 +30,7 @@ def level_sizes(size: Size) -> list[Size]:
     """Sizes of the pyramid, each half of the one before, rounded up; at least one."""
     sizes = [size]
     while max(sizes[-1].width, sizes[-1].height) > SMALLEST_PX:
-        sizes.append(Size(-(-sizes[-1].width // 2), -(-sizes[-1].height // 2)))
+        sizes.append(Size(ceil_div(sizes[-1].width, 2), ceil_div(sizes[-1].height, 2)))
     return sizes
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import zarr
 
 from wsiseg.arrays import UInt8Array
-from wsiseg.geometry import Box
+from wsiseg.geometry import Box, ceil_div
 from wsiseg.system.memory import trim_memory
 from wsiseg.tissue_map.shards import shard_shape, shards_in
 
@@ -18,7 +18,7 @@ STRIP_PX = 256
 
 def half_box(box: Box) -> Box:
     """The pixels of the coarser level over a box whose corner has even coordinates."""
-    return Box(box.x // 2, box.y // 2, -(-box.width // 2), -(-box.height // 2))
+    return Box(box.x // 2, box.y // 2, ceil_div(box.width, 2), ceil_div(box.height, 2))
 
 
 def halved(pixels: UInt8Array, *, labels: bool) -> UInt8Array:
@@ -36,7 +36,7 @@ def halved(pixels: UInt8Array, *, labels: bool) -> UInt8Array:
         labels: whether values are classes.
     """
     height, width = pixels.shape[-2:]
-    coarse = np.empty((*pixels.shape[:-2], -(-height // 2), -(-width // 2)), np.uint8)
+    coarse = np.empty((*pixels.shape[:-2], ceil_div(height, 2), ceil_div(width, 2)), np.uint8)
     reduced = _majorities if labels else _means
     for channel in np.ndindex(pixels.shape[:-2]):
         for y in range(0, height, STRIP_PX):

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import zarr
@@ -21,6 +20,7 @@ from wsiseg.tissue_map.placement import MapRegion, Transform, box_of_slide, tran
 from wsiseg.tissue_map.shards import shards_in
 
 if TYPE_CHECKING:
+    import dask.array as da
     import xarray
     from spatialdata import SpatialData
 
@@ -282,6 +282,8 @@ def _levels(group: zarr.Group) -> list[zarr.Array[Any]]:
 
 
 def _lazy(path: Path, array: zarr.Array[Any], level: int) -> da.Array:
+    import dask.array as da  # noqa: PLC0415  (only who asks for lazy arrays waits for it)
+
     chunks = (*(1 for _ in array.shape[:-2]), LAZY_PX, LAZY_PX)
     checked = _Checked(path, array, level)
     lazy: da.Array = da.from_array(checked, chunks=chunks, inline_array=True)  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ import zarr
 from zarr.core.chunk_key_encodings import DefaultChunkKeyEncoding
 from zarr.storage import LocalStore
 
-from wsiseg.geometry import Box
+from wsiseg.geometry import Box, ceil_div
 
 
 def shards_in(array: zarr.Array[Any], box: Box) -> Iterator[Box]:
@@ -25,8 +25,8 @@ def shards_in(array: zarr.Array[Any], box: Box) -> Iterator[Box]:
         return
     folder = store.root.joinpath(array.path, "c", *["0"] * (array.ndim - 2))
     height, width = shard_shape(array)
-    for row in range(box.y // height, -(-box.bottom // height)):
-        for column in range(box.x // width, -(-box.right // width)):
+    for row in range(box.y // height, ceil_div(box.bottom, height)):
+        for column in range(box.x // width, ceil_div(box.right, width)):
             if folder.joinpath(str(row), str(column)).exists():
                 yield Box(column * width, row * height, width, height).intersect(box)
 

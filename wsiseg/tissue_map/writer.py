@@ -16,7 +16,7 @@ from zarr.codecs import ZstdCodec
 
 from wsiseg.arrays import UInt8Array
 from wsiseg.classes import ClassTable
-from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.geometry import Box, Grid, Mpp, Size, ceil_div
 from wsiseg.system.files import cannot_write, sync_path, sync_tree
 from wsiseg.system.memory import CHUNK_PX
 from wsiseg.tissue_map.ome import LABELS, MAP_FORMAT, grid_to_json, image_attributes, label_attributes, level_sizes
@@ -71,7 +71,7 @@ class MapWriter:
         lead = (channels,) if channels else ()
         side = self._shard_px(level)
         chunk = math.gcd(side, CHUNK_PX)
-        height, width = (-(-length // chunk) * chunk for length in size.shape)
+        height, width = (ceil_div(length, chunk) * chunk for length in size.shape)
         return group.create_array(
             str(level),
             shape=(*lead, *size.shape),
@@ -167,7 +167,7 @@ class MapWriter:
                 else:
                     array[:] = picture.transpose(2, 0, 1)
                 mpps.append(mpp.times(2**level))
-                size = Size(-(-size.width // 2), -(-size.height // 2))
+                size = Size(ceil_div(size.width, 2), ceil_div(size.height, 2))
             channels = [("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF")]
             self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels, self.grid.mpp)
 

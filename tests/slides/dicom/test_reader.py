@@ -10,7 +10,7 @@ import pytest
 from tests.helpers import dicom_files as dicom
 from tests.helpers.dicom_files import Kind, decoded, halved, write_level, write_slide
 from wsiseg.errors import SlideError
-from wsiseg.geometry import Box
+from wsiseg.geometry import Box, ceil_div
 from wsiseg.slides import open_slide
 from wsiseg.slides.arguments import slide_name, slides_of
 from wsiseg.slides.watch import SlideWatch
@@ -28,7 +28,7 @@ def tissue(sample_data: Path) -> np.ndarray:
 
 def expected(rgb: np.ndarray, kind: Kind) -> np.ndarray:
     """What each tile decodes to by another library, put together; white where it was left out."""
-    rows, columns = -(-rgb.shape[0] // kind.tile), -(-rgb.shape[1] // kind.tile)
+    rows, columns = ceil_div(rgb.shape[0], kind.tile), ceil_div(rgb.shape[1], kind.tile)
     canvas = np.full((rows * kind.tile, columns * kind.tile, 3), 255, np.uint8)
     canvas[: rgb.shape[0], : rgb.shape[1]] = rgb
     for y in range(rows):

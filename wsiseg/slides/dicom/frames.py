@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.errors import SlideError
+from wsiseg.geometry import ceil_div
 from wsiseg.slides.damage import Cell, UnreadableError
 from wsiseg.slides.dicom.codecs import JPEG, RAW, decode
 from wsiseg.slides.dicom.header import MAX_FRAMES, Instance
@@ -140,7 +141,7 @@ def frame_table(parts: Sequence[Instance], starts: Sequence[int]) -> FrameTable:
     """
     first = parts[0]
     size, tile = first.size, first.tile
-    columns, rows = -(-size.width // tile.width), -(-size.height // tile.height)
+    columns, rows = ceil_div(size.width, tile.width), ceil_div(size.height, tile.height)
     if rows * columns > MAX_FRAMES:
         raise SlideError(f"{first.name} states {rows * columns:,} tiles, which no slide has; it is damaged")
     offsets, counts = np.zeros(rows * columns, np.int64), np.zeros(rows * columns, np.int64)

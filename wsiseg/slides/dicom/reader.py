@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.errors import SlideError
-from wsiseg.geometry import Box, Mpp
+from wsiseg.geometry import Box, Mpp, ceil_div
 from wsiseg.slides.base import WHITE
 from wsiseg.slides.damage import DamageMap, UnreadableError
 from wsiseg.slides.dicom.codecs import JPEG, jpeg_says
@@ -190,7 +190,8 @@ def _is_picture(parts: Sequence[Instance]) -> bool:
     size, tile = parts[0].size, parts[0].tile
     try:
         check_picture("", size)
-        return sum(part.frames for part in parts) == -(-size.width // tile.width) * -(-size.height // tile.height)
+        columns, rows = ceil_div(size.width, tile.width), ceil_div(size.height, tile.height)
+        return sum(part.frames for part in parts) == columns * rows
     except SlideError:
         return False
 

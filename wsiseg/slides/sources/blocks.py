@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
+from wsiseg.geometry import ceil_div
 from wsiseg.slides.sources.source import Range
 
 Key = TypeVar("Key", bound=Hashable)
@@ -116,7 +117,7 @@ class BlockFile(io.RawIOBase):
         end = min(self._length, self._place + len(view))
         if end <= self._place:
             return 0
-        numbers = range(self._place // BLOCK, -(-end // BLOCK))
+        numbers = range(self._place // BLOCK, ceil_div(end, BLOCK))
         found = {number: data for number in numbers if (data := self._cache.get(number)) is not None}
         missing = [number for number in numbers if number not in found]
         ranges = [(number * BLOCK, min(BLOCK, self._length - number * BLOCK)) for number in missing]

@@ -17,6 +17,8 @@ import struct
 import numpy as np
 from PIL import Image
 
+from wsiseg.geometry import ceil_div
+
 GREY = 128
 """What libjpeg makes of a block without data."""
 
@@ -47,7 +49,7 @@ def jpeg_fault(data: bytes) -> str | None:
                 image.load()
             return None
         position, height, unit_width, unit_height = frame
-        rows = -(-height // unit_height) * unit_height
+        rows = ceil_div(height, unit_height) * unit_height
         if rows + unit_height > _MAX_HEIGHT:
             return None
         longer = data[:position] + struct.pack(">H", rows + unit_height) + data[position + 2 :]

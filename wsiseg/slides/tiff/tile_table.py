@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.geometry import Box, Size
+from wsiseg.geometry import Box, Size, ceil_div
 from wsiseg.slides.claims import require_claim
 from wsiseg.slides.damage import Cell, UnreadableError
 from wsiseg.slides.limits import MIN_TILE
@@ -125,7 +125,7 @@ class TileTable:
         stored = Size(page.imagewidth, page.imagelength)
         strip_rows = 0 if page.is_tiled else max(1, min(page.rowsperstrip, page.imagelength))
         tile = Size(page.tilewidth, page.tilelength) if page.is_tiled else Size(stored.width, strip_rows)
-        columns, rows = -(-stored.width // tile.width), -(-stored.height // tile.height)
+        columns, rows = ceil_div(stored.width, tile.width), ceil_div(stored.height, tile.height)
         separate = page.samplesperpixel if int(page.planarconfig) == 2 else 1
         planes = []
         for one in pages:
@@ -148,11 +148,11 @@ class TileTable:
             row_bytes = self.size.width * samples * self.kind.bits // 8
             height = min(self.tile.height, max(_CELL_ROWS, _PIECE_BYTES // row_bytes))
             dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
-            rows = -(-self.tile.height // height)
+            rows = ceil_div(self.tile.height, height)
             return replace(self, tile=Size(self.tile.width, height), rows=rows, raw=dtype)
-        group = -(-_CELL_ROWS // self.strip_rows)
+        group = ceil_div(_CELL_ROWS, self.strip_rows)
         height = min(group * self.strip_rows, self.rows * self.strip_rows)
-        return replace(self, tile=Size(self.tile.width, height), rows=-(-self.rows * self.strip_rows // height))
+        return replace(self, tile=Size(self.tile.width, height), rows=ceil_div(self.rows * self.strip_rows, height))
 
     def box(self, cell: Cell) -> Box:
         """The pixels of a tile that lie inside the level."""
@@ -166,7 +166,7 @@ class TileTable:
         if not self.strip_rows:
             return [cell[1] * self.columns + cell[0]]
         box = self.box(cell)
-        return list(range(box.y // self.strip_rows, -(-box.bottom // self.strip_rows)))
+        return list(range(box.y // self.strip_rows, ceil_div(box.bottom, self.strip_rows)))
 
     def ranges(self, cell: Cell, length: int, *, zero_is_damaged: bool = False) -> list[Range] | None:
         """Where the bytes of a tile lie, by plane, and in each from top to bottom; None where the file leaves it out.

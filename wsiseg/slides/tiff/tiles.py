@@ -15,7 +15,7 @@ from contextlib import suppress
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.geometry import Box
+from wsiseg.geometry import Box, ceil_div
 from wsiseg.slides.damage import Cell, UnreadableError
 from wsiseg.slides.sources.source import ByteSource, Range
 from wsiseg.slides.tiff.tile_table import TileTable
@@ -111,8 +111,8 @@ class TileSource:
 
         def read(box: Box) -> npt.NDArray[np.uint8] | None:
             tile, pixels = table.tile, np.empty((*box.size.shape, 3), np.uint8)
-            rows = range(box.y // tile.height, -(-box.bottom // tile.height))
-            cells = [(x, y) for y in rows for x in range(box.x // tile.width, -(-box.right // tile.width))]
+            rows = range(box.y // tile.height, ceil_div(box.bottom, tile.height))
+            cells = [(x, y) for y in rows for x in range(box.x // tile.width, ceil_div(box.right, tile.width))]
             for cell, found in self.read_many(level, cells):
                 if found is None or table.ranges(cell, self._source.length) is None:
                     return None
