@@ -70,7 +70,7 @@ def test_implausible_mpp(refused: Run, tmp_path: Path, slide: Path, mpp: str) ->
 def test_output_exists(refused: Run, tmp_path: Path, slide: Path) -> None:
     (tmp_path / "m.zarr").mkdir()
     assert "--overwrite" in refused("predict", slide, "--out", tmp_path / "m.zarr")
-    assert "no tissue map" in refused("predict", slide, "--out", tmp_path / "m.zarr", "--overwrite")
+    assert "not a tissue map" in refused("predict", slide, "--out", tmp_path / "m.zarr", "--overwrite")
     (tmp_path / "n.geojson").write_text("mine")
     assert "--overwrite" in refused("predict", slide, "--out", tmp_path / "n.zarr")
 

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from tests.helpers.bundles import coarse_bundle
-from tests.helpers.commands import Run
+from tests.helpers.commands import Run, run
 from tests.helpers.qupath_rules import check_qupath
 from wsiseg.cli.main import main
 from wsiseg.tissue_map.reader import open_map
+
+__all__ = ["run"]  # a fixture
 
 TORCH = ("--runtime", "torch")
 """Without the seconds that OpenVINO takes to compile networks; the first test is one of it."""

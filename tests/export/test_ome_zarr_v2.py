@@ -81,7 +81,7 @@ def test_only_exports_are_replaced(tissue_map: TissueMap, tmp_path: Path) -> Non
     (tmp_path / "mine.zarr" / ".zattrs").write_text("{no json")
     zarr.open_group(tmp_path / "map.zarr", mode="w", zarr_format=2)
     for name in ("mine.zarr", "map.zarr"):
-        with pytest.raises(OutputError, match=r"no export as OME-Zarr 0\.4"):
+        with pytest.raises(OutputError, match=r"not a store in OME-Zarr 0\.4"):
             export_ome_zarr_v2(tissue_map, tmp_path / name, overwrite=True)
     with pytest.raises(OutputError):  # the map itself
         export_ome_zarr_v2(tissue_map, tissue_map.path, overwrite=True)

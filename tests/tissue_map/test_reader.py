@@ -104,7 +104,7 @@ def test_overwriting_replaces_maps_and_nothing_else(tmp_path: Path) -> None:
     precious = tmp_path / "thesis.zarr"
     precious.mkdir()
     (precious / "chapter.txt").write_text("years")
-    with pytest.raises(OutputError, match="no tissue map"):
+    with pytest.raises(OutputError, match="not a tissue map"):
         check_map(precious, overwrite=True)
     with pytest.raises(OutputError, match="does not exist"):
         check_map(tmp_path / "nowhere" / "map.zarr", overwrite=True)

@@ -35,7 +35,7 @@ PLANES = 4
 MOST_FILES = 20_000
 """Chunks at most, as long as they are no larger than `MOST_CHUNK_PX`: Zarr 2 has a file for each."""
 
-KIND = "export as OME-Zarr 0.4"
+KIND = "store in OME-Zarr 0.4"
 
 OWN = "wsiseg_export"
 """Key of this program's own attributes, by which an export is told from anybody's folder."""
