@@ -28,10 +28,11 @@ from torch import Tensor
 from wsiseg.datasets.dataset import read_dataset
 from wsiseg.geometry import Size
 from wsiseg.models.bundle import load_model, save_bundle
-from wsiseg.models.large_tiles import gate_thresholds, predict_tiles
+from wsiseg.models.large_tiles import predict_shared, predict_windows, shared_thresholds
 from wsiseg.models.spec import find_bundle
-from wsiseg.models.tile_shape import GateMode, check_margin, default_tile
+from wsiseg.models.tile_shape import check_margin, default_tile
 from wsiseg.models.tissue_model import TissueModel
+from wsiseg.prediction.gated import PredictTiles
 from wsiseg.prediction.run import predict_patches
 from wsiseg.tiling.blending import Blender
 from wsiseg.tiling.grid import TileGrid
@@ -111,21 +112,23 @@ def ways(model: TissueModel, sizes: list[tuple[int, int]]) -> Iterator[Way]:
         return predict_patches(model, images, gate)[0]
 
     yield Way("patches", spec.patch_size_px, overlap, patches)
-    modes: list[GateMode] = ["windows"] if spec.shared_gate is None else ["windows", "shared"]
-    for mode in modes:
-        thresholds = torch.tensor(gate_thresholds(spec, mode))
+    modes: list[tuple[str, PredictTiles, tuple[float, ...]]] = [("windows", predict_windows, spec.gate)]
+    if spec.shared_gate is not None:
+        modes.append(("shared", predict_shared, shared_thresholds(spec)))
+    for mode, predict, values in modes:
+        thresholds = torch.tensor(values)
         for tile_px, margin_px in sizes:
             check_margin(tile_px, margin_px)
             yield Way(
-                f"{mode}, {tile_px} px, margin {margin_px}", tile_px, 2 * margin_px, _tiled(model, mode, thresholds)
+                f"{mode}, {tile_px} px, margin {margin_px}", tile_px, 2 * margin_px, _tiled(model, predict, thresholds)
             )
 
 
-def _tiled(model: TissueModel, mode: GateMode, thresholds: Tensor) -> Predict:
+def _tiled(model: TissueModel, predict_tiles: PredictTiles, thresholds: Tensor) -> Predict:
     spec = model.spec
 
     def predict(images: Tensor) -> Tensor:
-        return predict_tiles(model, images, thresholds, spec.patch_size_px, spec.stride_px, mode)[0]
+        return predict_tiles(model, images, thresholds, spec.patch_size_px, spec.stride_px)[0]
 
     return predict
 

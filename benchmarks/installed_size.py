@@ -22,7 +22,8 @@ CUDA = ("nvidia", "cuda", "triton")
 
 def installed() -> tuple[dict[str, int], dict[str, list[Requirement]]]:
     """Bytes, and requirements, of every package of this environment."""
-    sizes, needs = {}, {}
+    sizes: dict[str, int] = {}
+    needs: dict[str, list[Requirement]] = {}
     for package in distributions():
         name = canonicalize_name(package.metadata["Name"])
         paths = [Path(str(package.locate_file(file))) for file in package.files or []]

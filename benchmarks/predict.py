@@ -28,7 +28,7 @@ import torch
 from wsiseg.cli.predict import predict as predict_command
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.gate import allowed_classes
-from wsiseg.prediction.gated import batch_tensor, gate_thresholds
+from wsiseg.prediction.gated import batch_tensor, make_gate
 from wsiseg.prediction.plan import plan
 from wsiseg.prediction.run import PredictOptions, loaded_model
 from wsiseg.prediction.stream import Stream
@@ -85,7 +85,7 @@ class Floor:
             tiling = loaded.spec.tiling(self.options.gate_mode, self.options.overlap)
             todo = plan(reader, loaded.spec.mpp, tiling, options.tissue)
             tiles = list(todo.tiles.tiles(todo.selected))
-            size = self.options.batch_size or 1
+            size = self.options.batch_size
             starts = np.linspace(0, max(0, len(tiles) - size), max(1, patches // size)).astype(int)
             groups = [tiles[start : start + size] for start in starts.tolist()]
             self.batches = [
@@ -93,7 +93,7 @@ class Floor:
                 for group in groups
             ]
             memory = MemoryPlan.of(options.max_memory, 1 + len(loaded.classes))
-            self._stream = Stream(reader, todo, loaded, self.options, memory)
+            self._stream = Stream(reader, todo, loaded, make_gate(loaded, self.options), self.options, memory)
         self.seconds: list[float] = []
 
     def measure(self) -> float:
@@ -113,12 +113,12 @@ class Floor:
 
     @torch.inference_mode()
     def _networks(self, patches: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What `Stream.predict` asks the networks, and nothing else; with its own arithmetic in mode "windows"."""
-        model, thresholds = self._stream.model, gate_thresholds(self._stream.model, self.options)
+        """What the gate asks the networks, and nothing else; with its own arithmetic in mode "windows"."""
+        model, thresholds = self._stream.model, self._stream.gate.thresholds
         if self.options.gate_mode == "shared":
             return model.segment_scored(patches)
         if self.options.gate_mode == "windows":
-            return self._stream.predict(patches, None)
+            return self._stream.gate.of_pixels(patches)
         if thresholds is None:
             return (model.segment(patches),)
         seen = model.classify(patches)

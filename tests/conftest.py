@@ -20,6 +20,12 @@ settings.load_profile("wsiseg")
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Networks that tests compile are not kept among the user's own."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 class Parity:
     """The parity data: patches, labels, expected arrays, and weights made from names and shapes."""
 

@@ -22,7 +22,7 @@ class TissueClass:
 
     Attributes:
         index: its value in the class map, from 1; its channel among the probabilities is index - 1.
-        name: as people read it.
+        name: for people.
         color: red, green and blue, 0 to 255.
     """
 
@@ -99,12 +99,12 @@ class ClassTable:
         )
 
     def to_json(self) -> list[dict[str, Any]]:
-        """As stored in bundles and maps: `[{"index": 1, "name": "Tumour", "color": [200, 0, 0]}, …]`."""
+        """The table as stored in bundles and maps: `[{"index": 1, "name": "Tumour", "color": [200, 0, 0]}, …]`."""
         return [{"index": c.index, "name": c.name, "color": list(c.color)} for c in self.classes]
 
     @classmethod
     def from_json(cls, rows: object) -> ClassTable:
-        """The inverse of `to_json`; raises `OptionError` on anything else, which is named."""
+        """The table from what `to_json` returned; raises an `OptionError` that names anything else."""
         if not isinstance(rows, list | tuple):
             raise OptionError(f"classes must be a list of index, name and color, got {rows!r:.100}")
         return cls(tuple(_class_from(row, place) for place, row in enumerate(rows, start=1)))

@@ -6,7 +6,7 @@ line turns them into an exit code (2) and a message.
 
 
 class WsisegError(Exception):
-    """Bad input or an environment that cannot do what was asked; never a defect of this package."""
+    """Bad input or an environment that cannot do what was asked; never a bug in this package."""
 
 
 class SlideError(WsisegError, OSError):
@@ -18,7 +18,7 @@ class MissingMppError(SlideError, ValueError):
 
 
 class OutputError(WsisegError, OSError):
-    """An output that exists, or cannot be written."""
+    """An output that exists already, or cannot be written."""
 
 
 class BundleError(WsisegError, ValueError):
@@ -30,7 +30,7 @@ class DatasetError(WsisegError, ValueError):
 
 
 class OptionError(WsisegError, ValueError):
-    """A parameter outside its range, or two that exclude each other."""
+    """A parameter outside its range, or two that contradict each other."""
 
 
 class DeviceError(WsisegError, RuntimeError):
@@ -38,11 +38,11 @@ class DeviceError(WsisegError, RuntimeError):
 
 
 class NetworkError(WsisegError, ArithmeticError):
-    """A network whose values are no finite numbers."""
+    """A network that returned values that are not finite numbers."""
 
 
 class RemoteError(SlideError):
-    """A slide behind an address that its server does not give, or no longer. Never damage of the slide."""
+    """A slide behind an address that its server does not deliver, or no longer delivers. Never damage of the slide."""
 
 
 class MissingExtraError(WsisegError, ImportError):

@@ -83,4 +83,4 @@ def test_nothing_is_written_where_one_output_cannot_be(tissue_map: Path, tmp_pat
     same = run(
         export, tissue_map, "--ome-tiff", tmp_path / "a.ome.tif", "--ome-tiff-classes", tmp_path / "a.ome.tif", code=2
     )
-    assert "two outputs have one name" in same.output
+    assert "two outputs have the same name" in same.output

@@ -61,7 +61,7 @@ def test_only_the_slide_itself_is_referred_to(
     tissue_map = open_map(slide_and_map[1])
     with (
         open_slide(sample_data / "CMU-1-Small-Region.svs") as other,
-        pytest.raises(OptionError, match="is no DICOM slide"),
+        pytest.raises(OptionError, match="is not a DICOM slide"),
     ):
         export_dicom_seg(tissue_map, tmp_path / "a.dcm", other)
     write_slide(tmp_path / "other", np.full((600, 700, 3), 200, np.uint8), Kind(series="1.2.3"))

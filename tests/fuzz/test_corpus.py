@@ -21,7 +21,8 @@ def test_what_broke_once_breaks_no_more(target: str) -> None:
     assert result["cases"] == len(list((CORPUS / target).iterdir())) > 0
 
 
-@pytest.mark.parametrize("target", ["area", "settings"])
+# Files of areas that broke once are replayed above, and huge ones beside this.
+@pytest.mark.parametrize("target", [pytest.param("area", marks=pytest.mark.slow), "settings"])
 def test_a_few_seconds_of_new_cases(target: str) -> None:
     command = [sys.executable, "-m", "tests.fuzz.worker", "--target", target, "--minutes", "0.05"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=3000)

@@ -233,7 +233,7 @@ HOSTILE: dict[str, tuple[bytes | Any, str]] = {
     "type that is a list": ({"type": [[]]}, "expected a GeoJSON"),
     "no features": ({"type": "FeatureCollection"}, "needs a list of features"),
     "features null": ({"type": "FeatureCollection", "features": None}, "needs a list of features"),
-    "no feature": ([1], "number 1 of the list is no Feature"),
+    "no feature": ([1], "number 1 of the list is not a Feature"),
     "point": ([feature([SQUARE]), feature([1, 2], "Point")], "feature 2: expected a Polygon or MultiPolygon, got type"),
     "no geometry": ([{"type": "Feature", "geometry": None}], "got null"),
     "no coordinates": ({"type": "Polygon"}, "lists of rings of numbers"),
@@ -270,7 +270,7 @@ def test_hostile_files_end_in_one_line(tmp_path: Path, name: str) -> None:
 def test_missing_folders_and_bombs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="No such file"):
         read_geojson(tmp_path / "none.geojson")
-    with pytest.raises(OptionError, match="is no file"):
+    with pytest.raises(OptionError, match="is not a file"):
         read_geojson(tmp_path)
     (tmp_path / "bomb.geojson.gz").write_bytes(gzip.compress(b" " * 5_000_000))
     with pytest.raises(OptionError, match="holds more than 1 MiB"):

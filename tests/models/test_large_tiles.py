@@ -11,12 +11,19 @@ from wsiseg.datasets.images import read_image
 from wsiseg.errors import BundleError
 from wsiseg.geometry import Size
 from wsiseg.models.bundle import load_model, save_bundle
-from wsiseg.models.large_tiles import Windows, classify_windows, gate_thresholds, predict_tiles, segment_scored
+from wsiseg.models.large_tiles import (
+    Windows,
+    classify_windows,
+    predict_shared,
+    predict_windows,
+    segment_scored,
+    shared_thresholds,
+)
 from wsiseg.models.networks.deeplab import DeepLabV3Plus
 from wsiseg.models.networks.lite import LiteClassifier, LiteSegmenter
 from wsiseg.models.spec import parse_spec
-from wsiseg.models.tile_shape import GateMode
 from wsiseg.models.tissue_model import TissueModel
+from wsiseg.prediction.gated import PredictTiles
 from wsiseg.prediction.run import predict_patches
 from wsiseg.tiling.blending import blend
 from wsiseg.tiling.grid import TileGrid
@@ -64,7 +71,7 @@ def test_windows_of_a_pointwise_classifier_are_patches() -> None:
 def test_a_tile_is_the_blend_of_its_patches(gate: float | None) -> None:
     model, tiles = color_model(patch_px=PATCH), painted(4)
     thresholds = None if gate is None else torch.full((3,), gate)
-    found, allowed = predict_tiles(model, tiles, thresholds, PATCH, STRIDE, "windows")
+    found, allowed = predict_windows(model, tiles, thresholds, PATCH, STRIDE)
     for tile, values in zip(tiles.split(1), found, strict=True):
         np.testing.assert_allclose(values.numpy(), blended(model, tile, thresholds), atol=2e-5)
     assert allowed.shape == (4, 16, 3)
@@ -85,11 +92,11 @@ def test_tiles_that_the_gate_decides_are_not_segmented(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(TissueModel, "segment", counted)
     plain = torch.tensor(COLORS[2], dtype=torch.uint8).view(1, 3, 1, 1).expand(2, 3, TILE, TILE)
-    found, _ = predict_tiles(model, plain, model.gate, PATCH, STRIDE, "windows")
+    found, _ = predict_windows(model, plain, model.gate, PATCH, STRIDE)
     assert not asked
     assert (found == torch.tensor([0.0, 1, 0]).view(1, 3, 1, 1)).all()
     mixed = torch.cat([plain, painted(1)])
-    found, _ = predict_tiles(model, mixed, model.gate, PATCH, STRIDE, "windows")
+    found, _ = predict_windows(model, mixed, model.gate, PATCH, STRIDE)
     assert asked == [1]
     assert (found[:2, 1] == 1).all()
     asked.clear()
@@ -102,7 +109,7 @@ def test_two_halves_of_one_class_each_need_no_segmenter_and_meet_in_a_ramp() -> 
     tile = torch.empty(1, 3, 64, 64, dtype=torch.uint8)
     tile[..., :32] = torch.tensor(COLORS[1]).view(3, 1, 1)
     tile[..., 32:] = torch.tensor(COLORS[3]).view(3, 1, 1)
-    found, allowed = predict_tiles(model, tile, model.gate, 32, 32, "windows")
+    found, allowed = predict_windows(model, tile, model.gate, 32, 32)
     assert allowed.tolist() == [[[True, False, False], [False, False, True]] * 2]
     assert (found[0, 0, :, :32] == 1).all()
     assert (found[0, 2, :, 32:] == 1).all()
@@ -143,15 +150,15 @@ def test_the_shared_gate_decides_and_the_classifier_is_not_asked() -> None:
     model = shared_model(LiteSegmenter(3))
     model.classifier = None  # type: ignore[assignment]
     tiles = torch.randint(0, 256, (2, 3, 192, 192), dtype=torch.uint8)
-    thresholds = torch.tensor(gate_thresholds(model.spec, "shared"))
-    found, allowed = predict_tiles(model, tiles, thresholds, 96, 48, "shared")
+    thresholds = torch.tensor(shared_thresholds(model.spec))
+    found, allowed = predict_shared(model, tiles, thresholds, 96, 48)
     _, seen = segment_scored(model, tiles, Windows(192, 96, 48))
     assert seen.shape == (2, 9, 3)
     assert torch.equal(allowed.any(dim=2), torch.ones(2, 9, dtype=torch.bool))
     some = (seen > thresholds).any(dim=2)
     assert torch.equal(allowed[some], (seen > thresholds)[some])
     torch.testing.assert_close(found.sum(dim=1), torch.ones(2, 192, 192))
-    closed, _ = predict_tiles(model, tiles, torch.tensor([1.0, 0.0, 1.0]), 96, 48, "shared")
+    closed, _ = predict_shared(model, tiles, torch.tensor([1.0, 0.0, 1.0]), 96, 48)
     assert (closed[:, 1] == 1).all()
 
 
@@ -185,8 +192,9 @@ def test_a_bundle_with_a_shared_gate_is_loaded_as_it_was(tmp_path: Path) -> None
         load_model(tmp_path / "bare")
 
 
-@pytest.mark.parametrize("mode", ["windows", "shared"])
-def test_openvino_draws_the_same_tiles(mode: GateMode, sample_data: Path) -> None:
+# What "shared" asks of OpenVINO is compared in tests/models/runtime/test_choose.py too.
+@pytest.mark.parametrize("predict", [predict_windows, pytest.param(predict_shared, marks=pytest.mark.slow)])
+def test_openvino_draws_the_same_tiles(predict: PredictTiles, sample_data: Path) -> None:
     pytest.importorskip("openvino")
     shipped = load_model("tissue-brca-lite", runtime="torch")
     network = LiteSegmenter(3, shared_gate=True)
@@ -200,7 +208,7 @@ def test_openvino_draws_the_same_tiles(mode: GateMode, sample_data: Path) -> Non
     results = []
     for runtime in ("torch", "openvino"):
         model = TissueModel(shipped.spec, "0" * 64, shipped.classifier, network).prepare(runtime)
-        results.append(predict_tiles(model, tiles, torch.full((3,), 0.3), 96, 48, mode))
+        results.append(predict(model, tiles, torch.full((3,), 0.3), 96, 48))
     assert (results[0][1] == results[1][1]).all(), "no probability lies so near a threshold"
     assert not results[0][1].all()
     torch.testing.assert_close(results[0][0], results[1][0], atol=1e-3, rtol=0)
@@ -210,18 +218,16 @@ def test_openvino_draws_the_same_tiles(mode: GateMode, sample_data: Path) -> Non
 def test_sizes_that_do_not_fit_are_refused(tile: int, stride: int) -> None:
     model = color_model(patch_px=PATCH)
     with pytest.raises(BundleError, match="must"):
-        predict_tiles(model, torch.zeros(1, 3, tile, tile, dtype=torch.uint8), model.gate, PATCH, stride, "windows")
+        predict_windows(model, torch.zeros(1, 3, tile, tile, dtype=torch.uint8), model.gate, PATCH, stride)
 
 
 def test_other_mistakes_are_refused() -> None:
     model, tiles = color_model(patch_px=PATCH), painted(1)
     with pytest.raises(BundleError, match="square"):
-        predict_tiles(model, tiles[..., :64], model.gate, PATCH, STRIDE, "windows")
-    with pytest.raises(BundleError, match="'patches'"):
-        predict_tiles(model, tiles, model.gate, PATCH, STRIDE, "patches")
+        predict_windows(model, tiles[..., :64], model.gate, PATCH, STRIDE)
     with pytest.raises(BundleError, match="colours has no shared gate"):
-        predict_tiles(model, tiles, model.gate, PATCH, STRIDE, "shared")
+        predict_shared(model, tiles, model.gate, PATCH, STRIDE)
     with pytest.raises(BundleError, match="no shared gate"):
-        gate_thresholds(model.spec, "shared")
+        shared_thresholds(model.spec)
     with pytest.raises(BundleError, match="no shared gate"):
         LiteSegmenter(3).scored(torch.rand(1, 3, 64, 64))

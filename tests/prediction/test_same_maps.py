@@ -24,7 +24,7 @@ from wsiseg.geometry import Box
 from wsiseg.slides import open_slide
 
 REFERENCE = ROOT / "tests" / "data" / "same_maps.npz"
-CROP = Box(800, 500, 700, 600)
+CROP = Box(1040, 600, 420, 360)
 """Of CMU-1-Small-Region: tumour, stroma, lymphocytes and glass."""
 
 WAYS: dict[str, dict[str, Any]] = {

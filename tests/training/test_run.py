@@ -68,7 +68,7 @@ def steps(out: Path) -> Path:
 
 
 def test_bundle_says_what_it_is_and_predicts(trained: Path) -> None:
-    model = load_model(trained)
+    model = load_model(trained, runtime="torch")
     assert model.classes.names == ("Tumour", "Stroma", "Lymphocytes")
     assert (model.spec.mpp, model.spec.patch_size_px) == (0.5, 96)
     assert model.spec.gate_rule == "multiply_logits"
@@ -176,11 +176,11 @@ def test_outputs_are_protected(dataset: Path, trained: Path, tmp_path: Path) -> 
         run(dataset, trained)
     assert (trained / "model.json").read_bytes() == before
     (tmp_path / "mine").mkdir()
-    with pytest.raises(OutputError, match="no model bundle"):
+    with pytest.raises(OutputError, match="not a model bundle"):
         run(dataset, tmp_path / "mine", overwrite=True)
     (tmp_path / "m.training").mkdir()
     (tmp_path / "m.training" / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputError, match="no training of this program"):
+    with pytest.raises(OutputError, match="not a training of this program"):
         run(dataset, tmp_path / "m", overwrite=True)
     assert (tmp_path / "m.training" / "thesis.txt").read_text() == "mine"
     with pytest.raises(OptionError):
@@ -271,7 +271,7 @@ def test_published_networks_train(tmp_path: Path, sample_data: Path) -> None:
         val_share=0.2,
     )
     out = run(root, tmp_path / "model", config, mpp=1.0, classes=KNOWN_CLASSES["luad-histoseg"])
-    model = load_model(out)
+    model = load_model(out, runtime="torch")
     assert model.spec.gate == (0.1,) * 4
     assert model.spec.networks.segmenter.architecture == "deeplabv3plus_resnet101"
     assert model.segment(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).isfinite().all()

@@ -15,7 +15,7 @@ from wsiseg.cli.main import main
 from wsiseg.datasets.dataset import read_dataset
 from wsiseg.errors import OptionError
 from wsiseg.models.bundle import load_model
-from wsiseg.models.large_tiles import Windows, predict_tiles, segment_scored
+from wsiseg.models.large_tiles import Windows, predict_shared, segment_scored
 from wsiseg.models.networks.lite import LiteSegmenter
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.loading import PatchImages
@@ -77,7 +77,7 @@ def test_prediction_sees_what_the_thresholds_were_chosen_by(dataset: Path, half:
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items()), "the encoder is frozen"
     assert after["shared_gate.weight"].abs().sum() > 0
     assert half == torch.equal(after["shared_gate.weight"], after["shared_gate.weight"].half().float())
-    model = load_model("tissue-brca-lite")
+    model = load_model("tissue-brca-lite", runtime="torch")
     model.segmenter = network
     images = PatchImages(data.val, 3)
     pixels = torch.stack([images[i]["pixels"] for i in range(len(images))])
@@ -100,7 +100,7 @@ def test_train_gives_a_bundle_that_predicts_tiles(
     shown = capsys.readouterr().err
     assert stop.value.code == 0, shown
     assert "The shared gate is finished" in shown
-    model = load_model(out)
+    model = load_model(out, runtime="torch")
     spec = model.spec
     assert (spec.gate_mode, spec.tile_px, spec.tile_margin_px, spec.gate_context) == ("shared", 192, 16, 0)
     steps = out.with_name("model.training")
@@ -111,7 +111,7 @@ def test_train_gives_a_bundle_that_predicts_tiles(
     assert model.segmenter.shared_gate is not None
     torch.testing.assert_close(model.segmenter.shared_gate.weight, weights["weight"], atol=1e-4, rtol=1e-3)
     tiles = torch.randint(0, 256, (1, 3, 192, 192), dtype=torch.uint8)
-    found, allowed = predict_tiles(model, tiles, torch.tensor(spec.shared_gate), 96, spec.stride_px, "shared")
+    found, allowed = predict_shared(model, tiles, torch.tensor(spec.shared_gate), 96, spec.stride_px)
     assert found.shape == (1, 3, 192, 192)
     assert allowed.shape == (1, 9, 3)
     before = (out / "segmenter.safetensors").read_bytes()

@@ -98,9 +98,9 @@ def older_version(version: str, number: int) -> None:
 
 def cut_slide(path: str, reads: int, share: float) -> None:
     """Cut a slide off when so many blocks of it were read."""
-    import wsiseg.prediction.stream
+    import wsiseg.prediction.piece_reader
 
-    read, seen = wsiseg.prediction.stream.read_block, 0
+    read, seen = wsiseg.prediction.piece_reader.read_block, 0
 
     def cutting(*arguments: object) -> object:
         nonlocal seen
@@ -109,7 +109,7 @@ def cut_slide(path: str, reads: int, share: float) -> None:
             os.truncate(path, int(share * Path(path).stat().st_size))
         return read(*arguments)
 
-    wsiseg.prediction.stream.read_block = cutting
+    wsiseg.prediction.piece_reader.read_block = cutting
 
 
 def hang(reads: int, mark: str | None = None) -> None:

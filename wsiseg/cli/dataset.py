@@ -14,17 +14,17 @@ FOUND = 1
 
 @click.group()
 def dataset() -> None:
-    """Look at data sets of labelled patches."""
+    """Check data sets of labelled patches."""
 
 
 @dataset.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, or a JSON file of names and colours.")
-@click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; wins over dataset.json.")
+@click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; overrides dataset.json.")
 @click.option("--excluded", type=int, metavar="N", help="Mask value of excluded pixels [default: number of classes].")
 @click.option("--sheet", type=OUTPUT, metavar="FILE.png", help="Draw a contact sheet.")
 @click.option("--json", "as_json", type=OUTPUT, metavar="FILE", help="Write the findings as JSON.")
-@click.option("--no-decode", is_flag=True, help="Look at names and labels alone, open no image.")
+@click.option("--no-decode", is_flag=True, help="Check only names and labels; open no image.")
 @overwrite_option
 @click.pass_context
 def check(
@@ -51,7 +51,7 @@ def check(
 
     if sheet is not None:
         if no_decode:
-            raise click.UsageError("--sheet needs the images that --no-decode leaves closed; drop one of the two")
+            raise click.UsageError("--sheet needs the images that --no-decode does not open; drop one of them")
         check_file(sheet, (".png",), overwrite)
     if as_json is not None:
         check_file(as_json, (".json",), overwrite)

@@ -31,7 +31,7 @@ MIN_COLUMNS = 100
     help="Images to measure on.",
 )
 @click.option(
-    "--mpp", type=float, metavar="UM", help="Microns per pixel of the images; wins over what the data set says."
+    "--mpp", type=float, metavar="UM", help="Microns per pixel of the images; overrides what the data set says."
 )
 @click.option(
     "--classes", metavar="NAME|FILE", help="Classes of the data set: luad-histoseg, bcss-wsss, or a JSON file."
@@ -42,7 +42,9 @@ MIN_COLUMNS = 100
     metavar="N",
     help="Mask value that is not counted [default: what the data set says, or the number of classes].",
 )
-@click.option("--cell-classes", metavar="V=NAME,…", help="What class values of cell dots mean, as 2=Tumour,3=Stroma.")
+@click.option(
+    "--cell-classes", metavar="V=NAME,…", help="Names of the class values of cell dots, e.g. 2=Tumour,3=Stroma."
+)
 @click.option(
     "--gate-mode",
     type=click.Choice(["patches", "windows", "shared"]),
@@ -52,7 +54,7 @@ MIN_COLUMNS = 100
 @click.option(
     "--gate-threshold", type=float, metavar="P", help="Probability a class must exceed [default: the model's]."
 )
-@click.option("--choose-thresholds", is_flag=True, help="Choose the gate's thresholds; on --split val alone.")
+@click.option("--choose-thresholds", is_flag=True, help="Choose the gate's thresholds; only on --split val.")
 @click.option(
     "--gate-recall",
     type=float,
@@ -61,17 +63,19 @@ MIN_COLUMNS = 100
     metavar="R",
     help="Recall that --choose-thresholds keeps, class by class.",
 )
-@click.option("--write-bundle", type=OUTPUT, metavar="FOLDER", help="Copy of BUNDLE with the chosen thresholds.")
-@click.option("--json", "json_file", type=OUTPUT, metavar="FILE", help="All figures, for programs (.json).")
-@click.option("--picture", type=OUTPUT, metavar="FILE", help="The confusion matrices (.png).")
+@click.option(
+    "--write-bundle", type=OUTPUT, metavar="FOLDER", help="Write a copy of BUNDLE with the chosen thresholds."
+)
+@click.option("--json", "json_file", type=OUTPUT, metavar="FILE", help="Write all figures as JSON (.json).")
+@click.option("--picture", type=OUTPUT, metavar="FILE", help="Draw the confusion matrices (.png).")
 @click.option(
     "--resamples",
     type=int,
     default=2000,
     show_default=True,
-    help="Of the bootstrap over slides or patients; 0 for none.",
+    help="Resamples of the bootstrap over slides or patients; 0 for none.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
 @device_option
 @click.option(
     "--precision",
@@ -141,7 +145,7 @@ def evaluate(
 
 
 def _cell_table(text: str | None) -> dict[str, str]:
-    """`2=Tumour,3=Stroma` as a table."""
+    """Parse `2=Tumour,3=Stroma` into a table."""
     pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
     if any(not value.strip() or not name.strip() for value, _, name in pairs):
         raise click.UsageError(f"expected --cell-classes VALUE=NAME,VALUE=NAME, got {text!r:.60}")

@@ -27,26 +27,30 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("tissue_map", metavar="MAP.zarr", type=click.Path(path_type=Path))
 @click.option("--geojson", type=OUTPUT, help="Polygons for QuPath, .geojson or .geojson.gz.")
-@click.option("--exact", is_flag=True, help="Polygons along every pixel's border, one a class.")
+@click.option("--exact", is_flag=True, help="Write polygons along the border of every pixel, one for each class.")
 @vector_options
 @click.option("--max-memory", metavar="SIZE", help="Memory that simplified polygons may take [default: 1.5G].")
-@click.option("--png", type=OUTPUT, help="Picture of the classes, upon the slide where --slide is given.")
+@click.option("--png", type=OUTPUT, help="Picture of the classes, on top of the slide if --slide is given.")
 @click.option("--slide", help="The slide that the map was made from.")
 @click.option("--max-px", type=int, default=2048, show_default=True, help="Longest side of the picture.")
-@click.option("--opacity", type=float, default=0.4, show_default=True, help="Of the classes upon the slide, 0 to 1.")
+@click.option(
+    "--opacity", type=float, default=0.4, show_default=True, help="Opacity of the classes on the slide, 0 to 1."
+)
 @mpp_option
 @reader_option
 @series_option
 @retry_option
-@click.option("--csv", type=OUTPUT, help="Areas, one row a class; with --geojson those of its polygons as well.")
+@click.option("--csv", type=OUTPUT, help="Areas, one row for each class; with --geojson, also those of its polygons.")
 @click.option(
     "--ome-tiff", type=OUTPUT, help="Classes in their colours, .ome.tif: QuPath, OMERO, Digital Slide Archive."
 )
 @click.option("--ome-tiff-classes", type=OUTPUT, help="The class map's values, .ome.tif.")
-@click.option("--ome-tiff-probabilities", type=OUTPUT, help="Probabilities, a channel a class, .ome.tif.")
+@click.option("--ome-tiff-probabilities", type=OUTPUT, help="Probabilities, one channel for each class, .ome.tif.")
 @click.option("--ome-zarr-0.4", "ome_zarr_v2", type=OUTPUT, help="Classes for readers of OME-Zarr 0.4, .zarr.")
 @click.option("--dicom-seg", type=OUTPUT, help="DICOM segmentation of a DICOM --slide, .dcm or a folder.")
-@click.option("--dicom-seg-mpp", type=float, metavar="UM", help="Its um per pixel, about [default: 4].")
+@click.option(
+    "--dicom-seg-mpp", type=float, metavar="UM", help="Approximate um per pixel of the segmentation [default: 4]."
+)
 @overwrite_option
 def export(
     tissue_map: Path,
@@ -83,7 +87,7 @@ def export(
     if not outputs:
         raise click.UsageError("nothing to write; give --geojson, --png, --csv, --ome-tiff or --ome-zarr-0.4")
     if len({path.absolute() for path in outputs}) < len(outputs):
-        raise click.UsageError("two outputs have one name; give each its own")
+        raise click.UsageError("two outputs have the same name; give each its own")
     _check_slide(slide, png, dicom_seg, dicom_seg_mpp)
     if exact and (tolerance is not None or min_area is not None):
         raise click.UsageError("--exact keeps every pixel; leave out --tolerance and --min-area")
@@ -130,9 +134,9 @@ def export(
 
 
 def _check_slide(slide: str | None, png: Path | None, dicom_seg: Path | None, dicom_seg_mpp: float | None) -> None:
-    """Refuse a slide that nothing needs, and a segmentation without one."""
+    """Refuse a slide that no output needs, and a segmentation without a slide."""
     if slide is not None and png is None and dicom_seg is None:
-        raise click.UsageError("--slide is what --png is drawn upon, and --dicom-seg refers to; give one of them")
+        raise click.UsageError("--slide is for --png, which is drawn on it, and for --dicom-seg; give one of them")
     if dicom_seg is not None and slide is None:
         raise click.UsageError("--dicom-seg refers to a DICOM slide; give it by --slide")
     if dicom_seg is None and dicom_seg_mpp is not None:
@@ -140,7 +144,7 @@ def _check_slide(slide: str | None, png: Path | None, dicom_seg: Path | None, di
 
 
 def _check(outputs: Iterable[tuple[Path | None, tuple[str, ...]]], ome_zarr_v2: Path | None, overwrite: bool) -> None:
-    """Refuse what could not be written, before any work is done."""
+    """Refuse outputs that could not be written, before any work is done."""
     from wsiseg.export.ome_zarr_v2 import KIND, is_export
     from wsiseg.system.files import check_file, check_store
 
@@ -154,7 +158,7 @@ def _check(outputs: Iterable[tuple[Path | None, tuple[str, ...]]], ome_zarr_v2: 
 def _write_rasters(
     source: TissueMap, tiffs: Mapping[TiffContent, Path | None], ome_zarr_v2: Path | None, overwrite: bool
 ) -> None:
-    """Write what programs read that cannot read the map itself."""
+    """Write the rasters for programs that cannot read the map itself."""
     from wsiseg.export.ome_tiff import export_ome_tiff
     from wsiseg.export.ome_zarr_v2 import export_ome_zarr_v2
 
@@ -168,7 +172,7 @@ def _write_rasters(
 
 
 def _say(path: Path, written: Mapping[str, Any]) -> None:
-    """Say what polygons were written, and what was done to reach them."""
+    """Print how many polygons were written, and the notes on them."""
     from wsiseg.prediction.result import polygon_notes
 
     echo(f"wrote {path} ({written['annotations']} annotations, {written['vertices']} vertices)")

@@ -34,7 +34,7 @@ def info(
     model: str | None,
     as_json: bool,
 ) -> None:
-    """Show what SLIDE (a path or a URL) says of itself, and what predict would do with it.
+    """Show what SLIDE (a path or a URL) records, and what predict would do with it.
 
     Of a tissue map (MAP.zarr): slide, model, size, classes and areas, and how it was made.
     """
@@ -168,7 +168,7 @@ def _print(facts: dict[str, Any]) -> None:
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Names and values, as text."""
+    """Format names and values as text."""
     source = f" ({facts['mpp_source']})" if facts["mpp_source"] else ""
     bounds = facts["bounds"]
     rows = [

@@ -1,6 +1,6 @@
 """`--log FILE`: what a run did and when, a line of JSON an event, for programs and for the day after.
 
-Every line has a time (UTC) and an event's name, and is on its way to the disk before the run goes on: a run that is
+Every line has a time (UTC) and an event's name, and is on its way to the disk before the run continues: a run that is
 killed leaves all but the last. See `docs/running.md` for the events.
 """
 
@@ -56,7 +56,7 @@ class RunLog:
             raise OutputError(f"cannot write the log {path}: {error.strerror}; name another file") from error
 
     def event(self, name: str, **values: Any) -> None:
-        """Write a line. A log that can no longer be written ends, and says so; the run goes on."""
+        """Write a line. A log that can no longer be written ends, and says so; the run continues."""
         if self._file is None:
             return
         now = datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -16,11 +16,11 @@ from wsiseg.errors import WsisegError
 
 COMMANDS = {
     "predict": "Segment a slide: write its tissue map and polygons.",
-    "train": "Learn a model from patches and their labels.",
-    "dataset": "Look at data sets of labelled patches: count, check, draw.",
-    "evaluate": "Measure a model on masks or cell dots, with and without gate.",
-    "info": "Show what a slide says of itself, and what predict would do; or what a tissue map holds.",
-    "export": "Write a map's polygons, pictures, rasters or areas.",
+    "train": "Train a model on patches and their labels.",
+    "dataset": "Check data sets of labelled patches: count, find problems, draw.",
+    "evaluate": "Measure a model on masks or cell dots, with and without the gate.",
+    "info": "Show what a slide file records and what predict would do, or what a tissue map holds.",
+    "export": "Write polygons, pictures, rasters or areas of a map.",
     "models": "List the models that come with wsiseg, or import published checkpoints.",
 }
 """Commands and their help, here so that `wsiseg --help` needs to load none of them."""
@@ -28,21 +28,21 @@ COMMANDS = {
 BAD_INPUT, INTERRUPTED = 2, 130
 
 KEPT = {
-    "train": "what was trained is kept, go on with --resume",
-    "predict": "finished parts of the map are kept, the same command goes on from there",
+    "train": "what was trained is kept, continue with --resume",
+    "predict": "finished parts of the map are kept, repeat the command to resume",
 }
-"""What an interrupt leaves of a command."""
+"""What is kept when a command is interrupted."""
 
 
 class LazyGroup(click.Group):
     """A group whose commands are modules of `wsiseg.cli`, each with a command object of its own name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of a newcomer's way."""
+        """The names of the commands, in the order in which newcomers need them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now; None where there is none."""
+        """Import the command of this name; None if there is none."""
         if cmd_name not in COMMANDS:
             return None
         command = getattr(import_module(f"wsiseg.cli.{cmd_name}"), cmd_name)
@@ -92,7 +92,7 @@ def _exit(code: int) -> NoReturn:
 
 
 def _interrupt_on_signals() -> None:
-    """A scheduler's SIGTERM and a closed terminal's SIGHUP are tidied up after like Ctrl-C."""
+    """Treat a scheduler's SIGTERM and a closed terminal's SIGHUP like Ctrl-C."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -110,7 +110,7 @@ def _with_hint(error: click.ClickException) -> str:
 
 
 def _fail(message: str) -> int:
-    """Say what is wrong, on one line."""
+    """Print what is wrong, on one line."""
     message = " ".join(message.split())
     # Names in a message may come from a file, and must not steer the terminal.
     line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in message)

@@ -45,7 +45,7 @@ def many_slides(
     Returns:
         1 if one failed by a defect of this program, 2 if one failed otherwise, else 0.
     """
-    from wsiseg.export.polygons import VectorOptions
+    from wsiseg.export.vector_options import VectorOptions
     from wsiseg.prediction.batch import BatchSummary
     from wsiseg.prediction.many import predict_many
     from wsiseg.prediction.run import PredictOptions

@@ -15,14 +15,14 @@ _SHORT = {"luad": "luad-histoseg", "bcss": "bcss-wsss"}
 @click.group(invoke_without_command=True)
 @click.pass_context
 def models(context: click.Context) -> None:
-    """List the models that come with wsiseg, or make one of published checkpoints."""
+    """List the models that come with wsiseg, or make one from published checkpoints."""
     if context.invoked_subcommand is None:
         _list()
 
 
 @models.command("list")
 def list_command() -> None:
-    """List the models that come with wsiseg, and what each can tell apart."""
+    """List the models that come with wsiseg, and their classes."""
     _list()
 
 
@@ -47,7 +47,7 @@ def _list() -> None:
     "--stage2",
     type=click.Path(path_type=Path),
     required=True,
-    help="Published segmenter (DeepLabV3+ on ResNet-101) likewise.",
+    help="Published segmenter (DeepLabV3+ on ResNet-101): .pth or safetensors.",
 )
 @click.option(
     "--classes",
@@ -57,14 +57,19 @@ def _list() -> None:
 )
 @click.option("--mpp", type=float, required=True, metavar="UM", help="Microns per pixel of the training patches.")
 @click.option("--out", type=OUTPUT, required=True, help="Folder of the model to write.")
-@click.option("--patch-size", type=int, default=224, show_default=True, metavar="PX", help="Side of those patches.")
 @click.option(
-    "--overlap", type=float, metavar="SHARE", help="Share of a patch that neighbours share [default: 0.5; faithful: 0]."
+    "--patch-size", type=int, default=224, show_default=True, metavar="PX", help="Side of the training patches."
 )
-@click.option("--faithful", is_flag=True, help="Gate as the published program does: logits times 0.")
-@click.option("--name", help="Of the model [default: the folder's].")
-@click.option("--licence", help="Of the weights [default: not stated].")
-@click.option("--citation", help="How they want to be cited [default: the method's paper].")
+@click.option(
+    "--overlap",
+    type=float,
+    metavar="SHARE",
+    help="Share of a patch that overlaps its neighbour [default: 0.5; faithful: 0].",
+)
+@click.option("--faithful", is_flag=True, help="Gate like the published program: multiply logits by 0.")
+@click.option("--name", help="Name of the model [default: the folder's].")
+@click.option("--licence", help="Licence of the weights [default: not stated].")
+@click.option("--citation", help="How to cite the weights [default: the method's paper].")
 @overwrite_option
 def import_command(
     stage1: Path,
@@ -80,7 +85,7 @@ def import_command(
     citation: str | None,
     overwrite: bool,
 ) -> None:
-    """Make a model of a published classifier and segmenter.
+    """Make a model from a published classifier and segmenter.
 
     Checkpoints may be plain state dicts or hold one as state_dict, with or without "module." before names. Nothing but
     tensors is loaded from them.

@@ -1,4 +1,4 @@
-"""Options and habits that commands share."""
+"""Options and functions that commands share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Output(click.Path):
-    """A path of this machine that something is written to; addresses (`s3://…`) are refused."""
+    """A local path for output; addresses (`s3://…`) are refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path; raises `OptionError` on an address."""
@@ -26,17 +26,17 @@ class Output(click.Path):
 OUTPUT = Output(path_type=Path)
 
 mpp_option = click.option(
-    "--mpp", type=float, metavar="UM", help="Microns per pixel of level 0; wins over what the slide records."
+    "--mpp", type=float, metavar="UM", help="Microns per pixel of level 0; overrides what the slide records."
 )
 reader_option = click.option(
     "--reader",
     type=click.Choice(["openslide", "tiff", "tiffslide", "image", "dicom"]),
-    help="Library that reads [default: the first that fits].",
+    help="Library that reads the slide [default: the first that can].",
 )
 series_option = click.option(
     "--series",
     metavar="N|NAME",
-    help="Image of a TIFF that holds several, as info lists them [default: the largest at the finest resolution].",
+    help="Image to read from a TIFF with several, as listed by info [default: the largest at the finest resolution].",
 )
 retry_option = click.option(
     "--retry-time",
@@ -45,9 +45,9 @@ retry_option = click.option(
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="Ask the server of a slide behind an address again for so long after a failure.",
+    help="How long to repeat a failed request for a slide behind an address.",
 )
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 device_option = click.option(
     "--device",
     default="auto",
@@ -64,9 +64,11 @@ def vector_options(function: Function) -> Function:
             "--min-area",
             type=float,
             metavar="UM2",
-            help="Regions smaller than this join the neighbour they touch most [default: by class, areas stay].",
+            help="Merge smaller regions into the neighbour they touch most [default: by class, areas stay].",
         ),
-        click.option("--tolerance", type=float, metavar="UM", help="About how far simplified borders may move."),
+        click.option(
+            "--tolerance", type=float, metavar="UM", help="How far simplified borders may move, approximately."
+        ),
         click.option(
             "--qupath-names",
             is_flag=True,
@@ -78,10 +80,10 @@ def vector_options(function: Function) -> Function:
 
 
 def echo(message: str) -> None:
-    """Say something to a person; results that programs read go to standard output instead."""
+    """Print a message for people on standard error; results for programs go to standard output."""
     click.echo(message, err=True)
 
 
 def is_terminal() -> bool:
-    """Whether a person watches."""
+    """Whether the output is a terminal."""
     return sys.stderr.isatty()

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     "--out",
     required=True,
     type=OUTPUT,
-    help="Tissue map to write, NAME.zarr; or a folder, which gets a map of each slide.",
+    help="Tissue map to write, NAME.zarr; or a folder for the map of each slide.",
 )
 @click.option(
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
     metavar="NAME|FOLDER",
-    help="Shipped model or a bundle's folder.",
+    help="A shipped model, or the folder of a bundle.",
 )
 @mpp_option
 @click.option(
@@ -49,49 +49,47 @@ if TYPE_CHECKING:
     default="otsu",
     show_default=True,
     metavar="otsu|none|FILE",
-    help="How tissue is found; FILE is a GeoJSON or PNG (bright is tissue) of your own.",
+    help="How tissue is found; FILE is your own GeoJSON or PNG (bright is tissue).",
 )
 @click.option(
     "--overlap",
     type=float,
     metavar="SHARE",
-    help="Share of a patch that neighbours share, 0 to below 1 [default: the model's].",
+    help="Share of a patch that overlaps its neighbour, 0 to below 1 [default: the model's].",
 )
-@click.option(
-    "--gate/--no-gate", default=True, help="Whether the classifier decides which classes may occur in a patch."
-)
+@click.option("--gate/--no-gate", default=True, help="Let the classifier decide which classes may occur in a patch.")
 @click.option(
     "--gate-threshold", type=float, metavar="P", help="Probability a class must exceed [default: the model's]."
 )
 @click.option(
     "--gate-rule",
     type=click.Choice(["exclude", "multiply_logits"]),
-    help="Whether a class that may not occur is taken out, or its logits times 0 (published) [default: the model's].",
+    help="Exclude a class that may not occur, or multiply its logits by 0 (published) [default: the model's].",
 )
 @click.option(
     "--gate-mode",
     type=click.Choice(["patches", "windows", "shared"]),
-    help="Patch by patch; or on larger tiles, by windows of the classifier's map, or by the segmenter's own head "
+    help="Gate each patch; or large tiles, in windows of the classifier's map or by the segmenter's own head "
     "[default: the model's].",
 )
 @click.option(
     "--gate-context",
     type=float,
     metavar="SIDES",
-    help="Average the gate's probabilities over the patches around, by a Gaussian of so many sides of a patch; "
+    help="Average the gate's probabilities over nearby patches, by a Gaussian of this width in sides of a patch; "
     "0 for none [default: the model's].",
 )
 @click.option(
     "--faithful",
     is_flag=True,
-    help="As the published program: gate rule multiply_logits, no context, overlap 0 unless stated.",
+    help="Predict like the published program: gate rule multiply_logits, no context, overlap 0 unless given.",
 )
 @click.option(
     "--white/--no-white",
     default=None,
-    help="Whether white inside the tissue (lumina, cracks) gets no class [default: unless the model knows white].",
+    help="Leave white inside the tissue (lumina, cracks) without a class [default: unless the model knows white].",
 )
-@click.option("--probabilities/--no-probabilities", default=True, help="Whether the map keeps class probabilities.")
+@click.option("--probabilities/--no-probabilities", default=True, help="Store class probabilities in the map.")
 @click.option(
     "--geojson",
     type=OUTPUT,
@@ -105,19 +103,19 @@ if TYPE_CHECKING:
     type=click.Choice(["float32", "bfloat16", "auto"]),
     default="float32",
     show_default=True,
-    help="Arithmetic of the networks; auto is bfloat16 where the processor has it.",
+    help="Arithmetic of the networks; auto is bfloat16 if the processor has it.",
 )
 @click.option(
     "--runtime",
     type=click.Choice(["auto", "torch", "openvino", "compiled"]),
     default="auto",
     show_default=True,
-    help="What computes the networks; auto is OpenVINO on a CPU, where it is installed, else torch.",
+    help="What computes the networks; auto is OpenVINO on a CPU if it is installed, otherwise torch.",
 )
 @click.option("--batch-size", type=int, metavar="N", help="Patches at once [default: fits the device].")
 @click.option("--workers", type=int, metavar="N", help="Threads that read [default: the cores, at most 8].")
 @click.option(
-    "--max-memory", metavar="SIZE", help="Memory to take, as 2G [default: half of the machine's or group's, 1 to 4G]."
+    "--max-memory", metavar="SIZE", help="Memory to use, e.g. 2G [default: half of the machine's or group's, 1 to 4G]."
 )
 @click.option(
     "--read-timeout",
@@ -126,17 +124,19 @@ if TYPE_CHECKING:
     default=300.0,
     show_default=True,
     metavar="SECONDS",
-    help="End where a read of the slide takes longer.",
+    help="End the run if a read of the slide takes longer.",
 )
 @retry_option
 @reader_option
 @series_option
 @overwrite_option
 @click.option(
-    "--keep-folders", is_flag=True, help="In a folder, lay out maps in folders as their slides lie, for equal names."
+    "--keep-folders",
+    is_flag=True,
+    help="Put maps into the same subfolders as their slides, for slides with equal names.",
 )
-@click.option("--restart", is_flag=True, help="Forget an unfinished run of this output instead of going on with it.")
-@click.option("--log", type=OUTPUT, metavar="FILE", help="Append what happens to FILE, a line of JSON each.")
+@click.option("--restart", is_flag=True, help="Discard an unfinished run of this output instead of resuming it.")
+@click.option("--log", type=OUTPUT, metavar="FILE", help="Append events to FILE, one line of JSON each.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress and no table.")
 def predict(
@@ -164,7 +164,7 @@ def predict(
     interrupted; one that fails does not keep the others.
     """
     if geojson is not None and no_geojson:
-        raise click.UsageError("--geojson and --no-geojson exclude each other")
+        raise click.UsageError("--geojson and --no-geojson contradict each other; drop one of them")
     from wsiseg.slides.arguments import slides_of
     from wsiseg.system.files import refuse_address
 
@@ -172,9 +172,11 @@ def predict(
     slides = tuple(slides_of(slides))
     many = _is_folder(out, slides)
     if many and geojson is not None:
-        raise click.UsageError("--geojson names the polygons of one map, NAME.zarr; in a folder they lie beside maps")
+        raise click.UsageError(
+            "--geojson names the polygons of one map, NAME.zarr; in a folder they are written beside each map"
+        )
     if keep_folders and not many:
-        raise click.UsageError("--keep-folders lays out the maps of a folder; give --out a folder")
+        raise click.UsageError("--keep-folders needs a folder of maps; give a folder as --out")
     if geojson is None and not no_geojson and not many:
         geojson = out.with_suffix(".geojson")
     from wsiseg.cli.log import run_log
@@ -205,7 +207,7 @@ def predict(
         with shown_progress(quiet or as_json, events, vectors=geojson is not None) as report:
             report("start", 0, 1)
             from wsiseg import predict as run
-            from wsiseg.export.polygons import VectorOptions
+            from wsiseg.export.vector_options import VectorOptions
             from wsiseg.prediction.run import PredictOptions
 
             vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)

@@ -12,30 +12,30 @@ from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwri
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path), required=False)
 @click.option("--out", type=OUTPUT, help="Folder of the model to write.")
-@click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings; options win over it.")
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings; options override it.")
 @click.option("--print-config", is_flag=True, help="Print the settings as a commented TOML file, and stop.")
 @click.option(
     "--preset",
     type=click.Choice(["lite", "published"]),
-    help="Networks and options [default: the file's, else lite].",
+    help="Networks and options [default: the file's, otherwise lite].",
 )
 @click.option(
     "--stage",
     type=click.Choice(["1", "masks", "2", "all"]),
     default="all",
     show_default=True,
-    help="Classifier, pseudo masks, segmenter with the model, or all of them.",
+    help="Run one step (1: classifier; masks: pseudo masks; 2: segmenter and model), or all.",
 )
-@click.option("--epochs", type=int, help="Epochs of either stage [default: the preset's].")
-@click.option("--epochs1", type=int, help="Epochs of stage 1; wins over --epochs.")
-@click.option("--epochs2", type=int, help="Epochs of stage 2; wins over --epochs.")
-@click.option("--batch-size", type=int, help="Patches of one step [default: the preset's].")
-@click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; wins over dataset.json.")
+@click.option("--epochs", type=int, help="Epochs of each stage [default: the preset's].")
+@click.option("--epochs1", type=int, help="Epochs of stage 1; overrides --epochs.")
+@click.option("--epochs2", type=int, help="Epochs of stage 2; overrides --epochs.")
+@click.option("--batch-size", type=int, help="Patches in one step [default: the preset's].")
+@click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; overrides dataset.json.")
 @click.option("--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, or a JSON file of names and colours.")
 @click.option(
     "--faithful",
     is_flag=True,
-    help="As the published program, its mistakes included; with the preset published unless another is named.",
+    help="Train like the published program, with its mistakes; uses the preset published unless another is given.",
 )
 @click.option(
     "--published-background",
@@ -53,30 +53,32 @@ from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, overwri
     metavar="imagenet|none|torchvision|timm:NAME|FILE",
     help="Initial weights of the segmenter; FILE is of a DeepLabV3+ or a ResNet-101.",
 )
-@click.option("--init", hidden=True, help="Of both stages, an earlier name.")
-@click.option("--init2", hidden=True, help="An earlier name of --init-stage2.")
+@click.option("--init", hidden=True, help="Initial weights of both stages (an earlier name).")
+@click.option("--init2", hidden=True, help="Earlier name of --init-stage2.")
 @click.option(
     "--gate",
     "gate_mode",
     type=click.Choice(["patches", "windows", "shared"]),
-    help="How the model is gated: patch by patch, in windows of large tiles, or by the segmenter's own encoder "
+    help="How the model is gated: each patch, windows of large tiles, or by the segmenter's own encoder "
     "[default: the file's, else patches].",
 )
-@click.option("--val-share", type=float, help="Share set aside for validation where the data set has no split.")
+@click.option("--val-share", type=float, help="Share used for validation if the data set has no split.")
 @click.option(
-    "--precision", type=click.Choice(["auto", "32-true", "bf16-mixed", "16-mixed"]), help="Arithmetic [default: auto]."
+    "--precision",
+    type=click.Choice(["auto", "32-true", "bf16-mixed", "16-mixed"]),
+    help="Arithmetic of the networks [default: auto].",
 )
-@click.option("--seed", type=int, help="Of everything random [default: 0].")
+@click.option("--seed", type=int, help="Seed of everything random [default: 0].")
 @click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="Number of GPUs (or processes).")
 @click.option(
     "--logger",
     type=click.Choice(["csv", "tensorboard", "both", "none"]),
     default="csv",
     show_default=True,
-    help="Of figures.",
+    help="Where the figures of each epoch are logged.",
 )
 @device_option
-@click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted training.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def train(
@@ -110,7 +112,7 @@ def train(
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    """Learn a model from DATASET, a folder of square patches that say which tissue classes occur in them.
+    """Train a model on DATASET, a folder of square patches labelled with the tissue classes that occur in them.
 
     Labels stand in labels.csv beside the images (file,<class>,<class>,… with 0 or 1), or in file names
     (train/*[1 0 0 1].png). dataset.json names the classes, their colours, and the microns per pixel.

@@ -52,7 +52,7 @@ class DatasetCheck:
         return all(KINDS[kind].severity == "note" for kind in self.problems)
 
     def to_json(self) -> dict[str, Any]:
-        """The same for programs: problems with all their files, and all counts."""
+        """The findings as JSON: problems with all their files, and all counts."""
         return {
             "dataset": str(self.root),
             "sound": self.sound,

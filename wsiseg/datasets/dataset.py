@@ -180,7 +180,7 @@ def list_patches(root: Path, classes: ClassTable | None, excluded: int | None, r
 
 
 def without_classes(root: Path) -> str:
-    """What to say of a data set that does not name its classes."""
+    """The error message for a data set that does not name its classes."""
     return (
         f"{root} does not name its classes: add {DATASET_FILE} with mpp and classes, "
         f"or state --classes ({', '.join(KNOWN_CLASSES)}, or a JSON file)"
@@ -188,7 +188,7 @@ def without_classes(root: Path) -> str:
 
 
 def without_training(root: Path) -> str:
-    """What to say of a data set that has nothing to learn from."""
+    """The error message for a data set that has nothing to learn from."""
     return f"{root} has no training image, expected train/*[1 0 1].png or {LABELS_FILE} with rows"
 
 

@@ -52,7 +52,7 @@ def text_below(root: Path, path: Path, most: int = MAX_TEXT_BYTES) -> str:
         if not path.resolve().is_relative_to(root.resolve()):
             raise DatasetError(f"{path} is a link that leads outside the data set's folder: copy the file into it")
         if not path.is_file():
-            raise DatasetError(f"{path} is no file; is the data set whole?")
+            raise DatasetError(f"{path} is not a file; is the data set complete?")
         if path.stat().st_size > most:
             raise DatasetError(f"{path} has more than {most} bytes; is it the right file?")
         return path.read_bytes().decode("utf-8-sig")

@@ -1,4 +1,4 @@
-"""What the files of patches hold: each is decoded once, in several threads, and looked at."""
+"""Contents of the files of patches: each is decoded once, in several threads, and checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets whose labels stand in file names: the folders of LUAD-HistoSeg and BCSS-WSSS, and what copies call them."""
+"""Data sets whose labels are in file names: the folders of LUAD-HistoSeg and BCSS-WSSS, and what copies call them."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def _open(path: Path) -> Image.Image:
         DatasetError: it is too large, or no file.
     """
     if not path.is_file():  # opening a pipe would wait for ever
-        raise DatasetError(f"{path} is no file, replace or remove it")
+        raise DatasetError(f"{path} is not a file, replace or remove it")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         image = Image.open(path, formats=_FORMATS)

@@ -27,8 +27,8 @@ from wsiseg.models.context import context_tiles, in_context
 from wsiseg.models.devices import pick_device
 from wsiseg.models.tile_shape import GateMode
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.prediction.gated import batch_tensor, gate_thresholds
-from wsiseg.prediction.options import PredictOptions
+from wsiseg.prediction.gated import batch_tensor, make_gate
+from wsiseg.prediction.options import PredictOptions, ResolvedOptions
 from wsiseg.tiling.reading import Patch, batches
 
 GATES: dict[str, tuple[Gate, bool]] = {
@@ -132,15 +132,15 @@ def evaluate(
         excluded=options.excluded, cell_classes=options.cell_classes,
     )  # fmt: skip
     resolved = options.predict_options().resolved(loaded)
-    thresholds = gate_thresholds(loaded, resolved)
+    thresholds = make_gate(loaded, resolved).thresholds
     assert thresholds is not None
     tally = Tally(len(loaded.classes))
     report = progress or (lambda done, total: None)
-    mode = resolved.gate_mode or "patches"
+    mode = resolved.gate_mode
     if mode == "patches":
         _collect(loaded, source, resolved, thresholds, tally, report)
     else:
-        collect_tiles(loaded, source, mode, thresholds, resolved.batch_size or 1, tally, report)
+        collect_tiles(loaded, source, mode, thresholds, resolved.batch_size, tally, report)
     names = loaded.classes.names
     columns = {}
     for key, groups in tally.confusions.items():
@@ -173,16 +173,16 @@ def evaluate(
 def _collect(
     model: TissueModel,
     source: Source,
-    resolved: PredictOptions,
+    resolved: ResolvedOptions,
     thresholds: Tensor,
     tally: Tally,
     progress: Progress,
 ) -> None:
     """Predict every patch of every image, under every gate; batches reach over images."""
-    size = resolved.batch_size or 1
+    size = resolved.batch_size
     done = 0
     progress(0, len(source.entries))
-    seen_tiles = _seen(model, source, size, resolved.gate_context or 0.0)
+    seen_tiles = _seen(model, source, size, resolved.gate_context)
     with torch.inference_mode():
         for batch in batches(seen_tiles, size):
             known = [tile.maps.true_classes(tile.patch.tile.box) for tile in batch]

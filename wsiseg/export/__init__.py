@@ -1,1 +1,1 @@
-"""What is made of a finished map for people and other programs: polygons, pictures, rasters, tables."""
+"""Exports of a finished map for people and other programs: polygons, pictures, rasters, tables."""

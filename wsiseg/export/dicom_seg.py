@@ -58,7 +58,7 @@ def export_dicom_seg(
         path: `.dcm`, or a folder, which gets NAME-seg.dcm.
         slide: the DICOM slide that the map was made from; another is refused.
         mpp: the map's level with pixels of this size, or else the next coarser one, is written; see `DEFAULT_MPP`.
-        overwrite: replace what is there.
+        overwrite: replace existing output.
 
     Returns:
         `path`, `level` of the map, `mpp`, `width`, `height` and `segments` of what was written.
@@ -73,7 +73,7 @@ def export_dicom_seg(
     check_file(path, SUFFIXES, overwrite)
     if not isinstance(slide, DicomReader):
         raise OptionError(
-            f"{slide.name} is no DICOM slide; a DICOM segmentation refers to one, write --ome-tiff instead"
+            f"{slide.name} is not a DICOM slide; a DICOM segmentation refers to one, write --ome-tiff instead"
         )
     require_same_slide(tissue_map, slide)
     level = _level(tissue_map, DEFAULT_MPP if mpp is None else mpp)

@@ -1,4 +1,4 @@
-"""What a map's exports say of where they come from, as text: slide, model, classes, scale, areas."""
+"""The origin of a map's exports, as text: slide, model, classes, scale, areas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands below a map's picture: a scale bar, slide and model, and each class as it is drawn, with its area."""
+"""The legend below a map's picture: a scale bar, slide and model, and each class as it is drawn, with its area."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LETTERS = (12, 28)
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """Something that stands in the legend.
+    """One entry of the legend.
 
     Attributes:
         text: what is written.
@@ -162,7 +162,7 @@ def _draw_item(pen: ImageDraw.ImageDraw, item: _Item, corner: tuple[int, int], f
 
 
 def _cut(text: str, font: FreeTypeFont, width: int) -> str:
-    """As much of a text as fits, with "..." where something is left out."""
+    """The text, shortened with "..." so that it fits."""
     if font.getlength(text) <= width:
         return text
     shown = text

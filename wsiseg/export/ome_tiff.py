@@ -51,7 +51,7 @@ _IDS = uuid.UUID("6f6f3a3c-3ac3-5d0e-9a84-5b2f8d1c7a11")
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What becomes a file.
+    """The pixels and names of one file.
 
     Attributes:
         pages: how many pages a level has, one a channel.
@@ -69,22 +69,22 @@ class _Content:
 def export_ome_tiff(
     tissue_map: TissueMap, path: str | Path, content: TiffContent = "colors", *, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Write a map as an OME-TIFF: a pyramid of the map's own levels, in deflated tiles, with size and names.
+    """Write a map as an OME-TIFF: a pyramid of the map's own levels, in tiles with deflate, with pixel size and names.
 
-    Memory does not depend on the map's size. The file is whole or not there.
+    Memory does not depend on the map's size. The file is complete or absent.
 
     Args:
         tissue_map: open for reading.
         path: `.ome.tif` or `.ome.tiff`.
         content: "colors" is the class map as an RGB picture, what has no class being white; "classes" its values (0 is
-            not tissue or not read, 255 is white); "probabilities" a channel a class, 255 is 1.0.
-        overwrite: replace what is there.
+            not tissue or not read, 255 is white); "probabilities" one channel for each class, 255 is 1.0.
+        overwrite: replace existing output.
 
     Returns:
         `levels`, `width` and `height` of what was written, and its `bytes`.
 
     Raises:
-        OptionError: the name's ending, or probabilities of a map that has none.
+        OptionError: the name has the wrong ending, or the map has no probabilities.
         OutputError: the file exists, or cannot be written.
         SlideError: the map is damaged.
     """
@@ -168,7 +168,7 @@ def _filled(tile: UInt8Array) -> UInt8Array:
 
 
 def _ome(tissue_map: TissueMap, made: _Content, content: str) -> dict[str, Any]:
-    """What the file says of itself, in tifffile's words for OME-XML."""
+    """The metadata of the file, in tifffile's words for OME-XML."""
     scale_y, scale_x = tissue_map.scale_um()
     slide, model = tissue_map.metadata["slide"], tissue_map.metadata["model"]
     identity = f"{slide['quick_hash']} {model['hash']} {content}"

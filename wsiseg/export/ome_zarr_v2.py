@@ -44,7 +44,7 @@ OWN = "wsiseg_export"
 def export_ome_zarr_v2(tissue_map: TissueMap, path: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
     """Write a class map as OME-Zarr 0.4: a picture in the classes' colours, and the classes as its labels.
 
-    Chunks that hold no class have no file. Memory does not depend on the map's size. The folder is whole or not there.
+    Chunks that hold no class have no file. Memory does not depend on the map's size. The folder is complete or absent.
 
     Args:
         tissue_map: open for reading.

@@ -1,4 +1,4 @@
-"""What a file of polygons says of itself: where it comes from, how it was made, and what that did to areas."""
+"""What a file of polygons records: its origin, how it was made, and how areas changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ QUPATH_NAMES = {
 def class_areas(
     names: Sequence[str], map_um2: Sequence[float], polygons_um2: Mapping[int, float], min_area_um2: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """What became of each class's area, plain JSON.
+    """How the area of each class changed, as plain JSON.
 
     Args:
         names: of the classes, in order.
@@ -90,7 +90,7 @@ def facts_of_map(tissue_map: TissueMap, drawn: Mapping[str, Any], *, qupath_name
 
 
 DOCUMENTED = ("exact", "tolerance_um", "moved_um", "level", "level_um", "within_budget")
-"""What a file says of how its polygons were made."""
+"""The keys that describe how polygons were made."""
 
 
 def _text(value: object) -> str:

@@ -1,9 +1,9 @@
-"""What is made from a tissue map for others: polygons for QuPath, a picture, a table of areas."""
+"""Polygons for QuPath, a picture and a table of areas, from a tissue map."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsiseg.errors import OptionError
 from wsiseg.export.legend import with_legend
 from wsiseg.export.picture import draw, require_same_slide
 from wsiseg.export.polygon_facts import class_areas, facts_of_map
+from wsiseg.export.vector_options import MAX_MEMORY, VectorOptions
 from wsiseg.geojson.measures import Measures, measure_classes, measure_regions
 from wsiseg.geojson.write import SUFFIXES, Identity, prepare_regions, write_regions
 from wsiseg.geojson.write_outlines import write_outlines
@@ -36,38 +36,6 @@ __all__ = ["VectorOptions", "export_csv", "export_geojson", "export_png", "map_p
 UM_PER_INCH, MOST_DPI = 25400, 1e8
 """PNG counts pixels a metre in 32 bits."""
 
-MAX_MEMORY, LEAST_MEMORY = 1536 * 2**20, 64 * 2**20
-"""Bytes that simplified polygons may take, by default and at least."""
-
-
-@dataclass(frozen=True, slots=True)
-class VectorOptions:
-    """How polygons are made.
-
-    Attributes:
-        exact: every pixel's border, one MultiPolygon a class; the other values but `qupath_names` do not matter then.
-        tolerance_um: about how far simplified borders may move; None fits it to the map's mpp, its areas and the
-            budget of vertices.
-        min_area_um2: regions below it join the neighbour that they touch most, whatever that does to the areas; None
-            chooses class by class, so that areas stay.
-        max_memory: bytes that simplifying may take; None takes `MAX_MEMORY`. A map with more corners is simplified
-            from a coarser level of its pyramid. Exact polygons take less in any case.
-        qupath_names: spell classes as QuPath's own list does, see `polygon_facts.QUPATH_NAMES`.
-    """
-
-    exact: bool = False
-    tolerance_um: float | None = None
-    min_area_um2: float | None = None
-    max_memory: int | None = None
-    qupath_names: bool = False
-
-    def __post_init__(self) -> None:
-        for name, value in (("tolerance", self.tolerance_um), ("minimum area", self.min_area_um2)):
-            if value is not None and not 0 <= value < float("inf"):
-                raise OptionError(f"the {name} must be 0 or more, got {value}")
-        if self.max_memory is not None and self.max_memory < LEAST_MEMORY:
-            raise OptionError(f"polygons need at least 64M of memory, got {self.max_memory} bytes; give more")
-
 
 def export_geojson(
     tissue_map: TissueMap, path: str | Path, options: VectorOptions | None = None, *, overwrite: bool = False
@@ -78,7 +46,7 @@ def export_geojson(
         tissue_map: open for reading.
         path: `.geojson` or `.geojson.gz`.
         options: exact or simplified, and how.
-        overwrite: replace what is there.
+        overwrite: replace existing output.
 
     Returns:
         What was written (`exact`, `annotations`, `vertices`, `repaired`, `dropped`, and for each class in `classes` its
@@ -99,7 +67,7 @@ def _identity(tissue_map: TissueMap) -> Identity:
 
 
 def _export_exact(tissue_map: TissueMap, path: Path, options: VectorOptions, overwrite: bool) -> dict[str, Any]:
-    """One MultiPolygon a class, streamed."""
+    """One MultiPolygon for each class, streamed."""
     classes, grid = tissue_map.classes, tissue_map.grid
     frame = Frame.of_map(tissue_map.metadata["slide"], grid)
     source = Known(tissue_map, len(classes), part=frame.pixels)
@@ -118,7 +86,7 @@ def _export_exact(tissue_map: TissueMap, path: Path, options: VectorOptions, ove
 
 
 def _export_simplified(tissue_map: TissueMap, path: Path, options: VectorOptions, overwrite: bool) -> dict[str, Any]:
-    """Many polygons a class, simplified together."""
+    """Many polygons for each class, simplified together."""
     classes = tissue_map.classes
     regions, done = _simplify(tissue_map, options)
     prepared = prepare_regions(regions, classes, tissue_map.grid)
@@ -206,7 +174,7 @@ def export_png(
         slide: the one that the map was made from; another is refused.
         max_px: longest side of the picture, legend apart; reached wherever the map has as many pixels.
         opacity: of the colours, 0 to 1.
-        overwrite: replace what is there.
+        overwrite: replace existing output.
 
     Returns:
         Microns per pixel of the picture.
@@ -227,7 +195,7 @@ def export_csv(
         tissue_map: open for reading.
         path: the CSV.
         polygons: what `export_geojson` returned; the table then holds the areas of these polygons.
-        overwrite: replace what is there.
+        overwrite: replace existing output.
     """
     path = Path(path)
     check_file(path, (".csv",), overwrite)
@@ -250,7 +218,7 @@ def _write_png(path: Path, image: npt.NDArray[np.uint8], mpp: Mpp) -> None:
 
 
 def coarser_note(vectors: Mapping[str, Any]) -> str | None:
-    """What to say of polygons (as `export_geojson` returned) that are made from a coarser level, None of others."""
+    """A note on polygons (as `export_geojson` returned) that were made from a coarser level; None for others."""
     if not vectors.get("level"):
         return None
     if vectors.get("halvings"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,9 @@ import shapely
 from wsiseg.arrays import Float64Array, Int64Array
 from wsiseg.classes import WHITE_VALUE
 from wsiseg.geometry import Box, Size
-from wsiseg.tissue_map.reader import TissueMap
+
+if TYPE_CHECKING:
+    from wsiseg.tissue_map.reader import TissueMap
 
 UNCERTAIN_BELOW = 0.5
 """A pixel is uncertain where the most probable class has less than this: all others together are as likely."""

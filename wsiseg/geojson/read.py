@@ -56,7 +56,7 @@ def read_geojson(path: str | Path, max_bytes: int = MAX_BYTES) -> list[tuple[Any
 def _tree(path: Path, max_bytes: int) -> Any:
     """The file as Python objects."""
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-        raise OptionError(f"{path} is no file; expected a GeoJSON file")
+        raise OptionError(f"{path} is not a file; expected a GeoJSON file")
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
@@ -91,7 +91,7 @@ def _features(tree: Any, name: str) -> Iterator[tuple[Any, Any]]:
             raise OptionError(f"{name}: a FeatureCollection needs a list of features")
         for number, feature in enumerate(features, start=1):
             if not isinstance(feature, dict) or feature.get("type") != "Feature":
-                raise OptionError(f"{name}: number {number} of the list is no Feature")
+                raise OptionError(f"{name}: number {number} of the list is not a Feature")
             yield feature.get("geometry"), feature.get("properties")
     elif kind == "Feature":
         yield tree.get("geometry"), tree.get("properties")

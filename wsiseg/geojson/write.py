@@ -14,17 +14,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeAlias, cast
 
 import numpy as np
 import shapely
 
 from wsiseg.classes import ClassTable, TissueClass
 from wsiseg.errors import OptionError
-from wsiseg.geojson.measures import Measures
 from wsiseg.geojson.read import read_geojson
 from wsiseg.geometry import Grid
 from wsiseg.system.files import check_file, whole_file
+
+if TYPE_CHECKING:
+    from wsiseg.geojson.measures import Measures
 
 __all__ = [
     "Facts",
@@ -314,7 +316,7 @@ def _coordinates(polygons: Any) -> list[str]:
 
 @contextmanager
 def geojson_file(path: Path, overwrite: bool, packing: int = 6) -> Iterator[BinaryIO]:
-    """A file for GeoJSON, packed where its name says so; it is whole or not there.
+    """A file for GeoJSON, packed where its name says so; it is complete or absent.
 
     Args:
         path: ends in `.geojson` or `.geojson.gz`.

@@ -1,4 +1,4 @@
-"""Outlines -> QuPath's GeoJSON as a stream: one MultiPolygon a class, its text made with whole arrays.
+"""Outlines -> QuPath's GeoJSON as a stream: one MultiPolygon for each class, its text made with whole arrays.
 
 Nothing has to be mended here. Outlines are valid polygons with upright and level sides, and writing only replaces each
 column and each row by a number, the same one wherever it occurs and a larger one for each next. That bends no side,
@@ -25,7 +25,7 @@ from wsiseg.polygons.outlines.reader import Outlines
 
 _GO_ON, _NEW_RING, _NEW_POLYGON, _FIRST = range(4)
 _BETWEEN = (b",[", b"],[[", b"]],\n[[[", b"[[[[")
-"""What stands before a vertex that goes on with a ring, begins one, begins a polygon, begins the first polygon."""
+"""The text before a vertex that continues a ring, begins one, begins a polygon, begins the first polygon."""
 
 PACKING = 4
 """How hard `.gz` is packed: a fifth of the time that 6 takes, for an eighth more bytes."""

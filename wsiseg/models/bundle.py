@@ -86,8 +86,7 @@ def _load_network(folder: Path, kind: str, network: NetworkSpec, num_classes: in
     It is first built on the meta device, without memory, and compared with the file's header: so a bundle that
     asks for an absurd network is refused before anything is allocated, and no time goes into initial weights.
     """
-    with torch.device("meta"):
-        module = build_network(kind, network.architecture, num_classes, network.arguments)
+    module = build_network(kind, network.architecture, num_classes, network.arguments, empty=True)
     if kind == "classifier" and not isinstance(module, Classifier):
         raise BundleError(f"{network.architecture} is no classifier")
     path = checked_weights(folder, network)

@@ -18,7 +18,7 @@ from wsiseg.errors import BundleError
 from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.spec import BundleSpec
-from wsiseg.models.tile_shape import GateMode, check_tile
+from wsiseg.models.tile_shape import check_tile
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.tiling.blending import window
 
@@ -75,72 +75,80 @@ class Windows:
             return rows @ maps.float() @ columns.T
 
 
-def gate_thresholds(spec: BundleSpec, mode: GateMode) -> tuple[float, ...]:
-    """The thresholds (K,) of a bundle's gate in a mode.
+def shared_thresholds(spec: BundleSpec) -> tuple[float, ...]:
+    """The thresholds (K,) of a bundle's shared gate.
 
     Raises:
-        BundleError: for "shared" where the bundle has no shared gate.
+        BundleError: where the bundle has no shared gate.
     """
-    if mode != "shared":
-        return spec.gate
     if spec.shared_gate is None:
         raise BundleError(f"{spec.name} has no shared gate: train with --gate shared, or use another gate mode")
     return spec.shared_gate
 
 
 @torch.inference_mode()
-def predict_tiles(
-    model: TissueModel,
-    tiles: Tensor,
-    thresholds: Tensor | None,
-    patch_px: int,
-    stride_px: int,
-    mode: GateMode,
+def predict_windows(
+    model: TissueModel, tiles: Tensor, thresholds: Tensor | None, patch_px: int, stride_px: int
 ) -> tuple[Tensor, Tensor]:
-    """Probabilities of large tiles, each pixel gated by the windows that cover it.
+    """Probabilities of large tiles, each pixel gated by the windows that cover it; the classifier is asked.
 
-    In mode "windows" a tile whose windows are all left a single class is not segmented, as its pixels follow from
-    that; in mode "shared" the gate comes with the logits.
+    A tile whose windows are all left a single class is not segmented, as its pixels follow from that.
 
     Args:
-        model: both networks; "shared" never asks the classifier.
+        model: both networks.
         tiles: (N, 3, T, T) uint8.
-        thresholds: of the gate in this mode, (K,), see `gate_thresholds`; None leaves every class open.
+        thresholds: of the gate, (K,); None leaves every class open.
         patch_px: side of a window, the model's patch.
         stride_px: from window to window; T must be `patch_px` and a whole number of these.
-        mode: "windows" or "shared".
 
     Returns:
         Probabilities (N, K, T, T) float32, and which classes the gate allowed in each of the P windows, row by row,
         (N, P, K) bool.
 
     Raises:
-        BundleError: for any other tile or mode, or where the segmenter has no shared gate.
+        BundleError: for any other tile.
     """
-    if mode not in ("windows", "shared"):
-        raise BundleError(f"large tiles are predicted in mode windows or shared, got {mode!r:.40}")
-    if tiles.ndim != 4 or tiles.shape[2] != tiles.shape[3]:
-        raise BundleError(f"tiles must be square, (N, 3, T, T), got {tuple(tiles.shape)}")
-    windows = Windows(tiles.shape[-1], patch_px, stride_px)
-    num_classes = len(model.classes)
+    windows = _windows_of(tiles, patch_px, stride_px)
     if thresholds is None:
-        allowed = torch.ones(len(tiles), windows.side**2, num_classes, dtype=torch.bool, device=model.device)
-        return torch.softmax(model.segment(tiles), dim=1), allowed
-    thresholds = thresholds.to(model.device)
-    if mode == "shared":
-        logits, seen = segment_scored(model, tiles, windows)
-        allowed = _allowed(seen, thresholds)
-        return gate_windows(logits, allowed, windows), allowed
-    allowed = _allowed(classify_windows(model, tiles, windows), thresholds)
+        return _all_open(model, tiles, windows)
+    allowed = _allowed(classify_windows(model, tiles, windows), thresholds.to(model.device))
     several = (allowed.sum(dim=2) > 1).any(dim=1)  # (N,)
-    logits = torch.zeros(len(tiles), num_classes, windows.tile_px, windows.tile_px, device=model.device)
+    logits = torch.zeros(len(tiles), len(model.classes), windows.tile_px, windows.tile_px, device=model.device)
     if several.any():
         logits[several] = model.segment(tiles[several.to(tiles.device)])
     return gate_windows(logits, allowed, windows), allowed
 
 
-def _allowed(seen: Tensor, thresholds: Tensor) -> Tensor:
-    return allowed_classes(seen.flatten(0, 1), thresholds).view(seen.shape)
+@torch.inference_mode()
+def predict_shared(
+    model: TissueModel, tiles: Tensor, thresholds: Tensor | None, patch_px: int, stride_px: int
+) -> tuple[Tensor, Tensor]:
+    """As `predict_windows`, but by the segmenter's own gate, which comes with the logits: the classifier is not asked.
+
+    Raises:
+        BundleError: as there, or where the segmenter has no shared gate.
+    """
+    windows = _windows_of(tiles, patch_px, stride_px)
+    if thresholds is None:
+        return _all_open(model, tiles, windows)
+    logits, presence = segment_scored(model, tiles, windows)
+    allowed = _allowed(presence, thresholds.to(model.device))
+    return gate_windows(logits, allowed, windows), allowed
+
+
+def _windows_of(tiles: Tensor, patch_px: int, stride_px: int) -> Windows:
+    if tiles.ndim != 4 or tiles.shape[2] != tiles.shape[3]:
+        raise BundleError(f"tiles must be square, (N, 3, T, T), got {tuple(tiles.shape)}")
+    return Windows(tiles.shape[-1], patch_px, stride_px)
+
+
+def _all_open(model: TissueModel, tiles: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    allowed = torch.ones(len(tiles), windows.side**2, len(model.classes), dtype=torch.bool, device=model.device)
+    return torch.softmax(model.segment(tiles), dim=1), allowed
+
+
+def _allowed(presence: Tensor, thresholds: Tensor) -> Tensor:
+    return allowed_classes(presence.flatten(0, 1), thresholds).view(presence.shape)
 
 
 @torch.inference_mode()

@@ -166,7 +166,7 @@ class TissueModel:
             kind = "classifier" if task in ("classify", "activations") else "segmenter"
             described = getattr(self.spec.networks, kind)
             network = PatchNetwork(getattr(self, kind), described.mean, described.std, task).to(self.device)
-            self._networks[task] = BatchNetwork(kind, network, self.runtime, self._threads)
+            self._networks[task] = BatchNetwork(kind, network, self.runtime, self._threads, self.hash)
         return self._networks[task]
 
     def _computed(self, task: Task, patches: Tensor) -> Values:

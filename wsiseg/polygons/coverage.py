@@ -78,7 +78,7 @@ class Coverage:
         return int((np.maximum(kept, 3) + 1)[classes <= last_class].sum())
 
     def simplify(self, tolerance_px: float) -> None:
-        """Simplify; doing so again with a larger tolerance goes on from here, and is the same work as at once."""
+        """Simplify. A second call with a larger tolerance continues from here, with the result of a single call."""
         if len(self.polygons):
             self.polygons = shapely.coverage_simplify(self.polygons, tolerance_px)
 

@@ -52,7 +52,7 @@ REGIONS_AT_MOST = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a viewer takes without trouble; QuPath holds the whole file as one tree in memory.
+    """What a viewer can handle; QuPath holds the whole file as one tree in memory.
 
     Attributes:
         max_vertices: vertices of all rings together, the closing ones included.

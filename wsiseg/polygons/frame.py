@@ -58,7 +58,7 @@ class Frame:
         return cls(float(size.width), float(size.height))
 
     def halved(self) -> Frame:
-        """The same rectangle in pixels that are twice as large."""
+        """The rectangle in pixels that are twice as large."""
         return Frame(self.width / 2, self.height / 2, max(HAIR, self.hair / 2))
 
     @property

@@ -134,7 +134,7 @@ def _drawing(
     frame: Frame,
     map_px: Floats | None,
 ) -> Drawing:
-    """What is needed to simplify a map; see `simplified_polygons`."""
+    """Arguments that simplify a map; see `simplified_polygons`."""
     known = Known(source, class_count, class_count + 1, frame.pixels)
     components = find_components(known, block)
     if map_px is None:

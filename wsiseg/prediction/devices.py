@@ -18,8 +18,9 @@ from wsiseg.errors import DeviceError, WsisegError
 from wsiseg.models.bundle import load_model
 from wsiseg.models.runtime.choose import Runtime
 from wsiseg.prediction.gate_field import GateField, GateFieldFile
+from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.journal import Step
-from wsiseg.prediction.options import PredictOptions
+from wsiseg.prediction.options import ResolvedOptions
 from wsiseg.prediction.piece_writer import PieceWriter
 from wsiseg.prediction.plan import Plan
 from wsiseg.prediction.stream import Stream
@@ -50,7 +51,7 @@ class SharedWork:
     slide: str
     model: str
     todo: Plan
-    options: PredictOptions
+    options: ResolvedOptions
     runtime: Runtime
     memory: MemoryPlan
     store: Path
@@ -157,12 +158,11 @@ def _work(work: SharedWork, device: str, todo: Any, told: Any) -> None:
                 work.store, model.classes, work.todo.grid, work.memory.piece_px, probabilities=options.probabilities
             )
             behind = PieceWriter(writer, work.todo, _Booking(told), slide.damage, SlideWatch(slide).check)
-            stream = Stream(slide, work.todo, model, options, work.memory)
+            stream = Stream(slide, work.todo, model, make_gate(model, options), options, work.memory)
             field = None if work.field is None else GateField(work.field, work.todo.tiles, work.todo.selected)
-            with WriteBehind(behind.write) as queue_:
-                for piece in stream.run(iter(todo.get, None), field, lambda count: told.put(("patches", count))):
-                    queue_.put(piece)
-            told.put(("waited", stream.waited_s))
+            with WriteBehind(behind.write) as writing:
+                stream.run(iter(todo.get, None), field, writing, lambda count: told.put(("patches", count)))
+            told.put(("waited", stream.reader.waited_s))
     except WsisegError as error:
         told.put(("error", error))
     except KeyboardInterrupt:

@@ -1,22 +1,172 @@
-"""Patches in, gated probabilities out."""
+"""Patches in, gated probabilities out: a class for each way of gating, and the one place that chooses among them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wsiseg.models import large_tiles as wide
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
+from wsiseg.models.large_tiles import predict_shared, predict_windows, shared_thresholds
 from wsiseg.models.spec import GateRule
+from wsiseg.models.tile_shape import GateMode
 from wsiseg.models.tissue_model import TissueModel
+from wsiseg.tiling.grid import Tiling
 from wsiseg.tiling.reading import Patch
 
 if TYPE_CHECKING:
-    from wsiseg.prediction.options import PredictOptions
+    from wsiseg.prediction.options import ResolvedOptions
+    from wsiseg.prediction.piece_reader import PatchBatch
+
+PredictTiles = Callable[[TissueModel, Tensor, Tensor | None, int, int], tuple[Tensor, Tensor]]
+"""What gives probabilities (N, K, T, T) and open classes (N, P, K); see `wsiseg.models.large_tiles.predict_windows`."""
+
+
+class Gate(Protocol):
+    """Decides which classes a patch may hold, and has the networks say where they are."""
+
+    @property
+    def thresholds(self) -> Tensor | None:
+        """What it asks of each class, (K,); None where it leaves every class open."""
+
+    @property
+    def context(self) -> float:
+        """How far it looks beyond a patch, in sides of a patch; 0 where each patch decides alone."""
+
+    @property
+    def always_segments(self) -> bool:
+        """Whether the segmenter is asked about patches with a single class as well."""
+
+    def __call__(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
+        """Probabilities (N, K, P, P) float32, and the classes (N, K) left open somewhere in each patch."""
+
+    def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The same of pixels (N, 3, P, P) uint8, and (N, K) probabilities that take the place of the classifier's."""
+
+    def warm_up(self) -> None:
+        """Have every network that may be asked made ready, by an empty patch."""
+
+
+class PatchGate:
+    """Gates and segments each patch by itself.
+
+    Args:
+        model: both networks.
+        options: resolved.
+    """
+
+    def __init__(self, model: TissueModel, options: ResolvedOptions) -> None:
+        self.thresholds = _thresholds(model, options, model.spec.gate)
+        self.context = options.gate_context if options.gate else 0.0
+        self.always_segments = options.gate_rule != "exclude"
+        self._model = model
+        self._rule = options.gate_rule
+        self._side_px = _tiling(model, options).side_px
+
+    def __call__(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
+        """See `Gate`."""
+        presence = None if batch.presence is None else torch.from_numpy(batch.presence)
+        return self.of_pixels(batch_tensor(batch.patches, self._model.device), presence)
+
+    def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See `Gate`."""
+        return predict_patches(self._model, pixels, self.thresholds, self._rule, presence)
+
+    def warm_up(self) -> None:
+        """See `Gate`."""
+        pixels = _blank(self._side_px)
+        self.of_pixels(pixels)
+        self._model.segment(pixels)  # which the gate may have left out
+
+
+class LargeTileGate:
+    """Gates large tiles by the windows that cover each pixel; what the modes for large tiles have in common.
+
+    Args:
+        model: both networks.
+        options: resolved.
+        thresholds: of the model's gate in this mode, (K,).
+        predict: what computes tiles; see `wsiseg.models.large_tiles.predict_windows`.
+    """
+
+    context = 0.0
+    always_segments = False
+
+    def __init__(
+        self, model: TissueModel, options: ResolvedOptions, thresholds: Sequence[float], predict: PredictTiles
+    ) -> None:
+        self.thresholds = _thresholds(model, options, thresholds)
+        self._model = model
+        self._predict = predict
+        self._side_px = _tiling(model, options).side_px
+        windows = model.spec.tiling("patches", options.overlap)
+        self._window_px, self._stride_px = windows.side_px, windows.side_px - windows.overlap_px
+
+    def __call__(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
+        """See `Gate`."""
+        return self.of_pixels(batch_tensor(batch.patches, self._model.device))
+
+    def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See `Gate`; windows have no context, so that `presence` is None."""
+        assert presence is None
+        probabilities, allowed = self._predict(self._model, pixels, self.thresholds, self._window_px, self._stride_px)
+        return probabilities, allowed.any(dim=1)
+
+    def warm_up(self) -> None:
+        """See `Gate`."""
+        self.of_pixels(_blank(self._side_px))
+
+
+class WindowGate(LargeTileGate):
+    """Shows large tiles to both networks, and averages the classifier's activations over each window."""
+
+    def __init__(self, model: TissueModel, options: ResolvedOptions) -> None:
+        super().__init__(model, options, model.spec.gate, predict_windows)
+
+
+class SharedGate(LargeTileGate):
+    """Shows large tiles to the segmenter alone, whose encoder has a gate of its own."""
+
+    def __init__(self, model: TissueModel, options: ResolvedOptions) -> None:
+        thresholds = shared_thresholds(model.spec) if options.gate and options.gate_threshold is None else ()
+        super().__init__(model, options, thresholds, predict_shared)
+
+
+_CLASSES: dict[GateMode, type[PatchGate] | type[WindowGate] | type[SharedGate]] = {
+    "patches": PatchGate,
+    "windows": WindowGate,
+    "shared": SharedGate,
+}
+
+
+def make_gate(model: TissueModel, options: ResolvedOptions) -> Gate:
+    """The gate that resolved options ask for.
+
+    Raises:
+        BundleError: the model has no such gate.
+    """
+    return _CLASSES[options.gate_mode](model, options)
+
+
+def _thresholds(model: TissueModel, options: ResolvedOptions, of_model: Sequence[float]) -> Tensor | None:
+    """What the gate asks of each class, (K,): what the options say, else the model; None where there is no gate."""
+    if not options.gate:
+        return None
+    if options.gate_threshold is not None:
+        return torch.full_like(model.gate, options.gate_threshold)
+    return torch.tensor(of_model, dtype=torch.float32, device=model.device)
+
+
+def _tiling(model: TissueModel, options: ResolvedOptions) -> Tiling:
+    return model.spec.tiling(options.gate_mode, options.overlap)
+
+
+def _blank(side_px: int) -> Tensor:
+    """A black patch (1, 3, side, side), channels last in memory as patches come."""
+    return torch.zeros(1, side_px, side_px, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
 
 
 def batch_tensor(batch: Sequence[Patch], device: torch.device | None = None) -> Tensor:
@@ -38,7 +188,7 @@ def predict_patches(
     patches: Tensor,
     thresholds: Tensor | None,
     rule: GateRule = "exclude",
-    seen: Tensor | None = None,
+    presence: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Probabilities of patches, gated.
 
@@ -50,7 +200,7 @@ def predict_patches(
         patches: (N, 3, H, W) uint8.
         thresholds: of the gate, (K,); None leaves every class open.
         rule: see `PredictOptions.gate_rule`.
-        seen: probabilities (N, K) that the gate goes by; None asks the classifier, about each patch by itself.
+        presence: probabilities (N, K) that the gate goes by; None asks the classifier, about each patch by itself.
 
     Returns:
         Probabilities (N, K, H, W) float32, and which classes the gate allowed, (N, K) bool.
@@ -59,10 +209,10 @@ def predict_patches(
     if thresholds is None:
         allowed = torch.ones(count, len(model.classes), dtype=torch.bool, device=model.device)
         return torch.softmax(model.segment(patches), dim=1), allowed
-    seen = model.classify(patches) if seen is None else seen.to(model.device)  # (N, K)
+    presence = model.classify(patches) if presence is None else presence.to(model.device)  # (N, K)
     if rule == "multiply_logits":
-        return torch.softmax(gate_published(model.segment(patches), seen, thresholds), dim=1), seen > thresholds
-    allowed = allowed_classes(seen, thresholds)
+        return torch.softmax(gate_published(model.segment(patches), presence, thresholds), dim=1), presence > thresholds
+    allowed = allowed_classes(presence, thresholds)
     several = allowed.sum(dim=1) > 1
     if several.all():
         return torch.softmax(gate_logits(model.segment(patches), allowed), dim=1), allowed
@@ -71,27 +221,3 @@ def predict_patches(
         logits = model.segment(patches[several.to(patches.device)])  # (n, K, H, W)
         probabilities[several] = torch.softmax(gate_logits(logits, allowed[several]), dim=1)
     return probabilities, allowed
-
-
-def predict_windows(
-    model: TissueModel, tiles: Tensor, thresholds: Tensor | None, options: PredictOptions
-) -> tuple[Tensor, Tensor]:
-    """Probabilities (N, K, T, T) of large tiles, and the classes (N, K) that the gate left open in any window of each.
-
-    The options' gate mode is not "patches"; their overlap is that of the windows.
-    """
-    windows = model.spec.tiling("patches", options.overlap)
-    stride_px = windows.side_px - windows.overlap_px
-    mode = options.gate_mode or model.spec.gate_mode
-    probabilities, allowed = wide.predict_tiles(model, tiles, thresholds, windows.side_px, stride_px, mode)
-    return probabilities, allowed.any(dim=1)
-
-
-def gate_thresholds(model: TissueModel, options: PredictOptions) -> Tensor | None:
-    """What the gate asks of each class, (K,); None where there is no gate."""
-    if not options.gate:
-        return None
-    if options.gate_threshold is not None:
-        return torch.full_like(model.gate, options.gate_threshold)
-    values = wide.gate_thresholds(model.spec, options.gate_mode or model.spec.gate_mode)
-    return torch.tensor(values, dtype=torch.float32, device=model.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.export.polygons import VectorOptions, export_geojson
+from wsiseg.export.vector_options import VectorOptions
 from wsiseg.geometry import Grid, Mpp, coarser_grid
 from wsiseg.models.context import context_tiles
 from wsiseg.models.devices import device_names
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.devices import SharedWork, run_on_devices
 from wsiseg.prediction.gate_field import GateField, GateFieldFile
-from wsiseg.prediction.gated import gate_thresholds
+from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.journal import Fingerprint
-from wsiseg.prediction.options import PredictOptions
+from wsiseg.prediction.options import ResolvedOptions
 from wsiseg.prediction.piece_writer import PieceWriter, sum_up
 from wsiseg.prediction.plan import Plan, plan
 from wsiseg.prediction.progress import Advance, Progress
@@ -36,7 +35,6 @@ from wsiseg.system.threads import WriteBehind, within
 from wsiseg.system.versions import OPENVINO, of_map, software
 from wsiseg.tiling.pieces import Piece, owned_by, patches_of, pieces_of
 from wsiseg.tissue_map.areas import Areas, ClassArea
-from wsiseg.tissue_map.reader import open_map
 from wsiseg.tissue_map.writer import PIECE_LEVELS, MapWriter
 
 PLAN_READS = 10
@@ -50,7 +48,7 @@ class MapJob:
     slide: SlideReader
     model: TissueModel
     model_name: str
-    options: PredictOptions
+    options: ResolvedOptions
     report: Progress
     clock: Clock
     todo: Plan | None = None
@@ -59,6 +57,7 @@ class MapJob:
         channels = 1 + len(self.model.classes)
         self.memory = MemoryPlan.of(self.options.max_memory, channels)
         self.classes = self.model.classes
+        self.gate = make_gate(self.model, self.options)
         self.watch = within(lambda: SlideWatch(self.slide), self.options.read_timeout_s)
 
     def fingerprint(self) -> Fingerprint:
@@ -132,7 +131,7 @@ class MapJob:
         pieces = pieces_of(todo.tiles, todo.selected, self.memory.piece_px)
         behind = PieceWriter(writer, todo, run.journal, self.slide.damage, self.watch.check)
         missing = behind.missing(pieces)
-        stream = Stream(self.slide, todo, self.model, self.options, self.memory)
+        stream = Stream(self.slide, todo, self.model, self.gate, self.options, self.memory)
         field = self._gate_field(run, todo, stream, pieces)
         total = sum(patches_of(piece, todo.selected) for piece in pieces)
         done = total - sum(patches_of(piece, todo.selected) for piece in missing)
@@ -145,30 +144,30 @@ class MapJob:
             )  # fmt: skip
             waited_s = run_on_devices(work, devices, missing, run.journal.add, advance)
         else:
-            computed = stream.run(missing, field, advance)
-            with closing(computed), WriteBehind(behind.write) as queue:
-                for piece in computed:
-                    queue.put(piece)
-            waited_s = stream.waited_s
+            with WriteBehind(behind.write) as writing:
+                stream.run(missing, field, writing, advance)
+            waited_s = stream.reader.waited_s
         self.clock.lap("tiles")
         return done / max(1, total), waited_s
 
     def _gate_field(self, run: UnfinishedRun, todo: Plan, stream: Stream, pieces: list[Piece]) -> GateField | None:
         """What the gate goes by where it looks beyond a patch, computed by a pass of its own."""
-        if not (self.options.gate and self.options.gate_context):
+        if not self.gate.context:
             return None
-        sigma = context_tiles(self.options.gate_context, todo.tiles)
+        sigma = context_tiles(self.gate.context, todo.tiles)
         file = GateFieldFile(run.scratch / "gate.f32", len(self.classes), sigma)
         field = GateField(file, todo.tiles, todo.selected)
         booked = {step["index"] for step in run.journal.of("gate")} if field.resumed else set()
         missing = [piece for piece in pieces if piece.index not in booked]
         total = int(todo.selected.sum())
         done = total - sum(owned_by(piece, todo.tiles, todo.selected) for piece in missing)
-        with closing(stream.classify(missing, field, Advance(self.report, "gate", done, total))) as classified:
-            for piece in classified:
-                field.save()
-                self.watch.check()
-                run.journal.add({"step": "gate", "index": piece.index})
+
+        def book(piece: Piece) -> None:
+            field.save()
+            self.watch.check()
+            run.journal.add({"step": "gate", "index": piece.index})
+
+        stream.classify(missing, field, book, Advance(self.report, "gate", done, total))
         self.clock.lap("gate")
         return field
 
@@ -184,7 +183,7 @@ class MapJob:
         self.clock.lap("pyramid")
 
     def _provenance(self, found: dict[str, Any], todo: Plan) -> dict[str, Any]:
-        thresholds = gate_thresholds(self.model, self.options)
+        thresholds = self.gate.thresholds
         tiling = self.model.spec.tiling(self.options.gate_mode, self.options.overlap)
         return {
             "slide": slide_provenance(self.slide),
@@ -207,6 +206,10 @@ class MapJob:
 
     def draw(self, run: UnfinishedRun, geojson: Path, vectors: VectorOptions | None, overwrite: bool) -> dict[str, Any]:
         """Write the polygons; those that a run had finished when it died are taken as they are."""
+        # Now, not at the start: nothing of it is needed before the first patches are computed.
+        from wsiseg.export.polygons import export_geojson  # noqa: PLC0415
+        from wsiseg.tissue_map.reader import open_map  # noqa: PLC0415
+
         vectors = vectors or VectorOptions()
         if vectors.max_memory is None:  # the networks' library stays in memory beside them
             vectors = replace(vectors, max_memory=self.memory.max_memory // 8)
@@ -232,11 +235,11 @@ def _used(versions: dict[str, str], runtime: str) -> dict[str, str]:
     return {name: number for name, number in versions.items() if name != OPENVINO or runtime == OPENVINO}
 
 
-def planned(slide: SlideReader, model: TissueModel, options: PredictOptions) -> Plan:
+def planned(slide: SlideReader, model: TissueModel, options: ResolvedOptions) -> Plan:
     """What of a slide will be read; see `wsiseg.prediction.plan.plan`."""
     return plan(
         slide, model.spec.mpp, model.spec.tiling(options.gate_mode, options.overlap), options.tissue,
-        white=bool(options.white),
+        white=options.white,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from wsiseg.models.runtime.choose import Runtime
-from wsiseg.prediction.options import PredictOptions
+from wsiseg.prediction.options import PredictOptions, ResolvedOptions
 from wsiseg.prediction.result import slide_provenance, tissue_provenance
 from wsiseg.slides.base import SlideReader
 from wsiseg.system.json_values import is_number, is_whole
@@ -35,7 +35,7 @@ class Wanted:
     """
 
     model_hash: str
-    options: PredictOptions
+    options: ResolvedOptions
     asked: PredictOptions
     runtime: Runtime
     versions: Mapping[str, str]

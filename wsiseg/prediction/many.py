@@ -21,7 +21,7 @@ from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.batch import KeptMap, SlideResult
 from wsiseg.prediction.job import PLAN_READS, MapJob, planned
 from wsiseg.prediction.kept_map import Wanted, difference, other_versions, recorded_damage
-from wsiseg.prediction.options import PredictOptions
+from wsiseg.prediction.options import PredictOptions, ResolvedOptions
 from wsiseg.prediction.plan import Plan
 from wsiseg.prediction.progress import Progress, silent
 from wsiseg.prediction.run import as_prepared, chosen_runtime, loaded_model, predict_opened
@@ -167,7 +167,7 @@ def wanted_maps(model: str | Path | TissueModel, options: PredictOptions) -> Wan
     """
     if isinstance(model, TissueModel):
         resolved = options.resolved(model)
-        changed = as_prepared(resolved, model.runtime)
+        changed = as_prepared(options, resolved, model.runtime)
         runtime = model.runtime if changed is None else chosen_runtime(model.spec, changed, str(model.device))
         digest = model.hash
     else:
@@ -230,7 +230,7 @@ class _Opener:
     """Opens slides and finds their tissue, each while the one before it gets its pyramid and polygons."""
 
     model: TissueModel
-    options: PredictOptions
+    options: ResolvedOptions
     progress: Progress
     slides: Sequence[str]
     _ahead: dict[str, Future[tuple[SlideReader, Plan]]] = field(default_factory=dict)

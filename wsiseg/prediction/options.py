@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from wsiseg.errors import OptionError
@@ -107,11 +107,11 @@ class PredictOptions:
             if value is not None and value < 1:
                 raise OptionError(f"the {name} must be at least 1, got {value}")
 
-    def resolved(self, model: TissueModel) -> PredictOptions:
-        """The same with every None that the model and the machine decide filled in, but for the precision."""
+    def resolved(self, model: TissueModel) -> ResolvedOptions:
+        """The same with every None that the model and the machine decide filled in."""
         return self.resolved_by(model.spec, str(model.device))
 
-    def resolved_by(self, spec: BundleSpec, device: str) -> PredictOptions:
+    def resolved_by(self, spec: BundleSpec, device: str) -> ResolvedOptions:
         """The same for a model that need not be loaded, and the device that it would be on."""
         pixels = CPU_BATCH_PIXELS if device == "cpu" else GPU_BATCH_PIXELS
         overlap = 0.0 if self.faithful else spec.overlap
@@ -122,21 +122,37 @@ class PredictOptions:
         mode = self.gate_mode or ("patches" if context or rule != "exclude" else spec.gate_mode)
         check_gate_mode(mode, context, rule)
         patch = spec.tiling(mode, overlap).side_px ** 2
-        return replace(
-            self,
-            overlap=overlap,
-            gate_rule=rule,
-            gate_mode=mode,
-            gate_context=context,
-            white=not (rule == "multiply_logits" or spec.sees_white) if self.white is None else self.white,
-            device=self.device if "," in self.device else device,
-            batch_size=self.batch_size or _batch_size(pixels / patch),
-            workers=self.workers or min(8, os.cpu_count() or 1),
-        )
+        decided = {
+            "overlap": overlap,
+            "gate_rule": rule,
+            "gate_mode": mode,
+            "gate_context": context,
+            "white": not (rule == "multiply_logits" or spec.sees_white) if self.white is None else self.white,
+            "device": self.device if "," in self.device else device,
+            "batch_size": self.batch_size or _batch_size(pixels / patch),
+            "workers": self.workers or min(8, os.cpu_count() or 1),
+            "precision": self.precision or "float32",
+        }
+        asked = {one.name: getattr(self, one.name) for one in fields(PredictOptions)}
+        return ResolvedOptions(**{**asked, **decided})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedOptions(PredictOptions):
+    """How to predict with one model on one machine: what they decide is no longer None; see `PredictOptions`."""
+
+    overlap: float
+    gate_rule: GateRule
+    gate_mode: GateMode
+    gate_context: float
+    white: bool
+    precision: str
+    batch_size: int
+    workers: int
 
     @property
     def published_gate(self) -> bool:
-        """Whether resolved options gate by the published rule, where the sign of a logit decides: results are exact."""
+        """Whether they gate by the published rule, where the sign of a logit decides: results are exact."""
         return self.gate and self.gate_rule == "multiply_logits"
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 
 from wsiseg.errors import OptionError
-from wsiseg.export.polygons import VectorOptions
+from wsiseg.export.vector_options import VectorOptions
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import load_model
 from wsiseg.models.devices import device_names, pick_device
 from wsiseg.models.runtime.choose import Runtime, choose_runtime
 from wsiseg.models.spec import BundleSpec
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.prediction.gated import batch_tensor, gate_thresholds, predict_patches, predict_windows
+from wsiseg.prediction.gated import batch_tensor, make_gate, predict_patches
 from wsiseg.prediction.job import MapJob
-from wsiseg.prediction.options import PredictOptions
+from wsiseg.prediction.options import PredictOptions, ResolvedOptions
 from wsiseg.prediction.progress import Progress, silent
 from wsiseg.prediction.result import Prediction
 from wsiseg.prediction.unfinished import check_outputs, unfinished_run
@@ -96,7 +96,7 @@ def predict_opened(
         return replace(found, geojson_path=Path(geojson), vectors=drawn, seconds=job.clock.seconds)
 
 
-def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tuple[TissueModel, PredictOptions]:
+def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tuple[TissueModel, ResolvedOptions]:
     """The model on the first of the devices, ready to compute, and the options with all that it decides.
 
     A model that is loaded already computes as it was prepared, unless the options state a runtime or a precision, or
@@ -110,7 +110,7 @@ def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tu
         if len(devices) > 1:
             raise OptionError("several devices need the model's name or folder, not a model that is loaded already")
         loaded, resolved = model, options.resolved(model)
-        wanted = as_prepared(resolved, loaded.runtime)
+        wanted = as_prepared(options, resolved, loaded.runtime)
         if wanted is not None:
             prepare(loaded, wanted)
     else:
@@ -120,9 +120,9 @@ def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tu
     return loaded, replace(resolved, runtime=loaded.runtime.name, precision=loaded.runtime.precision)
 
 
-def as_prepared(options: PredictOptions, now: Runtime) -> PredictOptions | None:
-    """Resolved options whose open choices are what a model was prepared with; None where it computes so already."""
-    precision = options.precision or now.precision
+def as_prepared(asked: PredictOptions, options: ResolvedOptions, now: Runtime) -> ResolvedOptions | None:
+    """Resolved options, where what was not asked for is what a model was prepared with; None where it computes so."""
+    precision = asked.precision or now.precision
     if options.runtime != "auto" or (options.published_gate and not now.exact):
         return replace(options, precision=precision)
     if precision == now.precision:
@@ -130,7 +130,7 @@ def as_prepared(options: PredictOptions, now: Runtime) -> PredictOptions | None:
     return replace(options, precision=precision, runtime="auto" if now.optional else now.name)
 
 
-def chosen_runtime(spec: BundleSpec, options: PredictOptions, device: str) -> Runtime:
+def chosen_runtime(spec: BundleSpec, options: ResolvedOptions, device: str) -> Runtime:
     """What computes a model that is loaded for resolved options; needs no model.
 
     Raises:
@@ -139,21 +139,14 @@ def chosen_runtime(spec: BundleSpec, options: PredictOptions, device: str) -> Ru
     exact = options.runtime == "torch" or options.published_gate or spec.gate_rule == "multiply_logits"
     return choose_runtime(
         options.runtime,
-        options.precision or "float32",
+        options.precision,
         torch.device(device),
         exact=exact,
         batch_size=options.batch_size,
     )
 
 
-def prepare(model: TissueModel, options: PredictOptions) -> None:
+def prepare(model: TissueModel, options: ResolvedOptions) -> None:
     """Have a model compute as resolved options say, and let a first patch make it ready."""
     model.use(chosen_runtime(model.spec, options, str(model.device)))
-    mode = options.gate_mode or "patches"
-    side = model.spec.tiling(mode, options.overlap).side_px
-    blank = torch.zeros(1, side, side, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
-    if mode == "patches":
-        predict_patches(model, blank, gate_thresholds(model, options), options.gate_rule or "exclude")
-        model.segment(blank)
-    else:
-        predict_windows(model, blank, gate_thresholds(model, options), options)
+    make_gate(model, options).warm_up()

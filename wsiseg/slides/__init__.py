@@ -7,8 +7,8 @@ from pathlib import Path
 
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Mpp
-from wsiseg.slides.arguments import is_dicom_slide
 from wsiseg.slides.base import Region, SlideReader
+from wsiseg.slides.dicom.files import is_dicom_slide
 from wsiseg.slides.formats.identify import identify, is_tiff
 from wsiseg.slides.formats.vendors import Vendor
 from wsiseg.slides.sources.transport import DEFAULT_RETRY_S
@@ -24,7 +24,7 @@ _TRIED = ("openslide", "tiff", "image")
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What was asked for beside the slide itself."""
+    """The caller's choices besides the slide itself."""
 
     mpp: Mpp | None
     series: str | None
@@ -41,20 +41,20 @@ def open_slide(
 ) -> SlideReader:
     """Open a slide for reading.
 
-    DICOM, by any file of a slide or its folder, has a reader of its own. OpenSlide reads vendors' formats; TIFFs that
-    are no vendor's (OME-TIFF, plain ones) are read through tifffile, also behind addresses (`s3://`, `https://`, and
-    what fsspec knows), and SVS behind them; then plain pictures (PNG, JPEG) are tried.
+    DICOM has its own reader; give any file of the slide, or its folder. OpenSlide reads the formats of vendors.
+    tifffile reads other TIFFs (OME-TIFF, plain ones), and all slides behind addresses (`s3://`, `https://`, and what
+    fsspec knows), SVS included. Plain pictures (PNG, JPEG) are tried last.
 
     Args:
         path: a path or an address.
-        mpp: microns per level-0 pixel; wins over what the file records.
-        reader: "openslide", "tiff", "image", "tiffslide" or "dicom", to try no other.
+        mpp: microns per level-0 pixel; overrides what the file records.
+        reader: "openslide", "tiff", "image", "tiffslide" or "dicom"; None chooses one.
         series: number or name of the image to read, of a TIFF that holds several; None takes the largest at the finest
             resolution.
         retry_s: seconds for which a server that fails is asked again, from each failure on.
 
     Raises:
-        SlideError: it is missing, of no known format, cut off or damaged.
+        SlideError: it is missing, not in a known format, cut off or damaged.
         OptionError: `mpp` is implausible, or the reader unknown.
     """
     if reader is not None and reader not in READERS:
@@ -75,8 +75,8 @@ def open_slide(
     if reader in _readers(READERS, local, vendor):
         opened = _open(reader, local, asked) or _as_asked(reader, local, asked)
     if opened is None:
-        kind = f"is {vendor.name}, which is" if vendor else "is"
-        raise SlideError(f"{local.name} {kind} no format that {reader} reads; leave the reader out, or name another")
+        kind = f"is {vendor.name}, which is not a" if vendor else "is not in a"
+        raise SlideError(f"{local.name} {kind} format that {reader} reads; leave the reader out, or name another")
     return opened
 
 
@@ -93,7 +93,7 @@ def _first_that_reads(path: Path, asked: _Asked, vendor: Vendor | None) -> Slide
             if opened is not None:
                 return opened
     raise first or SlideError(
-        f"{path.name} is no slide or picture of a format that is known here; where it is a slide, export it as TIFF, "
+        f"{path.name} is not a slide or picture in a known format; if it is a slide, export it as TIFF, "
         "OME-TIFF or DICOM from its own software (docs/formats.md)"
     )
 

@@ -72,7 +72,7 @@ class ArrayReader(SlideReader):
 
     @classmethod
     def open(cls, path: Path, stated_mpp: Mpp | None = None) -> ArrayReader | None:
-        """The picture in a file; None where it is no picture of `FORMATS`.
+        """The picture in a file; None if it is not in one of `FORMATS`.
 
         Raises:
             SlideError: it is one, but cut off, damaged, or too large to be held in memory.
@@ -134,7 +134,7 @@ class ArrayReader(SlideReader):
 
 
 def _require_colour(name: str, image: Image.Image) -> None:
-    """Raise `SlideError` on a picture that is no single one in colour: what is grey, or one of several."""
+    """Raise `SlideError` on anything but a single picture in colour: grey ones, animations."""
     if image.mode in _GREY:
         raise SlideError(f"{name} is a grey picture, expected one in colour (RGB): tissue is told by its stain")
     frames = getattr(image, "n_frames", 1)

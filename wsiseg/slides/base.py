@@ -77,21 +77,21 @@ class SlideReader(ABC):
 
     Attributes:
         path: where it was opened from.
-        vendor: the file's format, as the library names it.
+        vendor: the format of the file, in the words of the library that reads it.
         levels: the pyramid, finest first.
         recorded_mpp: microns per level-0 pixel as the file records it, None where it does not.
-        mpp_source: the property that recorded it, or "stated" where the user did.
+        mpp_source: the property that recorded it, or "stated" if the user gave it.
         objective: magnification of the objective, None where it is not recorded.
         bounds: the part of the file's own level 0 that holds the scan, None where that is all of it.
         properties: everything the file says about itself, as text.
         associated: names and sizes of label, macro and thumbnail pictures.
         damage: the source tiles found damaged so far.
-        stated_mpp: what the user stated, None where nothing was.
-        notes: what whoever uses the slide should know of it, one sentence each: what its reader found, and where its
-            objective and its resolution do not go together.
-        version: what a server says of the state of the file, None for files of this machine.
+        stated_mpp: microns per pixel that the user gave, otherwise None.
+        notes: what users of the slide should know, one sentence each: what its reader found, and whether its objective
+            and its resolution contradict each other.
+        version: the state of the file as its server describes it, None for local files.
         images: all images of the file, where it may hold several.
-        left_out: pictures of the file that might be levels and are none, and why.
+        left_out: pictures in the file that look like levels but are not, and why.
     """
 
     reader: str
@@ -118,7 +118,7 @@ class SlideReader(ABC):
     def read_level(self, level: int, box: Box) -> Region:
         """The pixels of `box`, in pixels of `level`; what lies outside the slide is white.
 
-        A damaged part of the file is white and marked in `Region.damaged`; it raises nothing.
+        A damaged part of the file is white and marked in `Region.damaged`; it does not raise an error.
 
         Raises:
             SlideError: the file as a whole can no longer be read.
@@ -184,12 +184,12 @@ class SlideReader(ABC):
 
     @property
     def shown_path(self) -> str:
-        """The path, or the address without what is secret in it, for everything that is printed or kept."""
+        """The path, or the address without its secrets, for everything that is printed or stored."""
         return without_secrets(self.path)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that the slide consists of, none where it has an address."""
+        """The files that the slide consists of; none for a slide behind an address."""
         return () if "://" in self.path else (Path(self.path),)
 
     @property
@@ -199,7 +199,7 @@ class SlideReader(ABC):
 
     @property
     def mpp(self) -> Mpp:
-        """Microns per level-0 pixel: what was stated when opening, else what the file records.
+        """Microns per level-0 pixel: the value given when opening, otherwise the one that the file records.
 
         Raises:
             MissingMppError: neither is there, or the value is implausible.
@@ -218,17 +218,17 @@ class SlideReader(ABC):
 
     @property
     def damaged_tiles(self) -> int:
-        """Source tiles that were found damaged so far, each counted once."""
+        """How many tiles of the file were found damaged so far; each counts once."""
         return self.damage.count
 
     @property
     def damaged_area(self) -> frozenset[Box]:
-        """What they cover, in level-0 pixels."""
+        """The boxes that the damaged tiles cover, in level-0 pixels."""
         return self.damage.boxes
 
     @property
     def damaged_area_um2(self) -> float:
-        """What they cover, in um2; raises `MissingMppError` where the pixels' size is unknown."""
+        """The area that the damaged tiles cover, in um2; raises `MissingMppError` if the slide has no resolution."""
         return self.damage.area_px * self.mpp.pixel_area_um2
 
     def grid(self, mpp: float) -> Grid:
@@ -236,7 +236,7 @@ class SlideReader(ABC):
         return plan_grid(self.levels, self.mpp, mpp)
 
     def read(self, grid: Grid, box: Box) -> Region:
-        """The pixels of `box`, in map pixels of `grid`: area-weighted means of the level's pixels, or those themselves.
+        """The pixels of `box`, in map pixels of `grid`: area-weighted means of the level, or its own pixels.
 
         The value of a map pixel does not depend on the box it is read with.
         """

@@ -1,4 +1,4 @@
-"""What libraries say when they refuse a slide, as one line for its user: the cause, and what to do."""
+"""Errors of libraries that refuse a slide, as one line for the user: the cause, and what to do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _UNSUPPORTED = (
     (r"No restart markers", "its JPEGs have no restart markers"),
     (r"Can't read map file", "it names no map file"),
 )
-"""What OpenSlide says of slides that are whole, but of a kind that it does not read."""
+"""What OpenSlide says about slides that are intact, but of a kind that it does not read."""
 
 _CODE_WORDS = (
     (r"^[\w.]*(Error|Exception|Warning)\b:?\s*\(?", ""),
@@ -62,7 +62,7 @@ def opening_error(name: str, error: Exception) -> SlideError:
 
 
 def plain(error: Exception) -> str:
-    """What an error says, on one line, without the words of a programming language."""
+    """The message of an error, on one line, without the words of a programming language."""
     if isinstance(error, MemoryError):
         return "there is not enough memory for what it states"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -76,7 +76,7 @@ def _boxes(level: Level, side: int) -> Iterator[Box]:
 
 
 def _reduced(pixels: Pixels, box: Box) -> Pixels:
-    """The same at the size of a box of the coarser level."""
+    """The pixels, resampled to the size of a box of the coarser level."""
     from PIL import Image  # noqa: PLC0415
 
     return np.asarray(Image.fromarray(pixels).resize((box.width, box.height), Image.Resampling.BOX))

@@ -82,7 +82,7 @@ class OpenSlideReader(FileReader):
             raise opening_error(path.name, error) from error
 
     def _read_head(self) -> None:
-        """What the file says of itself; raises whatever damaged values lead to."""
+        """Read what the file records; raises whatever damaged values lead to."""
         properties: Mapping[str, str] = dict(self._slide.properties)
         self.properties = properties
         self.vendor = properties.get("openslide.vendor", "unknown")
@@ -141,8 +141,8 @@ class OpenSlideReader(FileReader):
             for fit, size in zip(fitted, sizes, strict=True)
         )
         self.left_out = (
-            *(f"a picture of {stored[index]} px called {name}, which is no level" for index, name in named.items()),
-            *(f"a picture {why}, which is no level" for why in out.values()),
+            *(f"a picture of {stored[index]} px called {name}, which is not a level" for index, name in named.items()),
+            *(f"a picture {why}, which is not a level" for why in out.values()),
         )
         if self.vendor == "aperio":
             self._leave_out_strangers()
@@ -156,7 +156,7 @@ class OpenSlideReader(FileReader):
         for index in range(1, len(self.levels)):
             level, fine = self.levels[index], kept[-1]
             if shows_other(level, self._reading(index), self.levels[fine], self._reading(fine)):
-                self.left_out += (f"a picture of {level.size} px, which is no level: it shows something else",)
+                self.left_out += (f"a picture of {level.size} px, which is not a level: it shows something else",)
             else:
                 kept.append(index)
         self.levels = tuple(self.levels[index] for index in kept)
@@ -301,7 +301,7 @@ def detects(path: Path) -> bool:
 
 
 def is_generic(path: Path) -> bool:
-    """Whether OpenSlide takes a file for a TIFF that is no vendor's."""
+    """Whether OpenSlide reads a file as a generic TIFF."""
     return format_of(path) == "generic-tiff"
 
 

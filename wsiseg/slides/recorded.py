@@ -1,4 +1,4 @@
-"""What files say about themselves, as numbers."""
+"""What files record, as numbers."""
 
 from __future__ import annotations
 

@@ -200,4 +200,4 @@ def _explained(name: str, error: Exception) -> SlideError:
         return SlideError(f"{name} does not exist")
     if isinstance(error, ImportError):
         return SlideError(f"{name} needs a package that is not installed ({plain(error)})")
-    return SlideError(f"{name} is no slide or picture that can be read, or it is damaged ({plain(error)})")
+    return SlideError(f"{name} is not a slide or picture that can be read, or it is damaged ({plain(error)})")

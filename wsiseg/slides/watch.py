@@ -28,7 +28,7 @@ class SlideWatch:
 
     @property
     def version(self) -> str | None:
-        """What a server says of the slide's state, None for files of this machine."""
+        """The state of the slide as its server describes it, None for local files."""
         return self._slide.version
 
     def check(self) -> None:
@@ -50,7 +50,7 @@ class SlideWatch:
         if not same:
             raise SlideError(
                 f"{self._slide.name} changed while it was read (it was cut off, replaced or removed); "
-                "put back the slide and repeat the command, which goes on from before that"
+                "put back the slide and repeat the command, which resumes from before that"
             )
         self._state = state
 

@@ -50,7 +50,9 @@ def check_store(path: Path, overwrite: bool, ours: Callable[[Path], bool], kind:
     if not overwrite:
         raise OutputError(f"{path} exists; choose another name, or replace it with --overwrite")
     if not ours(path):
-        raise OutputError(f"{path} exists and is no {kind} of this program; remove it yourself, or choose a name")
+        raise OutputError(
+            f"{path} exists and is not a {kind} of this program; remove it yourself, or choose another name"
+        )
 
 
 def check_file(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:
@@ -69,7 +71,7 @@ def check_file(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:
 
 
 def refuse_address(path: str | Path) -> None:
-    """Raise `OptionError` on an output that is no path of this machine, before a folder called `s3:` is made."""
+    """Raise `OptionError` on an output that is not a local path, before a folder called `s3:` is made."""
     if names_elsewhere(path):
         scheme = str(path).partition(":")[0]
         raise OptionError(
@@ -175,12 +177,12 @@ def cannot_write(path: Path) -> Iterator[None]:
 
 
 def retired_name(temporary: Path) -> Path:
-    """Where `put_folder` puts what has the name until the new folder stands in its place."""
+    """Where `put_folder` keeps the old folder until the new one has its name."""
     return temporary.with_suffix(".old")
 
 
 def put_folder(temporary: Path, path: Path) -> None:
-    """Give a finished folder its name. One that has it goes only once the new one stands in its place."""
+    """Give a finished folder its name. An old folder of that name is removed only after the new one has it."""
     if not path.exists():
         temporary.rename(path)
         return

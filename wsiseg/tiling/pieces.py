@@ -20,7 +20,7 @@ BLOCK_PX = 672
 """Side of a block of patches that is read at once: neighbours share their overlap, and a few ahead stay small."""
 
 SOURCE_PX = 2048
-"""The same at most, in pixels of the slide's level, where that is finer than the map."""
+"""Most pixels of the slide's level along that side, if the level is finer than the map."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def _grey_png(path: Path) -> npt.NDArray[np.int32]:
     from PIL import Image  # noqa: PLC0415
 
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-        raise OptionError(f"{path} is no file; expected a PNG of the tissue")
+        raise OptionError(f"{path} is not a file; expected a PNG of the tissue")
     try:
         with Image.open(path, formats=["PNG"]) as image:
             _require_smaller(path, image.width, image.height)

@@ -75,7 +75,7 @@ class WhiteRule:
         return out
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands among a map's parameters."""
+        """The rule as a map's parameters record it."""
         return {
             "least_rgb": list(self.least),
             "min_px": self.min_px,

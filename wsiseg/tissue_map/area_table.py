@@ -73,7 +73,7 @@ class AreaTable(Sequence[ClassArea]):
         return iter(self.rows)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A data frame: class, area_mm2, share, mean_probability; the whole map's areas stand in its `attrs`.
+        """A data frame: class, area_mm2, share, mean_probability; the whole map's areas are in its `attrs`.
 
         Raises:
             OptionError: pandas is not installed.
@@ -88,7 +88,7 @@ class AreaTable(Sequence[ClassArea]):
         return frame
 
     def percent(self, area_mm2: float) -> str:
-        """An area as a share of the tissue, as `predict` tells it; empty where there is no tissue."""
+        """An area as a share of the tissue, as `predict` prints it; empty if there is no tissue."""
         return f"{100 * area_mm2 / self.tissue_mm2:.1f}" if self.tissue_mm2 > 0 else ""
 
     def lines(self) -> list[tuple[str, str, str, str]]:

@@ -60,7 +60,7 @@ def _check_node(path: Path, length: int) -> None:
         node = json.loads(path.read_bytes())
         is_array = node.get("node_type") == "array"
         if node.get("zarr_format") != 3 or not (is_array or node.get("node_type") == "group"):
-            raise _damaged(path, "it is no group or array of Zarr 3")
+            raise _damaged(path, "it is not a group or array of Zarr 3")
         if is_array:
             _check_array(path, node)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:

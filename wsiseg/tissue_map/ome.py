@@ -124,7 +124,7 @@ def label_attributes(classes: ClassTable, mpps: Sequence[Mpp]) -> dict[str, Any]
 
 
 def grid_to_json(grid: Grid) -> dict[str, Any]:
-    """A grid as it stands in a map's own metadata."""
+    """A grid as a map's metadata records it."""
     return asdict(grid)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import zarr
@@ -21,6 +20,7 @@ from wsiseg.tissue_map.placement import MapRegion, Transform, box_of_slide, tran
 from wsiseg.tissue_map.shards import shards_in
 
 if TYPE_CHECKING:
+    import dask.array as da
     import xarray
     from spatialdata import SpatialData
 
@@ -36,12 +36,12 @@ LAZY_PX = 2048
 
 
 class TissueMap:
-    """A tissue map on disk, open for reading; nothing is read before it is asked for.
+    """A tissue map on disk, open for reading. Pixels are read when you ask for them.
 
     Attributes:
         path: the store.
         classes: the class table.
-        grid: the map's grid upon the slide.
+        grid: where the map's pixels are on the slide.
         metadata: provenance: slide, model, parameters, versions, times, areas.
     """
 
@@ -92,12 +92,12 @@ class TissueMap:
         return mpp.y, mpp.x
 
     def transform(self, level: int = 0) -> Transform:
-        """Where a level's pixels lie, in um, as the store itself says."""
+        """Where a level's pixels are, in um, as recorded in the store."""
         self._check_level(level)
         return transform_of(self.path, self._attributes, level, self.mpp)
 
     def class_map(self, level: int = 0) -> da.Array:
-        """Lazy (y, x) uint8: 0 is not tissue or not read, 255 is white (`WHITE_VALUE`), else the class."""
+        """Lazy (y, x) uint8: 0 is not tissue or not read, 255 is white (`WHITE_VALUE`), any other value is a class."""
         self._check_level(level)
         return _lazy(self.path, self._class_maps[level], level)
 
@@ -157,7 +157,7 @@ class TissueMap:
             level: of the map's pyramid.
 
         Returns:
-            All map pixels that the box touches, and where they lie on the slide.
+            All map pixels that the box touches, and where they are on the slide.
 
         Raises:
             OptionError: the box does not touch the map, or there is no such level.
@@ -168,7 +168,7 @@ class TissueMap:
 
     @property
     def areas(self) -> AreaTable:
-        """The areas, class by class; `metadata["areas"]` has them as plain values."""
+        """The area of each class, as a table; `metadata["areas"]` has them as plain values."""
         from wsiseg.tissue_map.area_table import AreaTable  # noqa: PLC0415  (it is not needed for reading)
 
         return AreaTable.of(self.path, self.metadata)
@@ -185,7 +185,7 @@ class TissueMap:
 
         Args:
             box: in level-0 pixels of the slide; None draws all of it.
-            slide: the slide to draw upon, open for reading; None draws upon white.
+            slide: the slide to draw on, open for reading; None draws on white.
             max_px: longest side of the picture.
             opacity: of the colours, 0 to 1.
         """
@@ -282,6 +282,8 @@ def _levels(group: zarr.Group) -> list[zarr.Array[Any]]:
 
 
 def _lazy(path: Path, array: zarr.Array[Any], level: int) -> da.Array:
+    import dask.array as da  # noqa: PLC0415  (only who asks for lazy arrays waits for it)
+
     chunks = (*(1 for _ in array.shape[:-2]), LAZY_PX, LAZY_PX)
     checked = _Checked(path, array, level)
     lazy: da.Array = da.from_array(checked, chunks=chunks, inline_array=True)  # type: ignore[no-untyped-call]

@@ -32,7 +32,7 @@ They are all but a sixteenth of the pyramid's pixels. A piece of a coarser level
 
 
 class MapWriter:
-    """Writes one tissue map, or goes on with one.
+    """Writes one tissue map, or resumes writing one.
 
     Args:
         store: the folder of the store; what an earlier run wrote there stays.

@@ -76,7 +76,7 @@ def read_pseudo_mask(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint
 
 
 class EpochSampler(Sampler[int]):
-    """Indices in an order that seed and epoch alone decide, so that a resumed run goes on as it was.
+    """Indices in an order that seed and epoch alone decide, so that a resumed run continues unchanged.
 
     Several processes share an epoch out among them, each as many; what is left over is left out, other indices in
     every epoch.

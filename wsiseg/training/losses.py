@@ -39,7 +39,7 @@ class SupervisionOptions:
 
     @classmethod
     def published(cls) -> Self:
-        """As the published program computes it."""
+        """The options of the published program."""
         return cls(divide_by_batch=True)
 
 

@@ -36,7 +36,7 @@ class WrittenMasks:
     """What `write_masks` did.
 
     Attributes:
-        class_shares: share (K,) of each class among the pixels that are no background, at the deepest depth.
+        class_shares: share (K,) of each class among the pixels that are not background, at the deepest depth.
         computed: patches whose masks were written.
         kept: patches whose masks were there.
         differing: share of pixels, over all depths, that float32 would have set otherwise, measured on the first
@@ -50,7 +50,7 @@ class WrittenMasks:
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know of it."""
+        """Notes for the user."""
         notes = []
         if self.kept:
             notes.append(f"Pseudo masks of {self.kept} patches were there, {self.computed} were made")
@@ -202,7 +202,7 @@ def gate_thresholds(probabilities: Tensor, patches: Sequence[Patch], config: Gat
 
 
 def class_shares(folder: Path, patches: Sequence[Patch], num_classes: int) -> npt.NDArray[np.float64]:
-    """Share (K,) of each class among the pixels of the pseudo masks of one depth that are no background."""
+    """Share (K,) of each class among the pixels of the pseudo masks of one depth that are not background."""
     total = np.zeros(num_classes + 1, dtype=np.int64)
     for patch in patches:
         total += class_counts(read_pseudo_mask(folder / pseudo_mask_name(patch)), num_classes)

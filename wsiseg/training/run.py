@@ -57,24 +57,24 @@ def train(
 
     Args:
         dataset: folder of patches; see `wsiseg.datasets.dataset`.
-        out: folder of the bundle to write; the steps of the training lie beside it, in `<out>.training`.
+        out: folder of the bundle to write; the steps of the training are beside it, in `<out>.training`.
         config: of the training; the lite preset by default.
-        mpp: microns per pixel of the patches, where the data set does not say.
-        classes: names and colours, where the data set does not say.
+        mpp: microns per pixel of the patches, if the data set does not say.
+        classes: names and colours, if the data set does not say.
         stage: "1", "masks", "2", or "all" of them.
         device: "auto", "cpu", "cuda" or "cuda:1".
         devices: number of devices of that kind.
-        resume: go on where an interrupted training of the same data set and configuration stopped.
+        resume: continue where an interrupted training of the same data set and configuration stopped.
         overwrite: replace a bundle and the steps of an earlier training.
         logger: "csv", "tensorboard", "both" or "none".
         progress: show progress bars.
-        say: called with what a person should know.
+        say: called with notes for the user.
 
     Returns:
-        The bundle's folder, or that of the last step that was asked for.
+        The bundle's folder, or that of the last step that was run.
 
     Raises:
-        WsisegError: of the kind that fits, before anything is written.
+        WsisegError: on bad input, before anything is written.
     """
     refuse_address(out)
     config, out = config or lite_config(), Path(out).resolve()
@@ -98,7 +98,7 @@ def train(
 
 
 def _nothing(text: str) -> None:
-    """What processes but the first say."""
+    """Prints nothing; used by all processes but the first."""
 
 
 def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool) -> Path:

@@ -105,7 +105,7 @@ def check_outputs(out: Path, folder: RunFolder, stage: StageName, resume: bool, 
         raise OptionError("--resume and --overwrite exclude each other")
     writes_bundle = stage in ("2", "all")
     if writes_bundle and out.exists() and not ((overwrite or resume) and (out / SPEC_FILE).is_file()):
-        hint = "add --overwrite" if (out / SPEC_FILE).is_file() else "it is no model bundle, choose another name"
+        hint = "add --overwrite" if (out / SPEC_FILE).is_file() else "it is not a model bundle, choose another name"
         raise OutputError(f"{out} exists: {hint}")
     if stage in ("1", "all") and folder.root.exists() and not (overwrite or resume):
         raise OutputError(f"{folder.root} holds an earlier training: add --resume to go on, or --overwrite")
@@ -114,7 +114,7 @@ def check_outputs(out: Path, folder: RunFolder, stage: StageName, resume: bool, 
         and not folder.state.is_file()
         and any(p.suffix != ".partial" for p in folder.root.iterdir())
     ):
-        raise OutputError(f"{folder.root} is no training of this program, remove it or choose another --out")
+        raise OutputError(f"{folder.root} is not a training of this program, remove it or choose another --out")
     prerequisites: dict[StageName, Path] = {"masks": folder.classifier, "2": folder.masks_done}
     needed = prerequisites.get(stage)
     if needed is not None and not needed.is_file():
@@ -151,6 +151,6 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file that is whole or not there, whenever the process ends."""
+    """A text file that is complete or absent, whenever the process ends."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

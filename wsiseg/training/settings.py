@@ -19,7 +19,7 @@ from wsiseg.training.losses import SupervisionOptions
 from wsiseg.training.pseudo_masks import Background, PseudoMaskOptions
 
 NOT_SET = "none"
-"""What stands in the file where a setting has no value, as TOML has no word for it."""
+"""The word in the file for a setting without a value, because TOML has none."""
 
 _BYTES_MAX = 2**20
 _WIDTH = 110
@@ -175,7 +175,7 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _docstring(source: type) -> str:
-    """As it stands in the file: attributes indented by eight (Python 3.13 strips what is common)."""
+    """The text as it is in the file: attributes indented by eight (Python 3.13 strips what is common)."""
     text = source.__doc__ or ""
     return text if "\n    Attributes:" in text else text.replace("\n", "\n    ")
 

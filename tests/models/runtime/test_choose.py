@@ -39,6 +39,13 @@ def expected(patches):
     return model.classify(patches), model.segment(patches)
 
 
+@pytest.fixture(scope="module")
+def by_openvino():
+    """The shipped model, compiled once."""
+    pytest.importorskip("openvino")
+    return load_model("tissue-brca-lite", runtime="openvino")
+
+
 def with_segmenter(segmenter):
     model = color_model()
     return TissueModel(model.spec, model.hash, model.classifier, segmenter)
@@ -49,21 +56,25 @@ def flipped(logits, wanted):
     return float((logits.max(1).indices != wanted.max(1).indices).float().mean())
 
 
-@pytest.mark.parametrize("runtime", ["auto", "openvino"])
-def test_openvino_computes_what_torch_does(runtime, patches, expected):
-    pytest.importorskip("openvino")
-    model = load_model("tissue-brca-lite", runtime=runtime)
-    assert (model.runtime.name, model.runtime.precision) == ("openvino", "float32")
-    logits = model.segment(patches)
-    torch.testing.assert_close(model.classify(patches), expected[0], rtol=0, atol=1e-5)
+def test_openvino_computes_what_torch_does(by_openvino, patches, expected):
+    assert (by_openvino.runtime.name, by_openvino.runtime.precision) == ("openvino", "float32")
+    logits = by_openvino.segment(patches)
+    torch.testing.assert_close(by_openvino.classify(patches), expected[0], rtol=0, atol=1e-5)
     torch.testing.assert_close(logits, expected[1], rtol=0, atol=1e-4)
     assert flipped(logits, expected[1]) < 1e-4
-    assert not model.notes
+    assert not by_openvino.notes
 
 
-def test_openvino_takes_batches_of_any_size_and_layout(patches):
+def test_auto_is_openvino_where_it_is_installed(patches):
     pytest.importorskip("openvino")
-    model = load_model("tissue-brca-lite", runtime="openvino")
+    assert load_model("tissue-brca-lite").runtime == Runtime("openvino", "float32", exact=False, optional=True)
+    model = color_model().prepare("auto", exact=False)
+    torch.testing.assert_close(model.segment(patches), color_model().segment(patches), rtol=0, atol=1e-4)
+    assert set(model.computed_by.values()) == {"openvino"}
+
+
+def test_openvino_takes_batches_of_any_size_and_layout(by_openvino, patches):
+    model = by_openvino
     logits = model.segment(patches)
     kept = logits.clone()
     assert torch.equal(model.segment(patches[5:]), logits[5:])  # a patch does not depend on its neighbours in a batch

@@ -210,7 +210,7 @@ def test_an_image_of_another_shape_or_twice_is_no_level(tissue: np.ndarray, tmp_
     write_level(folder, tissue[:150], 1.5, SMALL, number=9)
     with open_slide(folder) as slide:
         assert len(slide.levels) == 2
-        assert "is no level" in slide.notes[0]
+        assert "is not a level" in slide.notes[0]
     write_level(folder, tissue, 0.5, SMALL, number=8)
     with pytest.raises(SlideError, match="both volume images of 550 x 450 px"):
         open_slide(folder)

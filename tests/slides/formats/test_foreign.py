@@ -79,7 +79,10 @@ NO_SLIDES = {
     "HEIC": (b"\0\0\0\x18ftypheic" + bytes(99), "a HEIC picture"),
     "video": (b"\0\0\0\x18ftypisom" + bytes(99), "a video"),
     "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(99), "a JPEG 2000 picture, which is not read: convert"),
-    "noise": (np.random.default_rng(1).integers(0, 256, 9999, np.uint8).tobytes(), "no slide or picture of a format"),
+    "noise": (
+        np.random.default_rng(1).integers(0, 256, 9999, np.uint8).tobytes(),
+        "not a slide or picture in a known format",
+    ),
 }
 
 

@@ -11,8 +11,9 @@ from tests.slides.sources.conftest import STRIPED, TILED, Network, pixels_of
 from wsiseg.errors import RemoteError
 from wsiseg.geometry import Box
 from wsiseg.slides import open_slide
+from wsiseg.slides.sources import transport
 
-RETRY_S = 0.3
+RETRY_S = 0.15
 
 FAULTS = {
     "401": "no right",
@@ -42,6 +43,15 @@ READERS = {"tiff": TILED, "tiffslide": STRIPED}
 """Who reads by address, and a slide that each reads in its own way."""
 
 
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Several tries within `RETRY_S`; a busy machine that is slow to answer is no hanging server."""
+    monkeypatch.setattr(transport, "FIRST_PAUSE_S", 0.02)
+    if kind not in ("hang", "length"):
+        monkeypatch.setattr(transport, "SHORTEST_TRY_S", 20.0)
+
+
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_fault_that_lasts_ends_the_reading(network: Network, reader: str, kind: str) -> None:
@@ -59,6 +69,7 @@ def test_a_fault_that_lasts_ends_the_reading(network: Network, reader: str, kind
         assert slide.damaged_tiles == 0
 
 
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("kind", AT_OPENING)
 def test_a_fault_that_lasts_keeps_a_slide_from_being_opened(network: Network, kind: str) -> None:
     network.proxy.fault = Fault(kind)
@@ -66,6 +77,7 @@ def test_a_fault_that_lasts_keeps_a_slide_from_being_opened(network: Network, ki
         open_slide(network.address(TILED), retry_s=RETRY_S)
 
 
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("kind", ["403", "404", "429", "500", "503", "reset", "drop", "short", "long", "plain"])
 def test_a_fault_that_passes_leaves_no_trace(network: Network, served, reader: str, kind: str) -> None:
@@ -144,7 +156,7 @@ def test_a_certificate_that_nobody_signed(tmp_path, nginx_port: int, monkeypatch
     try:
         for address in (f"https://127.0.0.1:{server.server_address[1]}/a.svs", "s3://bucket/a.svs"):
             with pytest.raises(RemoteError, match="certificate"):
-                open_slide(address, retry_s=RETRY_S)
+                open_slide(address)
     finally:
         server.shutdown()
         server.server_close()

@@ -400,7 +400,7 @@ class TestLevels:
         for slide in opened:
             assert [level.size for level in slide.levels] == [Size(500, 400), Size(250, 200)]
             assert (slide.mpp, slide.objective, slide.bounds, slide.vendor) == (Mpp(0.5, 0.5), 20, None, "aperio")
-            assert slide.left_out == ("a picture of 140 x 150 px called label, which is no level",)
+            assert slide.left_out == ("a picture of 140 x 150 px called label, which is not a level",)
         regions = [slide.read_level(1, Box(-5, -5, 300, 300)).pixels for slide in opened]
         assert np.array_equal(*regions)
         assert np.array_equal(*[slide.read_associated("thumbnail") for slide in opened])
@@ -422,7 +422,7 @@ class TestLevels:
 def test_an_scn_is_not_read_by_address(tmp_path, pixels):
     scn = '<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01"></scn>'
     tifffile.imwrite(tmp_path / "a.scn", pixels, description=scn, metadata=None, **TILED)
-    with pytest.raises(SlideError, match="Leica SCN, which is read from this machine's disks alone"):
+    with pytest.raises(SlideError, match="Leica SCN, which is read only from this machine's disks"):
         open_slide(in_memory(tmp_path / "a.scn"))
 
 

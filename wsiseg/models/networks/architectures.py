@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Literal
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from wsiseg.errors import BundleError
 
@@ -29,11 +32,40 @@ class Architecture:
     kind: Literal["classifier", "segmenter"]
     target: str
 
-    def build(self, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
-        """The network with weights as its builder initialises them."""
+    def build(self, num_classes: int, arguments: Mapping[str, Any], *, empty: bool = False) -> nn.Module:
+        """The network with weights as its builder initialises them.
+
+        Args:
+            num_classes: K.
+            arguments: keyword arguments of the builder.
+            empty: on the meta device instead: without memory, and without the time that first weights take.
+        """
         module, name = self.target.split(":")
-        network: nn.Module = getattr(import_module(module), name)(num_classes, **arguments)
+        builder = getattr(import_module(module), name)  # outside the modes: libraries make tensors when imported
+        with ExitStack() as modes:
+            if empty:
+                modes.enter_context(torch.device("meta"))
+                modes.enter_context(_Unfilled())
+            network: nn.Module = builder(num_classes, **arguments)
         return network
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves tensors as they are where they would be filled with first weights.
+
+    On the meta device `torch.nn.init.normal_` would fill nothing, but import torch's compiler, for seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init" or getattr(func, "__name__", None) in _FILLING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+_FILLING = {"fill_", "normal_", "uniform_", "zero_", "trunc_normal_"}
 
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
@@ -46,8 +78,10 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
 )
 
 
-def build_network(kind: str, architecture: str, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
-    """A network of `ARCHITECTURES`.
+def build_network(
+    kind: str, architecture: str, num_classes: int, arguments: Mapping[str, Any], *, empty: bool = False
+) -> nn.Module:
+    """A network of `ARCHITECTURES`; an `empty` one is on the meta device, see `Architecture.build`.
 
     Raises:
         BundleError: for a name that is not there or is of another kind, or arguments that its builder refuses.
@@ -56,7 +90,7 @@ def build_network(kind: str, architecture: str, num_classes: int, arguments: Map
     if architecture not in known:
         raise BundleError(f"unknown {kind} architecture {architecture!r:.60}, this wsiseg knows {', '.join(known)}")
     try:
-        return ARCHITECTURES[architecture].build(num_classes, arguments)
+        return ARCHITECTURES[architecture].build(num_classes, arguments, empty=empty)
     except ImportError:
         raise  # a defect of the installation, not of the bundle
     except Exception as error:  # builders are other people's code and refuse in their own ways

@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.resnet import Bottleneck  # type: ignore[import-untyped]
 
 from wsiseg.models.networks.segmenter import Segmenter
 
@@ -20,6 +19,40 @@ _ASPP_RATES = (1, 6, 12, 18)
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=True)
+
+
+class _Bottleneck(nn.Module):
+    """A residual block of 1x1, 3x3 and 1x1 convolutions, torchvision's: the 3x3 one has the stride.
+
+    Args:
+        channels: of what comes in.
+        planes: channels of the 3x3 convolution; a fourth of what comes out.
+        stride: of the 3x3 convolution.
+        downsample: the shortcut where shapes change.
+        dilation: of the 3x3 convolution.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self, channels: int, planes: int, stride: int = 1, downsample: nn.Module | None = None, dilation: int = 1
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, planes, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride=stride, padding=dilation, dilation=dilation, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, planes * self.expansion, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(planes * self.expansion)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        activated: Tensor = self.relu(self.bn3(self.conv3(x)) + shortcut)
+        return activated
 
 
 class _ResNet101(nn.Module):
@@ -37,10 +70,10 @@ class _ResNet101(nn.Module):
 
     @staticmethod
     def _stage(channels: int, planes: int, dilations: tuple[int, ...], stride: int) -> nn.Sequential:
-        wide = planes * Bottleneck.expansion
+        wide = planes * _Bottleneck.expansion
         shortcut = nn.Sequential(nn.Conv2d(channels, wide, 1, stride=stride, bias=False), nn.BatchNorm2d(wide))
-        first = Bottleneck(channels, planes, stride, shortcut, dilation=dilations[0])
-        return nn.Sequential(first, *(Bottleneck(wide, planes, dilation=dilation) for dilation in dilations[1:]))
+        first = _Bottleneck(channels, planes, stride, shortcut, dilation=dilations[0])
+        return nn.Sequential(first, *(_Bottleneck(wide, planes, dilation=dilation) for dilation in dilations[1:]))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, 2048, H / 16, W / 16) and low-level features (N, 256, H / 4, W / 4)."""

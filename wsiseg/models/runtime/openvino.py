@@ -7,6 +7,7 @@ import sys
 import threading
 import warnings
 from contextlib import ExitStack
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wsiseg.geometry import ceil_div
+from wsiseg.models.runtime.kept_networks import can_be_kept, kept_networks, network_key
 from wsiseg.models.runtime.patch_network import PatchNetwork, Values, close, probe_patches
 
 _TOLERANCES = {"float32": 1e-3, "bfloat16": 0.15}
@@ -44,10 +46,17 @@ class OpenVinoNetwork:
         network: what to compute, in float32.
         precision: "float32" or "bfloat16".
         threads: that it may use.
+        fold: whether batch normalisations are folded first, see `PatchNetwork.folded`.
+        model_hash: of the network's bundle, by which what was compiled is kept for the next process; None keeps
+            nothing.
     """
 
-    def __init__(self, network: PatchNetwork, precision: str, threads: int) -> None:
-        self._network = network
+    def __init__(
+        self, network: PatchNetwork, precision: str, threads: int, *, fold: bool = False, model_hash: str | None = None
+    ) -> None:
+        self._plain = network
+        self._fold = fold
+        self._model_hash = None if model_hash is None or not can_be_kept(network) else model_hash
         self._precision = precision
         self._idle: dict[tuple[int, int], _Requests] = {}
         self._lock = threading.Lock()
@@ -86,8 +95,33 @@ class OpenVinoNetwork:
                 started.callback(request.wait)
         return values
 
+    @cached_property
+    def _network(self) -> PatchNetwork:
+        return self._plain.folded() if self._fold else self._plain
+
     def _compiled(self, height: int, width: int) -> _Requests:
-        openvino = _openvino()
+        """From the user's cache, or converted, checked and kept there."""
+        settings = {
+            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[self._precision],
+            "INFERENCE_NUM_THREADS": self._threads,
+            "NUM_STREAMS": self._streams,
+        }
+        if self._model_hash is None:
+            return self._converted(height, width, settings)
+        kept = kept_networks()
+        key = network_key(self._plain, self._model_hash, settings, height, width)
+        found = kept.read(key)
+        if found is not None:
+            try:
+                return _Requests(_openvino().Core().import_model(found, "CPU", settings))
+            except RuntimeError:  # as it was written, and yet not for this machine
+                kept.forget(key)
+        made = self._converted(height, width, settings)
+        kept.write(key, made.exported())
+        return made
+
+    def _converted(self, height: int, width: int, settings: dict[str, Any]) -> _Requests:
+        openvino, network = _openvino(), self._network  # folded before it is traced
         probe = probe_patches(2, height, width)
         example = probe_patches(1, height, width, seed=1)  # another, so that what tracing took for constant shows
         try:
@@ -95,22 +129,17 @@ class OpenVinoNetwork:
                 warnings.simplefilter("ignore")  # tracing tells of every shape that it takes for a constant
                 # A function, not the module: tracing then does not script hundreds of modules one by one.
                 traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-                    lambda patches: self._network(patches),  # noqa: PLW0108
+                    lambda patches: network(patches),  # noqa: PLW0108
                     (example,),
                     check_trace=False,
                 )
                 shape = openvino.PartialShape([-1, height, width, 3])
                 graph = openvino.convert_model(traced, input=[(shape, openvino.Type.u8)])
-            settings = {
-                "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[self._precision],
-                "INFERENCE_NUM_THREADS": self._threads,
-                "NUM_STREAMS": self._streams,
-            }
             idle = _Requests(openvino.compile_model(graph, "CPU", settings))
             values = self._infer(idle, probe)
         except Exception as error:  # OpenVINO raises plain RuntimeErrors, torch's tracer of many kinds
             raise OpenVinoError(f"{type(error).__name__}: {' '.join(str(error).split()):.200}") from error
-        wanted = self._network(probe)
+        wanted = network(probe)
         # Weights that give no numbers give none here either; that is told where patches are computed.
         if all(value.isfinite().all() for value in wanted) and not close(values, wanted, _TOLERANCES[self._precision]):
             raise OpenVinoError("its values are not torch's")
@@ -149,6 +178,11 @@ class _Requests:
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         shapes = [output.partial_shape for output in compiled.outputs]
         self.shapes = [[shape[axis].get_length() for axis in range(1, len(shape))] for shape in shapes]
+
+    def exported(self) -> bytes:
+        """The compiled network, for `import_model` of the same OpenVINO on the same processor."""
+        exported: bytes = self._compiled.export_model().getvalue()
+        return exported
 
     def take(self) -> Any:
         """One of them, or a new one."""

@@ -1,4 +1,4 @@
-"""What one DICOM instance says of itself, and whether it can be part of a slide that is read."""
+"""The header of one DICOM instance, and whether it can be part of a slide that is read."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def _require_read(path: Path, syntax: str) -> None:
 
 
 def _require_colour(path: Path, found: Any, syntax: str) -> None:
-    """Refuse what is no 8-bit colour picture of one focal plane and one optical path."""
+    """Refuse anything but an 8-bit colour picture of one focal plane and one optical path."""
     samples, bits = _whole(path, found, "SamplesPerPixel", 1), _whole(path, found, "BitsAllocated", 1, 8)
     photometric = _text(found, "PhotometricInterpretation")
     if samples != 3 or photometric not in _COLOURS:

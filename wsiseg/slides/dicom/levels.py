@@ -33,7 +33,7 @@ def chosen_levels(images: Sequence[Image]) -> tuple[tuple[Level, ...], list[Imag
         first = image[0]
         level = _level(first, base)
         if level is None:
-            notes.append(f"{first.name}, {first.size} px, has another shape than level 0 and is no level")
+            notes.append(f"{first.name}, {first.size} px, has another shape than level 0 and is not a level")
         elif abs(level.downsample / levels[-1].downsample - 1) < _SAME:
             raise SlideError(
                 f"{kept[-1][0].name} and {first.name} are both volume images of {first.size} px: two focal planes, two "

@@ -29,7 +29,7 @@ _STEP, _MOST, _OVERLAP = 2**22, 2**29, 16
 
 @dataclass(frozen=True)
 class FoundPlaces:
-    """What stands behind the shared part of a header.
+    """The per-frame part of a header.
 
     Attributes:
         place: where the element of the pixels begins.

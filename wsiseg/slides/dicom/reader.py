@@ -84,7 +84,7 @@ class DicomReader(FileReader):
             level, fine = self.levels[index], kept[-1]
             if shows_other(level, self._tiles.reading(index), self.levels[fine], self._tiles.reading(fine)):
                 name = images[index][0].name
-                notes.append(f"{name}, {level.size} px, shows something else than level 0 and is no level")
+                notes.append(f"{name}, {level.size} px, shows something else than level 0 and is not a level")
             else:
                 kept.append(index)
         tables = [*(self._tiles.tables[index] for index in kept), *self._tiles.tables[len(self.levels) :]]

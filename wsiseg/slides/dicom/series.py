@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsiseg.errors import SlideError
-from wsiseg.slides.arguments import DICOMDIR, dicom_files, is_dicom_slide
+from wsiseg.slides.dicom.files import DICOMDIR, dicom_files, is_dicom_slide
 from wsiseg.slides.dicom.header import SLIDE_CLASS, Key, read_key
 
 _NAMES_LISTED = 5
@@ -40,7 +40,7 @@ class DicomSlide:
 
     @property
     def path(self) -> Path:
-        """What opens it: the folder, or a file where the folder holds several."""
+        """The path that opens it: the folder, or a file if the folder holds several."""
         levels = [key.path for key in self.instances if key.flavor == "VOLUME"]
         return self.folder if self.alone else min(levels)
 
@@ -108,7 +108,7 @@ def slide_of(path: Path) -> DicomSlide:
 
 
 def name_of(path: Path) -> str | None:
-    """What the slide at a path is called; None where there is none."""
+    """The name of the slide at a path; None if there is none."""
     try:
         return slide_of(path).name
     except (SlideError, OSError):

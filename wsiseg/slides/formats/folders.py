@@ -1,4 +1,4 @@
-"""What to write where a folder is given instead of a slide."""
+"""The message for a folder that is given instead of a slide."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def _zip(head: bytes) -> str:
 
 
 def _text(head: bytes) -> str | None:
-    """What a text says that was given as a slide; None where it is no text."""
+    """The message for a text that was given as a slide; None if it is not a text."""
     text = _decoded(head[:_LONGEST_TEXT])
     if text is None:
         return None

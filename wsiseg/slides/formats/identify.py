@@ -1,4 +1,4 @@
-"""What a file is, told before any reader opens it, so that no reader takes it for something else."""
+"""Identify a file before any reader opens it, so that no reader mistakes it for something else."""
 
 from __future__ import annotations
 

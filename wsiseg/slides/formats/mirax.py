@@ -68,7 +68,7 @@ def _beside_its_folder(path: Path) -> Path:
 
 
 def _other_folder(path: Path) -> str:
-    """What to do about a folder that is not there."""
+    """The advice for a missing folder."""
     folder = path.with_suffix("")
     if folder.is_symlink():
         return "that is a link that leads nowhere"

@@ -19,7 +19,7 @@ _HOST = r"[\w-]+(\.[\w-]+)*\.(com|org|net|edu|gov|io|de|uk|eu|fr|cn|jp|ch|nl|int
 
 
 def require_file(path: Path, may_be_empty: bool = False) -> None:
-    """Raise `SlideError` where `path` is no regular file that can be read, or an empty one."""
+    """Raise `SlideError` if `path` is not a regular file that can be read, or is empty."""
     try:
         found = path.stat()
         if stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
@@ -58,7 +58,7 @@ def _downloads(path: Path) -> list[Path]:
 
 
 def _advice(path: Path) -> str:
-    """What was probably meant by a path that leads nowhere."""
+    """A guess at what a path that does not exist was meant to be."""
     text = str(path)
     part = next((one for one in _downloads(path) if one.exists()), None)
     if path.is_symlink():

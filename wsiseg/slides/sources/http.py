@@ -108,7 +108,7 @@ _SAID: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, Retry], .
     (ConnectTimeoutError, "does not answer (connecting took too long)", Retry.LONG),
     ((ReadTimeoutError, TimeoutError), "does not answer (it hangs)", Retry.LONG),
     (IncompleteRead, "ended an answer early", Retry.LONG),
-    ((LocationParseError, ValueError), "has an address that cannot be right, or answers what is no HTTP", Retry.FEW),
+    ((LocationParseError, ValueError), "has an address that cannot be right, or its answer is not HTTP", Retry.FEW),
     ((ProtocolError, ConnectionError), "ended the connection", Retry.LONG),
 )
 """What the library's errors mean, the first that fits."""

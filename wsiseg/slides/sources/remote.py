@@ -44,7 +44,7 @@ _directories_lock = threading.Lock()
 
 
 def _directory(address: str, version: str) -> _Directory:
-    """What is known of a file in one state; a slide is opened several times in a run."""
+    """What was already read from a file in one state; a slide is opened several times in a run."""
     with _directories_lock:
         found = _directories.setdefault((address, version), _Directory())
         _directories.move_to_end((address, version))
@@ -183,7 +183,7 @@ class RemoteSource(ByteSource):
             return RemoteError(
                 f"{self.name} does not exist: {said}; check the address" if opening else
                 f"{self.name} is gone: it was there when it was opened, and now {said}; put it back and repeat the "
-                "command, which goes on from there"
+                "command, which resumes from there"
             )  # fmt: skip
         if fault.cause is Cause.DENIED:
             return RemoteError(

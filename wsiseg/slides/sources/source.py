@@ -46,7 +46,7 @@ class ByteSource(ABC):
 
     @abstractmethod
     def file(self) -> BinaryIO:
-        """The same bytes as an open file for libraries that want one; who asks for it closes it."""
+        """The bytes as an open file, for libraries that need one. The caller closes it."""
 
     @abstractmethod
     def close(self) -> None:

@@ -31,7 +31,7 @@ class Retry(Enum):
 
 
 class Cause(Enum):
-    """What a failure comes from."""
+    """The cause of a failure."""
 
     MISSING = "missing"
     DENIED = "denied"
@@ -57,7 +57,7 @@ class Fault(Exception):  # noqa: N818  (one of several tries)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came.
+    """The answer of a server.
 
     Attributes:
         data: the bytes.

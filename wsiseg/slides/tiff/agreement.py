@@ -39,6 +39,6 @@ def _require_same(slide: SlideReader, other: TiffReader) -> None:
 
 def _refusal(slide: SlideReader) -> SlideError:
     return SlideError(
-        f"{slide.name} is no TIFF that {slide.reader} shows as it is (its image, levels, pixels or bounds differ); "
+        f"{slide.name} is not a TIFF that {slide.reader} shows as it is (its image, levels, pixels or bounds differ); "
         "leave out --reader"
     )

@@ -54,7 +54,7 @@ class TiffImage:
         mpp: microns per pixel of level 0, None where it is not recorded.
         mpp_source: what recorded it.
         objective: magnification, None where it is not recorded.
-        left_out: pictures that are no levels of it, and why.
+        left_out: pictures that are not levels of it, and why.
         notes: what is odd about it.
         looks_grey: whether nothing in the file says that its three channels are colours.
     """
@@ -190,11 +190,11 @@ def _image(
                 if isinstance(kind, str)
                 else f"{kind.bits} bits{', a palette' if kind.palette is not None else ''}"
             )
-            left_out.append(f"a picture of {page[0].size} px, which is no level: {what}, other than level 0")
+            left_out.append(f"a picture of {page[0].size} px, which is not a level: {what}, other than level 0")
         else:
             same.append(page)
     fitted, out = fit_levels([page[0].candidate for page in same])
-    left_out += [f"a picture {why}, which is no level" for why in out.values()]
+    left_out += [f"a picture {why}, which is not a level" for why in out.values()]
     padded = [str(place) for place, fit in enumerate(fitted) if fit.padded]
     many = len(padded) > 1
     notes = [
@@ -314,7 +314,7 @@ def _composed(image: OmeImage, planes: Sequence[Page]) -> tuple[list[tuple[Page,
 def _ome_fault(  # noqa: PLR0911
     image: OmeImage, samples: int, channels: int, held: int
 ) -> str | None:
-    """Why an image of OME-XML is no brightfield picture, None where it may be one."""
+    """Why an image of OME-XML is not a brightfield picture, None if it may be one."""
     if image.size_z > 1:
         return f"a z-stack of {image.size_z} planes"
     if image.size_t > 1:
@@ -372,7 +372,7 @@ def _aperio_catalogue(name: str, pages: Sequence[Page]) -> Catalogue:
     if doubt or mpp is None:
         mpp, source = None, ""
     tiled = [
-        f"a picture of {page.size} px called {called.removeprefix('tiled ')}, which is no level"
+        f"a picture of {page.size} px called {called.removeprefix('tiled ')}, which is not a level"
         for page, called in zip(pages, names, strict=True)
         if called.startswith("tiled ")
     ]

@@ -267,7 +267,7 @@ def _mpp(pixels: ElementTree.Element) -> tuple[Mpp | None, tuple[str, ...]]:
     known = [length for length in lengths if length is not None]
     if not known:
         text = f"{stated[0]} {units[0] or ''}".strip()[:40]
-        return None, () if stated[0] is None else (f"its OME-XML states a pixel of {text}, which is no length",)
+        return None, () if stated[0] is None else (f"its OME-XML states a pixel of {text}, which is not a length",)
     x, y = (known[0] if length is None else length for length in lengths)
     notes = () if len(known) == 2 else ("its OME-XML states the length of one side of a pixel, taken for both",)
     return Mpp(x, y), notes

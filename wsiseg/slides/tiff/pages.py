@@ -113,7 +113,7 @@ def read_pages(name: str, file: BinaryIO, *, first_only: bool = False) -> TiffPa
         raise
     except Exception as error:  # tifffile looks at many values only when they are asked for, and raises what it likes
         reason = " ".join(str(error).split())[:100] or "no reason given"
-        raise SlideError(f"{name} is no TIFF that can be read, it may be cut off or damaged ({reason})") from error
+        raise SlideError(f"{name} is not a TIFF that can be read, it may be cut off or damaged ({reason})") from error
     if not pages:
         raise SlideError(f"{name} holds no picture; it is cut off or damaged, copy it again")
     return TiffPages(tiff, pages, ome)

@@ -102,7 +102,8 @@ class TiffReader(FileReader):
             self._require_read_by_address()
         if self._source.read_at(0, 4) not in _MAGIC:
             raise SlideError(
-                f"{self.name} is no TIFF; by address only TIFFs are read (SVS, OME-TIFF and plain ones), copy it here"
+                f"{self.name} is not a TIFF; by address only TIFFs are read (SVS, OME-TIFF and plain ones), "
+                "copy it to this machine"
             )
         file = self._source.file()
         with file:
@@ -116,12 +117,12 @@ class TiffReader(FileReader):
         self._leave_out_strangers()
 
     def _require_read_by_address(self) -> None:
-        """Refuse what a vendor's name or signature claims, as by path, and what is no slide."""
+        """Refuse files with a vendor's name or signature, as by path, and files that are not slides."""
         head = self._source.read_at(0, _HEAD_BYTES)
         vendor = vendor_by_content(head) or vendor_by_name(Path(self.name))
         if vendor is not None and "tiff" not in vendor.readers:
             what = (
-                "read from this machine's disks alone; copy it here"
+                "read only from this machine's disks; copy it to this machine"
                 if vendor.readers
                 else f"not read: {vendor.way_out}"
             )
@@ -204,7 +205,7 @@ class TiffReader(FileReader):
             if not by_size[level.size] and shows_other(
                 level, self._tiles.reading(index), self.levels[fine], self._tiles.reading(fine)
             ):
-                self.left_out += (f"a picture of {level.size} px, which is no level: it shows something else",)
+                self.left_out += (f"a picture of {level.size} px, which is not a level: it shows something else",)
             else:
                 kept.append(index)
         if len(kept) < len(self.levels):
@@ -283,7 +284,7 @@ def _require_own_kind(name: str, pages: TiffPages) -> None:
         return
     for flag, kind in _BY_OPENSLIDE.items():
         if getattr(pages.tiff, flag) or getattr(pages.pages[0].tiff, flag):
-            raise SlideError(f"{name} is {kind}, which is read from this machine's disks alone; copy it here")
+            raise SlideError(f"{name} is {kind}, which is read only from this machine's disks; copy it to this machine")
     for flag, kind in _OTHERS.items():
         if getattr(pages.tiff, flag, False) or getattr(pages.pages[0].tiff, flag, False):
             raise SlideError(f"{name} is {kind}, which is not read; export it as OME-TIFF in 8-bit RGB")
@@ -301,7 +302,7 @@ def _require_unstitched(name: str, pages: TiffPages) -> None:
     elif xmp is not None and isinstance(xmp.value, bytes) and b"iScan" in xmp.value:
         kind = "a Ventana BIF slide"
     if kind is not None:
-        raise SlideError(f"{name} is {kind}, which is read from this machine's disks alone; copy it here")
+        raise SlideError(f"{name} is {kind}, which is read only from this machine's disks; copy it to this machine")
 
 
 def _table(pages: tuple[Page, ...], image: TiffImage, size: Size) -> TileTable | str:
