@@ -25,26 +25,33 @@ HANGS_S = 600
 """Within this time a run ends on the slowest machine; a reader that hangs does so for hours."""
 
 
+def slide_in(folder: Path, sample_data: Path) -> Path:
+    folder.mkdir()
+    return Path(shutil.copy(sample_data / "CMU-1-Small-Region.svs", folder / "s.svs"))
+
+
 @pytest.fixture
 def slide(tmp_path: Path, sample_data: Path) -> Path:
     """A slide that may be harmed, as may its folder."""
-    folder = tmp_path / "slides"
-    folder.mkdir()
-    return Path(shutil.copy(sample_data / "CMU-1-Small-Region.svs", folder / "s.svs"))
+    return slide_in(tmp_path / "slides", sample_data)
 
 
 def command(slide: Path, folder: Path, *more: object) -> list:
     return ["predict", slide, "--out", folder / "m.zarr", "--tissue", "none", "--quiet", *more]
 
 
-@pytest.fixture
-def whole(server: Server, slide: Path, tmp_path: Path) -> Path:
-    """The folder of a run left alone."""
-    folder = tmp_path / "whole"
+def left_alone(server: Server, place: Path, sample_data: Path, *more: str) -> Path:
+    folder = place / "whole"
     folder.mkdir()
-    code, said = server.run(command(slide, folder), **MORE)
-    assert (code, said) == (0, "")
+    slide = slide_in(place / "slides", sample_data)
+    assert server.run(command(slide, folder, *more), **MORE) == (0, "")
     return folder
+
+
+@pytest.fixture(scope="module")
+def whole(server: Server, sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run left alone, not to be changed."""
+    return left_alone(server, tmp_path_factory.mktemp("alone"), sample_data)
 
 
 @pytest.fixture
@@ -250,13 +257,10 @@ def test_another_parameter_is_refused_and_overwrite_goes_on(
     assert [event["share"] > 0.3 for event in events if event["event"] == "resumed"] == [True]
 
 
-@pytest.fixture
-def ungated(server: Server, slide: Path, tmp_path: Path) -> Path:
-    """The folder of a run left alone, in which the segmenter sees every patch."""
-    folder = tmp_path / "whole"
-    folder.mkdir()
-    assert server.run(command(slide, folder, "--no-gate"), **MORE) == (0, "")
-    return folder
+@pytest.fixture(scope="module")
+def ungated(server: Server, sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a run in which the segmenter sees every patch."""
+    return left_alone(server, tmp_path_factory.mktemp("ungated"), sample_data, "--no-gate")
 
 
 def test_a_network_that_gives_no_numbers(server: Server, slide: Path, ungated: Path, folder: Path) -> None:

@@ -57,7 +57,7 @@ def die_everywhere(server: Server, slide: Path, tmp_path: Path, step: int, *more
 
 
 def test_dying_at_some_steps_of_writing(server: Server, slide: Path, tmp_path: Path) -> None:
-    assert die_everywhere(server, slide, tmp_path, 31) > 100
+    assert die_everywhere(server, slide, tmp_path, 53) > 100
 
 
 @pytest.mark.slow
