@@ -107,7 +107,8 @@ class _Aspp(nn.Module):
 
 class _ImageMean(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(super().forward(x), size=x.shape[-2:], mode="bilinear", align_corners=False)
+        mean = super().forward(x)  # type: ignore[no-untyped-call]
+        return F.interpolate(mean, size=x.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def _pointwise(channels: int, out_channels: int) -> nn.Sequential:
