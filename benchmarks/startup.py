@@ -24,11 +24,12 @@ from collections import Counter
 PREDICT = """
 import json, os, resource, sys, threading
 from importlib.machinery import PathFinder
-laps = {}
+laps, once = {}, threading.Lock()
 def lap(name):
     used = resource.getrusage(resource.RUSAGE_SELF)
     laps.setdefault(name, used.ru_utime + used.ru_stime)
 def ended():
+    once.acquire()  # another thread may come here with the next batch
     lap("first batch")
     names = sorted(sys.modules)
     print(json.dumps({"laps": laps, "modules": names}), flush=True)

@@ -7,6 +7,7 @@ import json
 import shutil
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,14 +82,9 @@ def only(case: Path) -> Path:
 def slide(case: Path) -> None:
     """Open a slide by every reader that takes it, say what it is, read here and there, look for tissue."""
     path = only(case)
-    refused = None
-    for reader in (None, "tiffslide"):
-        try:
-            _read_slide(path, reader)
-        except WsisegError as error:
-            refused = error
-    if refused is not None:
-        raise refused
+    with suppress(WsisegError):  # which may not read what others do
+        _read_slide(path, "tiffslide")
+    _read_slide(path, None)
 
 
 def _read_slide(path: Path, reader: str | None) -> None:
@@ -256,6 +252,10 @@ def weights(case: Path) -> None:
         assert tensor.numel() >= 0
 
 
+def _prepare_settings() -> None:
+    import wsiseg.training.settings  # noqa: F401
+
+
 TARGETS = {
     "slide": Target(seeds.slides, slide),
     "bundle": Target(seeds.bundles, bundle, _prepare_bundle),
@@ -263,6 +263,6 @@ TARGETS = {
     "map": Target(seeds.maps, tissue_map),
     "exports": Target(seeds.exported_maps, exports, seeds.dicom_slide),
     "dataset": Target(seeds.datasets, dataset),
-    "settings": Target(seeds.settings, settings),
+    "settings": Target(seeds.settings, settings, _prepare_settings),
     "weights": Target(seeds.weights, weights),
 }

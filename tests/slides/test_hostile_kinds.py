@@ -236,7 +236,7 @@ def test_planes_that_a_companion_describes_are_refused(tmp_path, pixels):
 @pytest.mark.parametrize(
     ("name", "head", "expected"),
     [
-        ("a.czi", b"ZISRAWFILE", "Zeiss CZI slide, which is read from this machine's disks"),
+        ("a.czi", b"ZISRAWFILE", "Zeiss CZI slide, which is read only from this machine's disks"),
         ("a.svs", b"ZISRAWFILE", "Zeiss CZI slide"),
         ("a.vsi", None, "Olympus VSI slide, which is not read"),
         ("a.scn", None, "Leica SCN slide"),

@@ -42,9 +42,10 @@ config = lite_config(encoder).changed(pseudo_masks={"batch_size": 8})
 masks = 0
 def die(event, arguments):
     global masks
-    masks += event == "os.rename" and str(arguments[1]).endswith(".png")
-    if masks == 61:
-        os.kill(os.getpid(), signal.SIGKILL)  # before it has its name
+    if event == "os.rename" and str(arguments[1]).endswith(".png"):  # else the kill, an event itself, would kill again
+        masks += 1
+        if masks == 61:
+            os.kill(os.getpid(), signal.SIGKILL)  # before it has its name
 sys.addaudithook(die)
 write_masks(network.eval(), read_dataset(root), config, Path(folder), torch.device("cpu"), False)
 """
@@ -145,7 +146,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(
     worker = subprocess.run([sys.executable, "-c", WORKER, str(root), str(weights), str(folder), ENCODER], check=False)
     assert worker.returncode == -signal.SIGKILL
     before = stamps(folder)
-    assert 50 < len(before) <= 60  # some threads write at once
+    assert 50 < len(before) <= 70  # some threads write at once
     (folder / "PM_head" / "images" / ".a.png.0123abcd.partial").write_bytes(b"\x89PNG")  # what a kill may leave
 
     written = write(classifier, data, folder)

@@ -96,7 +96,7 @@ def test_train_gives_a_bundle_that_predicts_tiles(
     out = tmp_path / "model"
     arguments = ["train", str(dataset), "--out", str(out), "--gate", "shared", "--epochs", "1", "--batch-size", "8"]
     with pytest.raises(SystemExit) as stop:
-        main([*arguments, "--device", "cpu", "--quiet"])
+        main([*arguments, "--device", "cpu"])
     shown = capsys.readouterr().err
     assert stop.value.code == 0, shown
     assert "The shared gate is finished" in shown
@@ -117,7 +117,7 @@ def test_train_gives_a_bundle_that_predicts_tiles(
     before = (out / "segmenter.safetensors").read_bytes()
     (steps / "stage2" / "segmenter.safetensors").touch()
     with pytest.raises(SystemExit) as stop:
-        main([*arguments, "--device", "cpu", "--quiet", "--resume"])
+        main([*arguments, "--device", "cpu", "--resume"])
     assert stop.value.code == 0
     assert capsys.readouterr().err.count("is finished") == 3
     assert (out / "segmenter.safetensors").read_bytes() == before

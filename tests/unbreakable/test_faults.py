@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -184,7 +185,7 @@ def test_an_interrupt_keeps_what_is_finished(
     assert_same(folder, whole)
 
 
-def test_polygons_of_a_run_gone_on_with_and_those_drawn_again_are_the_same(
+def test_polygons_of_a_batch_that_was_killed_are_those_of_a_run_left_alone(
     server: Server, slide: Path, whole: Path, folder: Path
 ) -> None:
     """As a shell gives `predict slides/*.svs --out folder` where one slide matches."""
@@ -193,9 +194,6 @@ def test_polygons_of_a_run_gone_on_with_and_those_drawn_again_are_the_same(
     assert killed[0] == DIED
     polygons, expected = folder / "s.geojson", (whole / "m.geojson").read_bytes()
     assert not polygons.exists()
-    assert server.run(batch, **MORE) == (0, "")
-    assert polygons.read_bytes() == expected
-    polygons.unlink()
     assert server.run(batch, **MORE) == (0, "")
     assert polygons.read_bytes() == expected
 
@@ -251,7 +249,7 @@ def test_pieces_of_a_previous_version_are_not_mixed_in(server: Server, slide: Pa
     assert old[0] == DIED
     assert booked(folder) == 2
     result = server.run(command(slide, folder), **MORE)
-    assert_fails(result, folder, "had version of wsiseg 0.0.9, this one has 0.1.0")
+    assert_fails(result, folder, f"had version of wsiseg 0.0.9, this one has {version('wsiseg')}")
     assert booked(folder) == 2
     assert server.run(command(slide, folder, "--restart"), **MORE) == (0, "")
     assert_same(folder, whole)

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.classes import ClassTable
-from wsiseg.export.polygons import coarser_note
 from wsiseg.geometry import Grid, Size
 from wsiseg.slides.base import SlideReader
 from wsiseg.system.printable import readable
@@ -143,6 +142,8 @@ def polygon_notes(vectors: Mapping[str, Any]) -> list[str]:
     if vectors.get("moved_um", 0) >= LEAST_MOVE_UM:
         found.append(f"borders moved by up to {vectors['moved_um']:.2g} um, so that polygons keep each class's area")
     found += area_notes(vectors)
+    from wsiseg.export.polygons import coarser_note  # noqa: PLC0415  (not needed before polygons are drawn)
+
     if coarser := coarser_note(vectors):
         found.append(coarser)
     if vectors.get("within_budget") is False:

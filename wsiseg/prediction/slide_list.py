@@ -186,5 +186,12 @@ def _parent(slide: str) -> tuple[str, ...]:
 
 def _plain(part: str) -> str:
     """A name that leads nowhere else as part of a path, whatever an address says."""
-    clean = "".join("_" if letter in "/\\" or not letter.isprintable() else letter for letter in part)
+    clean = "".join(
+        letter if (letter.isprintable() and letter not in "/\\") or _is_byte(letter) else "_" for letter in part
+    )
     return f"_{clean.strip('.')}" if clean in ("", ".", "..") else clean
+
+
+def _is_byte(letter: str) -> bool:
+    """Whether it stands for a byte of a file's name that is not UTF-8, as Python reads such names."""
+    return "\udc80" <= letter <= "\udcff"

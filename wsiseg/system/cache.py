@@ -104,4 +104,6 @@ def _own(folder: Path) -> bool:
         state = folder.stat()
     except OSError:
         return False
-    return os.name != "posix" or (state.st_uid == os.geteuid() and not state.st_mode & 0o022)
+    if not hasattr(os, "geteuid"):
+        return True
+    return state.st_uid == os.geteuid() and not state.st_mode & 0o022

@@ -14,7 +14,6 @@ from wsiseg.slides.base import SlideReader
 from wsiseg.slides.overview import OVERVIEW_MPP, read_overview
 from wsiseg.tissue.bit_mask import BitMask
 from wsiseg.tissue.mask import TissueMask
-from wsiseg.tissue.own import _from_geojson, _from_png
 from wsiseg.tissue.stain import find_glass, stained
 
 MIN_TISSUE_UM2 = 20_000.0
@@ -58,9 +57,13 @@ def tissue_mask(
         return _found(slide, min_tissue_um2, min_hole_um2)
     lower = name.lower()
     if lower.endswith((".geojson", ".geojson.gz", ".json")):
-        return _from_geojson(slide, Path(name))
+        from wsiseg.tissue.own import from_geojson  # noqa: PLC0415  (shapely is for files of one's own alone)
+
+        return from_geojson(slide, Path(name))
     if lower.endswith(".png"):
-        return _from_png(slide, Path(name))
+        from wsiseg.tissue.own import from_png  # noqa: PLC0415
+
+        return from_png(slide, Path(name))
     raise OptionError(f"expected otsu, none, or a file .geojson or .png as tissue, got {name!r}")
 
 

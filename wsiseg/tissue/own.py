@@ -26,7 +26,7 @@ _OWN_PIXELS = 64_000_000
 _LABELS_MAX = 16
 
 
-def _from_geojson(slide: SlideReader, path: Path) -> TissueMask:
+def from_geojson(slide: SlideReader, path: Path) -> TissueMask:
     """The areas of a GeoJSON, at 2 um per pixel or coarser."""
     areas = [geometry for geometry, _ in read_geojson(path)]
     step = max(1.0, _OWN_MPP / slide.mpp.mean, math.sqrt(slide.size.area / _OWN_PIXELS))
@@ -39,7 +39,7 @@ def _from_geojson(slide: SlideReader, path: Path) -> TissueMask:
     return TissueMask(BitMask(mask), step, step, slide.size, path.name)
 
 
-def _from_png(slide: SlideReader, path: Path) -> TissueMask:
+def from_png(slide: SlideReader, path: Path) -> TissueMask:
     """A picture of the slide's aspect: tissue is what is brighter than half of its brightest value.
 
     Where no value is above 16 it is a mask of labels, and tissue is what is not 0.

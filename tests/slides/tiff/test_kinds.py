@@ -422,7 +422,7 @@ class TestLevels:
 def test_an_scn_is_not_read_by_address(tmp_path, pixels):
     scn = '<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01"></scn>'
     tifffile.imwrite(tmp_path / "a.scn", pixels, description=scn, metadata=None, **TILED)
-    with pytest.raises(SlideError, match="Leica SCN, which is read only from this machine's disks"):
+    with pytest.raises(SlideError, match="Leica SCN slide, which is read only from this machine's disks"):
         open_slide(in_memory(tmp_path / "a.scn"))
 
 
