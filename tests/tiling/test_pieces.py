@@ -10,7 +10,7 @@ from wsiseg.tiling.pieces import block_patches, blocks_of, owned_by, patches_of,
 
 
 @given(
-    st.integers(1, 300), st.integers(1, 300), st.integers(1, 40), st.integers(0, 39), st.integers(16, 200),
+    st.integers(1, 100), st.integers(1, 100), st.integers(1, 40), st.integers(0, 39), st.integers(16, 80),
     st.integers(1, 9), st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_each_patch_is_in_every_piece_it_touches_and_owned_by_one(
