@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from wsiseg.arrays import Float64Array as Floats
+from wsiseg.arrays import Float64Array
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Size
 from wsiseg.polygons.class_map import ArrayMap, blocks
@@ -23,7 +23,7 @@ Map = npt.NDArray[np.uint8]
 MAPS = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=13), elements=st.integers(0, 3))
 
 
-def sieved(classes: Map, min_area: float | Floats, block: int) -> tuple[Map, object]:
+def sieved(classes: Map, min_area: float | Float64Array, block: int) -> tuple[Map, object]:
     source = ArrayMap(classes)
     components = find_components(source, block)
     absorption = absorb(components, min_area)
@@ -41,7 +41,7 @@ def plain_components(classes: Map) -> npt.NDArray[np.int64]:
     return np.vectorize(lambda i: rank.get(int(i), 0), otypes=[np.int64])(out)
 
 
-def plain_sieve(classes: Map, min_area: float | Floats) -> Map:
+def plain_sieve(classes: Map, min_area: float | Float64Array) -> Map:
     """The definition of `absorb`, pixel by pixel: label the map anew after each change."""
     classes = classes.copy()
     least = np.broadcast_to(np.asarray(min_area, np.float64), 256)

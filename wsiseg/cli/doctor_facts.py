@@ -26,6 +26,7 @@ _CORNER = (600, 900)
 
 _NEEDS = {"openslide": "openslide", "tiff": "tifffile", "image": "PIL", "tiffslide": "tiffslide", "dicom": "pydicom"}
 _EXTRAS = {
+    "train": ("lightning", "kornia", "torchmetrics"),
     "openvino": ("openvino",),
     "remote": ("boto3", "obstore", "urllib3"),
     "dicom": ("highdicom",),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.arrays import Float64Array as FloatArray
+from wsiseg.arrays import Float64Array
 from wsiseg.errors import OptionError
 from wsiseg.evaluation.figures import Figure, bootstrap, ratio
 
@@ -49,10 +49,10 @@ class GateReport:
 
 
 def gate_report(
-    probabilities: FloatArray,
+    probabilities: Float64Array,
     truth: npt.NDArray[np.bool_],
     groups: npt.NDArray[np.int64],
-    thresholds: FloatArray,
+    thresholds: Float64Array,
     names: tuple[str, ...],
     resamples: int,
     seed: int,
@@ -97,7 +97,7 @@ def gate_report(
     )
 
 
-def average_precision(probabilities: FloatArray, truth: npt.NDArray[np.bool_]) -> float:
+def average_precision(probabilities: Float64Array, truth: npt.NDArray[np.bool_]) -> float:
     """Sum of precision times gain in recall over falling thresholds; equal probabilities are taken at once.
 
     NaN where the class never occurs.
@@ -111,7 +111,7 @@ def average_precision(probabilities: FloatArray, truth: npt.NDArray[np.bool_]) -
     return float((hits / taken * np.diff(hits, prepend=0)).sum() / truth.sum())
 
 
-def thresholds_for_recall(probabilities: FloatArray, truth: npt.NDArray[np.bool_], recall: float) -> list[float]:
+def thresholds_for_recall(probabilities: Float64Array, truth: npt.NDArray[np.bool_], recall: float) -> list[float]:
     """For each class the highest threshold that lets this share of the tiles with the class pass; 0 where it has none.
 
     A class must exceed its threshold, so it is the float32 number below the lowest probability that is to pass.
@@ -128,8 +128,8 @@ def thresholds_for_recall(probabilities: FloatArray, truth: npt.NDArray[np.bool_
 
 
 def _calibration_sums(
-    probabilities: FloatArray, truth: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64]
-) -> FloatArray:
+    probabilities: Float64Array, truth: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64]
+) -> Float64Array:
     """(G, 4, BINS): count, probability, occurrence and squared difference of each group, summed in each bin."""
     count = int(groups.max()) + 1
     bins = np.minimum((probabilities * BINS).astype(np.int64), BINS - 1)
@@ -139,7 +139,7 @@ def _calibration_sums(
     return np.stack(sums, axis=1)
 
 
-def _calibration(sums: npt.NDArray[Any]) -> dict[str, FloatArray]:
+def _calibration(sums: npt.NDArray[Any]) -> dict[str, Float64Array]:
     count, predicted, occurred, squared = (sums[..., i, :] for i in range(4))
     total = count.sum(axis=-1)
     return {

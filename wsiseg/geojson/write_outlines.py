@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.arrays import Float64Array as Floats
+from wsiseg.arrays import Float64Array
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.geojson.measures import Measures
@@ -42,7 +42,7 @@ def write_outlines(
     *,
     identity: Identity,
     frame: Frame | None = None,
-    areas_px: Floats | None = None,
+    areas_px: Float64Array | None = None,
     facts: Facts | None = None,
     measures: Sequence[Measures | None] = (),
     overwrite: bool = False,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import shapely
 
-from wsiseg.arrays import Float64Array as Floats
+from wsiseg.arrays import Float64Array
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Mpp
 from wsiseg.polygons.balance import balance
@@ -167,7 +167,7 @@ class Drawing:
     budget: Budget
     block: int
     frame: Frame
-    map_px: Floats
+    map_px: Float64Array
 
     def best(self, tolerance_um: float | None, min_area_um2: float | None) -> Simplified:
         """The finest choice that meets the budget and keeps areas; what is stated (not None) is taken as it is."""
@@ -232,7 +232,7 @@ class Drawing:
         stay = self.components.areas_px >= areas_px[self.components.classes]
         return int(np.count_nonzero(stay & (self.components.classes <= self.source.class_count)))
 
-    def _absorb(self, choice: Choice) -> tuple[Absorption, Floats]:
+    def _absorb(self, choice: Choice) -> tuple[Absorption, Float64Array]:
         """What gives way with this choice, and the minimum area of each class in pixels, (256,)."""
         least_px = choice.min_area_um2 / self.mpp.pixel_area_um2
         areas_px = min_areas_px(self.components, least_px, choice.share)
@@ -246,7 +246,7 @@ class Drawing:
             trim_memory()  # uniting held as much again as what comes now
         return Coverage.of(found, self.frame)
 
-    def _draw(self, choice: Choice, coverage: Coverage, absorption: Absorption, areas_px: Floats) -> Simplified:
+    def _draw(self, choice: Choice, coverage: Coverage, absorption: Absorption, areas_px: Float64Array) -> Simplified:
         """Simplified polygons of what is left."""
         last = self.source.class_count
         used_um = choice.tolerance_um

@@ -7,16 +7,14 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import shapely
 
-from wsiseg.arrays import BoolArray as Bools
-from wsiseg.arrays import Float64Array as Floats
-from wsiseg.arrays import Int64Array as Ints
+from wsiseg.arrays import BoolArray, Float64Array, Int64Array
 from wsiseg.geometry import Size
 
 _MOST_CROSSINGS = 4_000_000
 """Crossings of edges with rows that are held at once, some 100 bytes each; one long edge may have more."""
 
 
-def fill_areas(areas: Iterable[shapely.Polygon | shapely.MultiPolygon], size: Size, step: float) -> Bools:
+def fill_areas(areas: Iterable[shapely.Polygon | shapely.MultiPolygon], size: Size, step: float) -> BoolArray:
     """The pixels whose centres lie inside any of the areas.
 
     A centre exactly on a border belongs to the area to its left, or below it: areas that share a border neither
@@ -36,7 +34,7 @@ def fill_areas(areas: Iterable[shapely.Polygon | shapely.MultiPolygon], size: Si
     return mask
 
 
-def _fill(mask: Bools, area: shapely.Polygon | shapely.MultiPolygon, step: float) -> None:
+def _fill(mask: BoolArray, area: shapely.Polygon | shapely.MultiPolygon, step: float) -> None:
     """Add one area to the mask.
 
     A pixel is inside where an odd number of edges lies to its left; so holes and parts need no care of their own.
@@ -56,18 +54,18 @@ def _fill(mask: Bools, area: shapely.Polygon | shapely.MultiPolygon, step: float
     mask[top:bottom, left:right] |= (odd[:, :-1] & 1).view(np.bool_)
 
 
-def _edges(area: shapely.Polygon | shapely.MultiPolygon) -> Floats:
+def _edges(area: shapely.Polygon | shapely.MultiPolygon) -> Float64Array:
     """(n, 4) x and y of the upper end, x and y of the lower end, of every edge that is not horizontal."""
     rings = shapely.get_rings(shapely.get_parts(area))
     points, ring = shapely.get_coordinates(rings, return_index=True)
-    edges: Floats = np.hstack((points[:-1], points[1:]))[ring[:-1] == ring[1:]]
+    edges: Float64Array = np.hstack((points[:-1], points[1:]))[ring[:-1] == ring[1:]]
     edges = edges[edges[:, 1] != edges[:, 3]]
     upward = edges[:, 1] > edges[:, 3]
     edges[upward] = edges[upward][:, [2, 3, 0, 1]]
     return edges
 
 
-def _crossings(edges: Floats, top: int, bottom: int) -> Iterator[tuple[Ints, Ints]]:
+def _crossings(edges: Float64Array, top: int, bottom: int) -> Iterator[tuple[Int64Array, Int64Array]]:
     """Rows from `top` to before `bottom` whose centres edges cross, and the first columns to the right of each edge."""
     first = _first_centre(edges[:, 1]).clip(top, bottom)
     counts = _first_centre(edges[:, 3]).clip(top, bottom) - first
@@ -84,6 +82,6 @@ def _crossings(edges: Floats, top: int, bottom: int) -> Iterator[tuple[Ints, Int
         start = stop
 
 
-def _first_centre(bound: Floats) -> Ints:
+def _first_centre(bound: Float64Array) -> Int64Array:
     """The first pixel whose centre is at the bound or behind it."""
     return np.ceil(bound - 0.5).astype(np.int64)

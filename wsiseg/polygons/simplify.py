@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import shapely
 
-from wsiseg.arrays import Float64Array as Floats
+from wsiseg.arrays import Float64Array
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Mpp
@@ -72,7 +72,7 @@ def simplified_polygons(
     budget: Budget | None = None,
     block: int = BLOCK,
     frame: Frame | None = None,
-    map_px: Floats | None = None,
+    map_px: Float64Array | None = None,
 ) -> Simplified:
     """Polygons of each class, in map pixels, with small regions absorbed and borders simplified together.
 
@@ -132,7 +132,7 @@ def _drawing(
     budget: Budget,
     block: int,
     frame: Frame,
-    map_px: Floats | None,
+    map_px: Float64Array | None,
 ) -> Drawing:
     """Arguments that simplify a map; see `simplified_polygons`."""
     known = Known(source, class_count, class_count + 1, frame.pixels)

@@ -54,7 +54,7 @@ def tissue_mask(
     if name == "none":
         return TissueMask(BitMask(np.ones((1, 1), np.bool_)), slide.size.width, slide.size.height, slide.size, "none")
     if name == "otsu":
-        return _found(slide, min_tissue_um2, min_hole_um2)
+        return _stained(slide, OVERVIEW_MPP, min_tissue_um2, min_hole_um2)
     lower = name.lower()
     if lower.endswith((".geojson", ".geojson.gz", ".json")):
         from wsiseg.tissue.own import from_geojson  # noqa: PLC0415  (shapely is for files of one's own alone)
@@ -65,10 +65,6 @@ def tissue_mask(
 
         return from_png(slide, Path(name))
     raise OptionError(f"expected otsu, none, or a file .geojson or .png as tissue, got {name!r}")
-
-
-def _found(slide: SlideReader, min_tissue_um2: float, min_hole_um2: float) -> TissueMask:
-    return _stained(slide, OVERVIEW_MPP, min_tissue_um2, min_hole_um2)
 
 
 def _stained(slide: SlideReader, mpp: float, min_tissue_um2: float, min_hole_um2: float) -> TissueMask:

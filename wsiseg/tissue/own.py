@@ -18,11 +18,7 @@ from wsiseg.tissue.bit_mask import BitMask
 from wsiseg.tissue.mask import TissueMask
 
 _OWN_MPP = 2.0
-
-
 _OWN_PIXELS = 64_000_000
-
-
 _LABELS_MAX = 16
 
 

@@ -14,6 +14,15 @@ from wsiseg.arrays import Int64Array
 from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.system.files import write_csv
 
+PARTS = 4
+"""A map's pixels are counted in four parts: inside, in the last column, in the last row, in both; see `SlideEdge`."""
+
+AREA_COLUMNS = (
+    *("slide", "class", "area_mm2", "share", "mean_probability", "polygons_mm2"),
+    *("tissue_mm2", "white_mm2", "unread_mm2"),
+)
+"""Of the table of areas, always all of them, so that tables of several maps fit together."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassArea:
@@ -138,14 +147,3 @@ def write_areas_csv(path: Path, metadata: Mapping[str, Any], polygons_mm2: Mappi
         drawn = f"{polygons_mm2.get(index, 0.0):.6f}" if polygons_mm2 is not None else ""
         rows.append([metadata["slide"]["name"], row["name"], *figures, drawn, *whole])
     write_csv(path, AREA_COLUMNS, rows)
-
-
-PARTS = 4
-"""A map's pixels are counted in four parts: inside, in the last column, in the last row, in both; see `SlideEdge`."""
-
-
-AREA_COLUMNS = (
-    *("slide", "class", "area_mm2", "share", "mean_probability", "polygons_mm2"),
-    *("tissue_mm2", "white_mm2", "unread_mm2"),
-)
-"""Of the table of areas, always all of them, so that tables of several maps fit together."""

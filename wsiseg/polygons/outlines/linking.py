@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, depth_first_order
 
-from wsiseg.arrays import Int64Array as Ints
+from wsiseg.arrays import Int64Array
 from wsiseg.polygons.outlines.corners import EAST, HOLE_STARTS, SOUTH, Turns
 
 _LOW = np.int64(0xFFFFFFFF)
@@ -28,7 +28,7 @@ class Seam:
         down: (S,) whether the outline runs down there; else it runs up.
     """
 
-    x: Ints
+    x: Int64Array
     down: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -63,16 +63,16 @@ class Chains:
         piece: (N,) piece of each turn.
     """
 
-    order: Ints
-    starts: Ints
+    order: Int64Array
+    starts: Int64Array
     closed: npt.NDArray[np.bool_]
-    first: Ints
-    above: Ints
-    follows: Ints
-    saddles: Ints
-    enters: Ints
-    leaves: Ints
-    piece: Ints
+    first: Int64Array
+    above: Int64Array
+    follows: Int64Array
+    saddles: Int64Array
+    enters: Int64Array
+    leaves: Int64Array
+    piece: Int64Array
 
 
 def link(turns: Turns, upper: Seam, lower: Seam) -> Chains:
@@ -128,12 +128,12 @@ def link(turns: Turns, upper: Seam, lower: Seam) -> Chains:
     )
 
 
-def _by_chain(ends: Ints, labels: Ints, pieces: Ints) -> Ints:
+def _by_chain(ends: Int64Array, labels: Int64Array, pieces: Int64Array) -> Int64Array:
     order = ends[np.argsort(labels[ends])]
     return np.stack([order, pieces[labels[order]]])
 
 
-def _successors(turns: Turns, upper: Seam, lower: Seam) -> tuple[Ints, Ints]:
+def _successors(turns: Turns, upper: Seam, lower: Seam) -> tuple[Int64Array, Int64Array]:
     """What follows each node (itself where nothing does), and the ends of the sides that run up, by x and y."""
     top, count = len(upper), len(turns)
     successor = np.arange(top + count + len(lower))
@@ -151,7 +151,7 @@ def _successors(turns: Turns, upper: Seam, lower: Seam) -> tuple[Ints, Ints]:
     return successor, by_column[1]
 
 
-def _sides_above(turns: Turns, first: Ints, upward: Ints, top: int) -> Ints:
+def _sides_above(turns: Turns, first: Int64Array, upward: Int64Array, top: int) -> Int64Array:
     """For corners where a hole may begin: the upper end of the side at the left of the run of pixels above them."""
     above = np.full(len(first), -1)
     may = np.flatnonzero(HOLE_STARTS[turns.kind[first]])
@@ -162,13 +162,13 @@ def _sides_above(turns: Turns, first: Ints, upward: Ints, top: int) -> Ints:
     return above
 
 
-def swap(successor: Ints, pairs: Ints) -> None:
+def swap(successor: Int64Array, pairs: Int64Array) -> None:
     """Exchange, in place, what follows the two nodes of each pair."""
     a, b = pairs.T
     successor[a], successor[b] = successor[b], successor[a]
 
 
-def label_chains(successor: Ints) -> tuple[Ints, int]:
+def label_chains(successor: Int64Array) -> tuple[Int64Array, int]:
     """(the chain of each node, their number)."""
     count = len(successor)
     graph = csr_array((np.ones(count, np.int8), successor, np.arange(count + 1)), shape=(count, count))
@@ -176,7 +176,9 @@ def label_chains(successor: Ints) -> tuple[Ints, int]:
     return labels, int(number)
 
 
-def order_chains(successor: Ints, labels: Ints, number: int, begins: Ints, ends: Ints) -> tuple[Ints, Ints]:
+def order_chains(
+    successor: Int64Array, labels: Int64Array, number: int, begins: Int64Array, ends: Int64Array
+) -> tuple[Int64Array, Int64Array]:
     """All nodes, chain after chain in the order of their first nodes, and the chain that each is in.
 
     Args:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.arrays import Int64Array as Ints
+from wsiseg.arrays import Int64Array
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box
 from wsiseg.polygons.class_map import BLOCK, ClassMapSource, Known
@@ -36,7 +36,7 @@ class Outlines:
         area_px: by class index, pixels of its regions.
     """
 
-    def __init__(self, rings: Rings, area_px: Ints, spool: Spool) -> None:
+    def __init__(self, rings: Rings, area_px: Int64Array, spool: Spool) -> None:
         self.rings = rings
         self.area_px = area_px
         self._spool = spool
@@ -46,7 +46,9 @@ class Outlines:
         mine = self._of_class(index)
         return int(self.rings.vertices[mine].sum() + mine.stop - mine.start)  # one more closes each ring
 
-    def read(self, index: int, at_once: int = 1 << 17) -> Iterator[tuple[npt.NDArray[np.int32], Ints, Ints]]:
+    def read(
+        self, index: int, at_once: int = 1 << 17
+    ) -> Iterator[tuple[npt.NDArray[np.int32], Int64Array, Int64Array]]:
         """The rings of one class, region by region in the order of their first pixels, in portions.
 
         Every ring begins at its first corner (row by row) and ends there. Outer rings run clockwise as one sees them
@@ -76,7 +78,7 @@ class Outlines:
         start, stop = np.searchsorted(self.rings.classes, [index, index + 1])
         return slice(int(start), int(stop))
 
-    def _short_rings(self, start: int, stop: int) -> tuple[npt.NDArray[np.int32], Ints, Ints]:
+    def _short_rings(self, start: int, stop: int) -> tuple[npt.NDArray[np.int32], Int64Array, Int64Array]:
         """Some rings of one piece each."""
         pieces = self.rings.pieces[self.rings.first_piece[start] : self.rings.first_piece[stop]]
         offsets, counts = self.rings.offsets[pieces], self.rings.counts[pieces]
@@ -94,7 +96,7 @@ class Outlines:
         vertices[begins + counts] = vertices[begins]
         return vertices, begins, begins[self.rings.is_shell[start:stop]]
 
-    def _long_ring(self, ring: int) -> Iterator[tuple[npt.NDArray[np.int32], Ints, Ints]]:
+    def _long_ring(self, ring: int) -> Iterator[tuple[npt.NDArray[np.int32], Int64Array, Int64Array]]:
         """A ring of several pieces, piece by piece, beginning at its first corner."""
         pieces = self.rings.pieces[self.rings.first_piece[ring] : self.rings.first_piece[ring + 1]]
         head = self._spool.read(int(self.rings.offsets[pieces[0]]), int(self.rings.counts[pieces[0]]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.arrays import Int64Array as Ints
+from wsiseg.arrays import Int64Array
 from wsiseg.polygons.outlines.linking import label_chains, order_chains, swap
 from wsiseg.polygons.outlines.tracing import Pieces
 
@@ -28,11 +28,11 @@ class Rings:
 
     classes: npt.NDArray[np.uint8]
     is_shell: npt.NDArray[np.bool_]
-    vertices: Ints
-    first_piece: Ints
-    pieces: Ints
-    offsets: Ints
-    counts: Ints
+    vertices: Int64Array
+    first_piece: Int64Array
+    pieces: Int64Array
+    offsets: Int64Array
+    counts: Int64Array
 
 
 def assemble(table: Pieces) -> Rings:
@@ -65,7 +65,7 @@ def assemble(table: Pieces) -> Rings:
     )
 
 
-def _join(table: Pieces, keys: Ints) -> tuple[Ints, Ints]:
+def _join(table: Pieces, keys: Int64Array) -> tuple[Int64Array, Int64Array]:
     """(pieces, ring after ring, each from the piece with its first corner; number of pieces of each ring)."""
     none = np.empty(0, np.int64)
     parts = np.concatenate([none, *table.open])
@@ -93,6 +93,6 @@ def _join(table: Pieces, keys: Ints) -> tuple[Ints, Ints]:
     return np.concatenate([alone, parts[nodes]]), np.concatenate([np.ones(len(alone), np.int64), lengths])
 
 
-def _within(lengths: Ints) -> Ints:
+def _within(lengths: Int64Array) -> Int64Array:
     """0, 1, … for each of several runs of these lengths."""
     return np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.arrays import Int64Array as Ints
+from wsiseg.arrays import Int64Array
 from wsiseg.polygons.outlines.corners import BEGINS_LEVEL, SHELL_START, Turns, find_turns
 from wsiseg.polygons.outlines.linking import Seam, link
 from wsiseg.polygons.outlines.spool import Spool
@@ -37,9 +37,9 @@ class Pieces:
     classes: list[npt.NDArray[Any]] = field(default_factory=list)
     is_shell: list[npt.NDArray[Any]] = field(default_factory=list)
     beside: list[npt.NDArray[Any]] = field(default_factory=list)  # piece of the same region that begins higher up
-    open: list[Ints] = field(default_factory=list)  # pieces that are no rings
-    follows: list[Ints] = field(default_factory=list)  # (E, 2)
-    saddles: list[Ints] = field(default_factory=list)  # (M, 2)
+    open: list[Int64Array] = field(default_factory=list)  # pieces that are no rings
+    follows: list[Int64Array] = field(default_factory=list)  # (E, 2)
+    saddles: list[Int64Array] = field(default_factory=list)  # (M, 2)
 
 
 class Strips:
@@ -126,7 +126,7 @@ class Tracer:
         vertices[:, 0], vertices[:, 1] = turns.x[chains.order], turns.y[chains.order]
         self.spool.append(vertices)
 
-    def _carry(self, enters: Ints, leaves: Ints, top: int, count: int, bottom: int, base: int) -> None:
+    def _carry(self, enters: Int64Array, leaves: Int64Array, top: int, count: int, bottom: int, base: int) -> None:
         """Join pieces across the upper seam, and note which reach the lower one."""
         carried = np.full(bottom, -1)
         (begin, first), (end, last) = enters, leaves

@@ -8,7 +8,6 @@ from pathlib import Path
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 
-
 DICOMDIR = "DICOMDIR"
 """Name of the file that lists the DICOM files of a disk, itself one."""
 
