@@ -38,7 +38,7 @@ def network_key(network: PatchNetwork, model_hash: str, settings: Mapping[str, A
     Args:
         network: before anything is folded into anything.
         model_hash: of its bundle.
-        settings: of OpenVINO.
+        settings: of OpenVINO, and what else decides how the network is compiled.
         height: of patches, in pixels.
         width: likewise.
     """

@@ -109,7 +109,8 @@ class OpenVinoNetwork:
         if self._model_hash is None:
             return self._converted(height, width, settings)
         kept = kept_networks()
-        key = network_key(self._plain, self._model_hash, settings, height, width)
+        facts = {**settings, "folded": self._fold}
+        key = network_key(self._plain, self._model_hash, facts, height, width)
         found = kept.read(key)
         if found is not None:
             try:
