@@ -177,7 +177,7 @@ def test_a_damaged_place_is_not_white(tmp_path: Path) -> None:
     bright = np.zeros((64, 64), bool)
     bright[5:40, 5:40] = True
     behind.write(FinishedPiece(piece, PiecePixels(piece.box, classes, values), Counts(1, 1, shut=[0]), bright))
-    areas = Areas.from_json(journal.steps[0]["areas"])
+    areas = journal.steps[0].areas
     assert (areas.unread.sum(), areas.white.sum(), areas.tissue.sum()) == (400, 35 * 35 - 400, 64 * 64)
 
 
@@ -206,13 +206,13 @@ class Steps:
     """A journal in memory."""
 
     def __init__(self) -> None:
-        self.steps: list[dict[str, Any]] = []
+        self.steps: list[Any] = []
 
-    def add(self, step: dict[str, Any]) -> None:
+    def book(self, step: Any) -> None:
         self.steps.append(step)
 
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [step for step in self.steps if step["step"] == kind]
+    def booked(self, kind: Any) -> list[Any]:
+        return [step for step in self.steps if isinstance(step, kind)]
 
 
 @pytest.mark.parametrize(

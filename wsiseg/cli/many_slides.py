@@ -19,8 +19,8 @@ from wsiseg.system.printable import printable
 if TYPE_CHECKING:
     from wsiseg.cli.log import RunLog
     from wsiseg.prediction.batch import SlideResult
+    from wsiseg.prediction.progress import ProgressFunction
     from wsiseg.prediction.result import Prediction
-    from wsiseg.prediction.run import Progress
 
 
 def many_slides(
@@ -54,7 +54,7 @@ def many_slides(
     silent = quiet or as_json
     summary, defect = BatchSummary(), False
     with ExitStack() as shown:  # bars of the slide whose turn it is; closed before its line is printed
-        progress: Progress | None = None
+        progress: ProgressFunction | None = None
 
         def began(slide: str) -> None:
             nonlocal progress

@@ -16,11 +16,11 @@ from wsiseg.cli.verbose import PhaseTimes
 
 if TYPE_CHECKING:
     from wsiseg.cli.log import RunLog
-    from wsiseg.prediction.run import Progress
+    from wsiseg.prediction.progress import ProgressFunction
 
 
 @contextmanager
-def shown_progress(silent: bool, log: RunLog, *, vectors: bool) -> Iterator[Progress]:
+def shown_progress(silent: bool, log: RunLog, *, vectors: bool) -> Iterator[ProgressFunction]:
     """What to tell of progress.
 
     Args:
@@ -46,7 +46,7 @@ def shown_progress(silent: bool, log: RunLog, *, vectors: bool) -> Iterator[Prog
 
 
 @contextmanager
-def _shown(silent: bool, left: TimeLeft) -> Iterator[Progress]:
+def _shown(silent: bool, left: TimeLeft) -> Iterator[ProgressFunction]:
     if silent:
         yield lambda phase, done, total: None
     elif is_terminal():
@@ -55,7 +55,7 @@ def _shown(silent: bool, left: TimeLeft) -> Iterator[Progress]:
         yield _lines(left)
 
 
-def _bars(left: TimeLeft) -> Iterator[Progress]:
+def _bars(left: TimeLeft) -> Iterator[ProgressFunction]:
     from rich import progress as rich_progress
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
@@ -87,7 +87,7 @@ def _bars(left: TimeLeft) -> Iterator[Progress]:
         yield report
 
 
-def _lines(left: TimeLeft) -> Progress:
+def _lines(left: TimeLeft) -> ProgressFunction:
     state: dict[str, Any] = {}
 
     def report(phase: str, done: int, total: int) -> None:

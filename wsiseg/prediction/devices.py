@@ -19,10 +19,10 @@ from wsiseg.models.bundle import load_model
 from wsiseg.models.runtime.choose import Runtime
 from wsiseg.prediction.gate_field import GateField, GateFieldFile
 from wsiseg.prediction.gated import make_gate
-from wsiseg.prediction.journal import Step
 from wsiseg.prediction.options import ResolvedOptions
 from wsiseg.prediction.piece_writer import PieceWriter
 from wsiseg.prediction.plan import Plan
+from wsiseg.prediction.steps import AnyStep, Step
 from wsiseg.prediction.stream import Stream
 from wsiseg.slides import open_slide
 from wsiseg.slides.watch import SlideWatch
@@ -39,7 +39,7 @@ class SharedWork:
     Attributes:
         slide: its path or address.
         model: a shipped model's name or a bundle's folder.
-        todo: grid, tissue and patches.
+        plan: grid, tissue and patches.
         options: resolved, but for the device.
         runtime: what computes the networks, decided for all devices.
         memory: of the whole run, which the processes share out.
@@ -50,13 +50,44 @@ class SharedWork:
 
     slide: str
     model: str
-    todo: Plan
+    plan: Plan
     options: ResolvedOptions
     runtime: Runtime
     memory: MemoryPlan
     store: Path
     field: GateFieldFile | None
     damage: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Booked:
+    """A process has a step booked."""
+
+    step: Step
+
+
+@dataclass(frozen=True)
+class Done:
+    """A process is done with so many more patches."""
+
+    patches: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process has no more work; its networks waited so many seconds for pixels."""
+
+    waited_s: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A process cannot go on."""
+
+    error: WsisegError
+
+
+Message = Booked | Done | Ended | Failed
 
 
 def run_on_devices(
@@ -82,26 +113,27 @@ def run_on_devices(
         WsisegError: that of the first process that failed; the others are ended.
     """
     context = multiprocessing.get_context("spawn")  # a forked process must not use the parent's CUDA
-    todo: Any = context.Queue()
-    told: Any = context.Queue()
+    queued: Any = context.Queue()  # of Piece, then None for each process
+    messages: Any = context.Queue()  # of Message
     for piece in pieces:
-        todo.put(piece)
+        queued.put(piece)
     for _ in devices:
-        todo.put(None)
-    processes = [context.Process(target=_work, args=(work, device, todo, told), daemon=True) for device in devices]
+        queued.put(None)
+    processes = [context.Process(target=_work, args=(work, name, queued, messages), daemon=True) for name in devices]
     for process in processes:
         process.start()
     waited: list[float] = []
     try:
-        for kind, value in _messages(told, processes):
-            if kind == "step":
-                book(value)
-            elif kind == "patches":
-                advance(value)
-            elif kind == "waited":
-                waited.append(value)
-            else:
-                raise value
+        for message in _messages(messages, processes):
+            match message:
+                case Booked(step):
+                    book(step)
+                case Done(patches):
+                    advance(patches)
+                case Ended(waited_s):
+                    waited.append(waited_s)
+                case Failed(error):
+                    raise error
         for process in processes:
             process.join()
     finally:
@@ -110,12 +142,12 @@ def run_on_devices(
     return sum(waited) / len(devices)
 
 
-def _messages(told: Any, processes: Sequence[BaseProcess]) -> Iterator[tuple[str, Any]]:
+def _messages(messages: Any, processes: Sequence[BaseProcess]) -> Iterator[Message]:
     """What the processes tell until all have ended their work; one that dies without a word is an error."""
     left = len(processes)
     while left:
         try:
-            kind, value = told.get(timeout=1.0)
+            message: Message = messages.get(timeout=1.0)
         except queue.Empty:
             dead = [process.exitcode for process in processes if process.exitcode not in (None, 0)]
             if dead:
@@ -124,26 +156,26 @@ def _messages(told: Any, processes: Sequence[BaseProcess]) -> Iterator[tuple[str
                     "on fewer devices or with a smaller --batch-size"
                 ) from None
             continue
-        left -= kind == "waited"
-        yield kind, value
+        left -= isinstance(message, Ended)
+        yield message
 
 
 class _Booking:
     """A journal whose steps another process writes."""
 
-    def __init__(self, told: Any) -> None:
-        self._told = told
+    def __init__(self, messages: Any) -> None:
+        self._messages = messages
 
-    def add(self, step: Step) -> None:
+    def book(self, step: Step) -> None:
         """Have a step booked."""
-        self._told.put(("step", step))
+        self._messages.put(Booked(step))
 
-    def of(self, kind: str) -> list[Step]:
+    def booked(self, kind: type[AnyStep]) -> list[AnyStep]:
         """Nothing: what an earlier run did is the parent's business."""
         return []
 
 
-def _work(work: SharedWork, device: str, todo: Any, told: Any) -> None:
+def _work(work: SharedWork, device: str, queued: Any, messages: Any) -> None:
     """Compute pieces until there are no more."""
     keep_little_freed_memory()
     try:
@@ -155,15 +187,15 @@ def _work(work: SharedWork, device: str, todo: Any, told: Any) -> None:
             options = replace(work.options, device=device)
             model = load_model(work.model, device).use(work.runtime)
             writer = MapWriter(
-                work.store, model.classes, work.todo.grid, work.memory.piece_px, probabilities=options.probabilities
+                work.store, model.classes, work.plan.grid, work.memory.piece_px, probabilities=options.probabilities
             )
-            behind = PieceWriter(writer, work.todo, _Booking(told), slide.damage, SlideWatch(slide).check)
-            stream = Stream(slide, work.todo, model, make_gate(model, options), options, work.memory)
-            field = None if work.field is None else GateField(work.field, work.todo.tiles, work.todo.selected)
-            with WriteBehind(behind.write) as writing:
-                stream.run(iter(todo.get, None), field, writing, lambda count: told.put(("patches", count)))
-            told.put(("waited", stream.reader.waited_s))
+            piece_writer = PieceWriter(writer, work.plan, _Booking(messages), slide.damage, SlideWatch(slide).check)
+            stream = Stream(slide, work.plan, model, make_gate(model, options), options, work.memory)
+            field = None if work.field is None else GateField(work.field, work.plan.tiles, work.plan.selected)
+            with WriteBehind(piece_writer.write) as behind:
+                stream.run(iter(queued.get, None), field, behind, lambda count: messages.put(Done(count)))
+            messages.put(Ended(stream.reader.waited_s))
     except WsisegError as error:
-        told.put(("error", error))
+        messages.put(Failed(error))
     except KeyboardInterrupt:
         pass  # the parent is told as well

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from wsiseg.prediction.gate_field import GateField, GateFieldFile
 from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.journal import Fingerprint
 from wsiseg.prediction.options import ResolvedOptions
+from wsiseg.prediction.output import Output
 from wsiseg.prediction.piece_writer import PieceWriter, sum_up
-from wsiseg.prediction.plan import Plan, plan
+from wsiseg.prediction.plan import Plan
+from wsiseg.prediction.plan import plan as plan_of
 from wsiseg.prediction.progress import Advance, Progress
 from wsiseg.prediction.result import Counts, Damage, Prediction, results, slide_provenance, tissue_provenance
+from wsiseg.prediction.steps import CommitStep, GateStep, LevelStep
 from wsiseg.prediction.stream import Stream
 from wsiseg.prediction.unfinished import UnfinishedRun, begun_drawing
 from wsiseg.slides.base import SlideReader
@@ -41,17 +45,44 @@ PLAN_READS = 10
 """Finding the tissue may take as long as so many reads may."""
 
 
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """What streaming a slide left.
+
+    Attributes:
+        writer: of the store, whose metadata is missing; None where an earlier run had given the map its name.
+        resumed: share of the patches that an earlier run had done.
+        waited_s: seconds in which the networks waited for the slide's pixels.
+    """
+
+    writer: MapWriter | None
+    resumed: float
+    waited_s: float
+
+
 @dataclass
 class MapJob:
-    """One slide, one model, and how to predict."""
+    """One slide, one model, and how to predict.
+
+    Attributes:
+        slide: open for reading.
+        model: ready to compute.
+        model_name: for other processes, which load it themselves.
+        options: resolved.
+        progress: told as the work goes on.
+        clock: of the run.
+        plan: what of the slide is to be read, where that is known already.
+        when_streamed: called when the slide's pieces are written, as the pyramid begins.
+    """
 
     slide: SlideReader
     model: TissueModel
     model_name: str
     options: ResolvedOptions
-    report: Progress
+    progress: Progress
     clock: Clock
-    todo: Plan | None = None
+    plan: Plan | None = None
+    when_streamed: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         channels = 1 + len(self.model.classes)
@@ -78,36 +109,60 @@ class MapJob:
             **{f"version of {name}": value for name, value in of_map(software(), self.options.runtime).items()},
         }
 
-    def make_map(self, run: UnfinishedRun, overwrite: bool) -> Prediction:
+    def make_map(self, run: UnfinishedRun, output: Output) -> Prediction:
         """Compute what is missing of the map and give it its name."""
-        self.report("tissue", 0, 1)
+        plan = self.find_tissue()
+        streamed = Streamed(None, 1.0, 0.0) if run.committed else self.stream(run, plan)
+        counts, found = self._sum_up(run, plan)
+        if streamed.writer is not None:
+            self.commit(run, streamed.writer, self._provenance(found, plan), output)
+        return self._prediction(run, plan, streamed, counts, found)
+
+    def find_tissue(self) -> Plan:
+        """What of the slide is to be read."""
+        self.progress.step("tissue", 0, 1)
         limit_s = PLAN_READS * self.options.read_timeout_s
-        todo = self.todo or within(lambda: planned(self.slide, self.model, self.options), limit_s)
-        self.report("tissue", 1, 1)
-        self.report("plan", 0, int(todo.selected.sum()) * todo.tiles.stride_px**2 // 1000)
+        plan = self.plan or within(lambda: planned(self.slide, self.model, self.options), limit_s)
+        self.progress.step("tissue", 1, 1)
+        self.progress.plan(int(plan.selected.sum()) * plan.tiles.stride_px**2)
         self.clock.lap("tissue")
-        counts = Counts(len(todo.tiles), int(todo.selected.sum()), shut=[0] * len(self.classes))
+        return plan
+
+    def stream(self, run: UnfinishedRun, plan: Plan) -> Streamed:
+        """Compute and write the pieces that are missing, and the pyramid above them."""
+        writer = MapWriter(
+            run.store, self.classes, plan.grid, self.memory.piece_px, probabilities=self.options.probabilities
+        )
+        streamed = self._pieces(run, plan, writer)
+        self._levels(run, plan, writer)
+        return streamed
+
+    def commit(self, run: UnfinishedRun, writer: MapWriter, provenance: dict[str, Any], output: Output) -> None:
+        """Give the store its name: from here on the map is there, and whole."""
+        writer.write_metadata(provenance)
+        check_map(run.out, output.overwrite)  # somebody else may have made it meanwhile
+        self.watch.check()
+        sync_tree(run.store)
+        run.journal.book(CommitStep())
+        with cannot_write(run.out):
+            put_folder(run.store, run.out)
+        sync_path(run.out.parent)
+
+    def _sum_up(self, run: UnfinishedRun, plan: Plan) -> tuple[Counts, dict[str, Any]]:
+        """What all booked pieces hold together: counts, and what the map's metadata says of the result."""
+        counts = Counts(len(plan.tiles), int(plan.selected.sum()), shut=[0] * len(self.classes))
         areas = Areas.empty(len(self.classes))
-        writer, resumed, waited = None, 1.0, 0.0
-        if not run.committed:
-            options = self.options
-            writer = MapWriter(
-                run.store, self.classes, todo.grid, self.memory.piece_px, probabilities=options.probabilities
-            )
-            resumed, waited = self._pieces(run, todo, writer)
-            self._levels(run, todo, writer)
         sum_up(run.journal, areas, counts, self.slide.damage)
-        damage = Damage(self.slide.damaged_tiles, self.slide.damaged_area_um2 / 1e6)
-        found = results(areas, self.classes, todo.grid, counts, damage, self.slide.size, white=todo.white is not None)
-        if writer is not None:
-            writer.write_metadata(self._provenance(found, todo))
-            check_map(run.out, overwrite)  # somebody else may have made it meanwhile
-            self.watch.check()
-            sync_tree(run.store)
-            run.journal.add({"step": "commit"})
-            with cannot_write(run.out):
-                put_folder(run.store, run.out)
-            sync_path(run.out.parent)
+        white = plan.white is not None
+        found = results(areas, self.classes, plan.grid, counts, self._damage(), self.slide.size, white=white)
+        return counts, found
+
+    def _damage(self) -> Damage:
+        return Damage(self.slide.damaged_tiles, self.slide.damaged_area_um2 / 1e6)
+
+    def _prediction(
+        self, run: UnfinishedRun, plan: Plan, streamed: Streamed, counts: Counts, found: dict[str, Any]
+    ) -> Prediction:
         return Prediction(
             map_path=run.out,
             geojson_path=None,
@@ -115,74 +170,74 @@ class MapJob:
             tissue_mm2=found["tissue_mm2"],
             unread_mm2=found["unread_mm2"],
             counts=counts,
-            damage=damage,
+            damage=self._damage(),
             seconds=self.clock.seconds,
-            enlarged=max(1.0, 1 / todo.grid.zoom_x, 1 / todo.grid.zoom_y),
-            resumed=resumed,
-            waited_s=waited,
+            enlarged=max(1.0, 1 / plan.grid.zoom_x, 1 / plan.grid.zoom_y),
+            resumed=streamed.resumed,
+            waited_s=streamed.waited_s,
             model_notes=self.model.notes,
             slide_notes=self.slide.notes,
             white_mm2=found.get("white_mm2"),
-            white=None if todo.white is None else todo.white.to_json(),
+            white=None if plan.white is None else plan.white.to_json(),
         )
 
-    def _pieces(self, run: UnfinishedRun, todo: Plan, writer: MapWriter) -> tuple[float, float]:
-        """Compute and write the pieces that are missing; returns the share that was there, and seconds waited."""
-        pieces = pieces_of(todo.tiles, todo.selected, self.memory.piece_px)
-        behind = PieceWriter(writer, todo, run.journal, self.slide.damage, self.watch.check)
-        missing = behind.missing(pieces)
-        stream = Stream(self.slide, todo, self.model, self.gate, self.options, self.memory)
-        field = self._gate_field(run, todo, stream, pieces)
-        total = sum(patches_of(piece, todo.selected) for piece in pieces)
-        done = total - sum(patches_of(piece, todo.selected) for piece in missing)
-        advance = Advance(self.report, "tiles", done, total)
+    def _pieces(self, run: UnfinishedRun, plan: Plan, writer: MapWriter) -> Streamed:
+        pieces = pieces_of(plan.tiles, plan.selected, self.memory.piece_px)
+        piece_writer = PieceWriter(writer, plan, run.journal, self.slide.damage, self.watch.check)
+        missing = piece_writer.missing(pieces)
+        stream = Stream(self.slide, plan, self.model, self.gate, self.options, self.memory)
+        field = self._gate_field(run, plan, stream, pieces)
+        total = sum(patches_of(piece, plan.selected) for piece in pieces)
+        done = total - sum(patches_of(piece, plan.selected) for piece in missing)
+        advance = Advance(self.progress, "tiles", done, total)
         devices = device_names(self.options.device)
         if len(devices) > 1:
             work = SharedWork(
-                self.slide.path, self.model_name, todo, self.options, self.model.runtime, self.memory, run.store,
+                self.slide.path, self.model_name, plan, self.options, self.model.runtime, self.memory, run.store,
                 None if field is None else field.file, self.slide.damage.to_json(),
             )  # fmt: skip
-            waited_s = run_on_devices(work, devices, missing, run.journal.add, advance)
+            waited_s = run_on_devices(work, devices, missing, run.journal.book, advance)
         else:
-            with WriteBehind(behind.write) as writing:
-                stream.run(missing, field, writing, advance)
+            with WriteBehind(piece_writer.write) as behind:
+                stream.run(missing, field, behind, advance)
             waited_s = stream.reader.waited_s
         self.clock.lap("tiles")
-        return done / max(1, total), waited_s
+        return Streamed(writer, done / max(1, total), waited_s)
 
-    def _gate_field(self, run: UnfinishedRun, todo: Plan, stream: Stream, pieces: list[Piece]) -> GateField | None:
+    def _gate_field(self, run: UnfinishedRun, plan: Plan, stream: Stream, pieces: list[Piece]) -> GateField | None:
         """What the gate goes by where it looks beyond a patch, computed by a pass of its own."""
         if not self.gate.context:
             return None
-        sigma = context_tiles(self.gate.context, todo.tiles)
+        sigma = context_tiles(self.gate.context, plan.tiles)
         file = GateFieldFile(run.scratch / "gate.f32", len(self.classes), sigma)
-        field = GateField(file, todo.tiles, todo.selected)
-        booked = {step["index"] for step in run.journal.of("gate")} if field.resumed else set()
+        field = GateField(file, plan.tiles, plan.selected)
+        booked = {step.index for step in run.journal.booked(GateStep)} if field.resumed else set()
         missing = [piece for piece in pieces if piece.index not in booked]
-        total = int(todo.selected.sum())
-        done = total - sum(owned_by(piece, todo.tiles, todo.selected) for piece in missing)
+        total = int(plan.selected.sum())
+        done = total - sum(owned_by(piece, plan.tiles, plan.selected) for piece in missing)
 
         def book(piece: Piece) -> None:
             field.save()
             self.watch.check()
-            run.journal.add({"step": "gate", "index": piece.index})
+            run.journal.book(GateStep(piece.index))
 
-        stream.classify(missing, field, book, Advance(self.report, "gate", done, total))
+        stream.classify(missing, field, book, Advance(self.progress, "gate", done, total))
         self.clock.lap("gate")
         return field
 
-    def _levels(self, run: UnfinishedRun, todo: Plan, writer: MapWriter) -> None:
-        booked = {step["level"]: step["files"] for step in run.journal.of("level")}
+    def _levels(self, run: UnfinishedRun, plan: Plan, writer: MapWriter) -> None:
+        self.when_streamed()
+        booked = {step.level: step.files for step in run.journal.booked(LevelStep)}
         done = {level for level, files in booked.items() if files == writer.level_on_disk(level)}
         for level in writer.write_levels(done):
             if level >= PIECE_LEVELS and level not in done:
-                run.journal.add({"step": "level", "level": level, "files": writer.level_on_disk(level)})
-            self.report("pyramid", level + 1, len(writer.sizes))
+                run.journal.book(LevelStep(level, writer.level_on_disk(level)))
+            self.progress.step("pyramid", level + 1, len(writer.sizes))
         if not self.options.probabilities:
-            writer.write_picture(*_picture(self.slide, todo.grid, writer.picture_factor))
+            writer.write_picture(*_picture(self.slide, plan.grid, writer.picture_factor))
         self.clock.lap("pyramid")
 
-    def _provenance(self, found: dict[str, Any], todo: Plan) -> dict[str, Any]:
+    def _provenance(self, found: dict[str, Any], plan: Plan) -> dict[str, Any]:
         thresholds = self.gate.thresholds
         tiling = self.model.spec.tiling(self.options.gate_mode, self.options.overlap)
         return {
@@ -193,7 +248,7 @@ class MapJob:
                 **tissue_provenance(self.options.tissue),
                 "exact": self.model.runtime.exact,
                 "computed_by": self.model.computed_by,
-                "white_rule": None if todo.white is None else todo.white.to_json(),
+                "white_rule": None if plan.white is None else plan.white.to_json(),
                 "patch_px": tiling.side_px,
                 "patch_overlap_px": tiling.overlap_px,
                 "gate_thresholds": None if thresholds is None else [float(value) for value in thresholds],
@@ -204,13 +259,13 @@ class MapJob:
             **found,
         }
 
-    def draw(self, run: UnfinishedRun, geojson: Path, vectors: VectorOptions | None, overwrite: bool) -> dict[str, Any]:
+    def draw(self, run: UnfinishedRun, geojson: Path, output: Output) -> dict[str, Any]:
         """Write the polygons; those that a run had finished when it died are taken as they are."""
         # Now, not at the start: nothing of it is needed before the first patches are computed.
         from wsiseg.export.polygons import export_geojson  # noqa: PLC0415
         from wsiseg.tissue_map.reader import open_map  # noqa: PLC0415
 
-        vectors = vectors or VectorOptions()
+        vectors = output.vectors or VectorOptions()
         if vectors.max_memory is None:  # the networks' library stays in memory beside them
             vectors = replace(vectors, max_memory=self.memory.max_memory // 8)
         step = {"file": str(geojson.absolute()), **asdict(vectors)}
@@ -221,10 +276,10 @@ class MapJob:
         if ours:
             remove_cut_file(geojson)
         run.journal.add({"step": "vectors", **step})
-        self.report("vectors", 0, 1)
+        self.progress.step("vectors", 0, 1)
         give_back_memory()
-        result = export_geojson(open_map(run.out), geojson, vectors, overwrite=overwrite or ours)
-        self.report("vectors", 1, 1)
+        result = export_geojson(open_map(run.out), geojson, vectors, overwrite=output.overwrite or ours)
+        self.progress.step("vectors", 1, 1)
         self.clock.lap("vectors")
         run.journal.add({"step": "drawn", "of": step, "result": result})
         return result
@@ -237,7 +292,7 @@ def _used(versions: dict[str, str], runtime: str) -> dict[str, str]:
 
 def planned(slide: SlideReader, model: TissueModel, options: ResolvedOptions) -> Plan:
     """What of a slide will be read; see `wsiseg.prediction.plan.plan`."""
-    return plan(
+    return plan_of(
         slide, model.spec.mpp, model.spec.tiling(options.gate_mode, options.overlap), options.tissue,
         white=options.white,
     )  # fmt: skip

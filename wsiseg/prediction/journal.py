@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from wsiseg.errors import OutputError
+from wsiseg.prediction.steps import AnyStep, Step
 from wsiseg.system.files import cannot_write, sync_path
 
 JOURNAL_FORMAT = 1
@@ -23,7 +24,8 @@ JOURNAL_FORMAT = 1
 Fingerprint = Mapping[str, Any]
 """What a result depends on, by name: plain JSON values."""
 
-Step = dict[str, Any]
+Line = dict[str, Any]
+"""A step as the file has it."""
 
 _CHECKSUM = b',"crc":'
 
@@ -53,7 +55,7 @@ class Journal:
             self._append({"journal": JOURNAL_FORMAT, "fingerprint": dict(fingerprint)})
             sync_path(path.parent)
 
-    def add(self, step: Step) -> None:
+    def add(self, step: Line) -> None:
         """Book a step, and see it onto the disk.
 
         Raises:
@@ -62,15 +64,23 @@ class Journal:
         self._append(step)
         self.steps.append(step)
 
-    def of(self, kind: str) -> list[Step]:
+    def of(self, kind: str) -> list[Line]:
         """The steps of one kind."""
         return [step for step in self.steps if step.get("step") == kind]
+
+    def book(self, step: Step) -> None:
+        """The same of a step that knows its form; see `add`."""
+        self.add(step.to_json())
+
+    def booked(self, kind: type[AnyStep]) -> list[AnyStep]:
+        """The steps of one kind, in order."""
+        return [kind.from_json(line) for line in self.of(kind.KIND)]
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def _append(self, step: Step) -> None:
+    def _append(self, step: Line) -> None:
         line = memoryview(_line(step))
         start = self._file.tell()
         with cannot_write(self.path):
@@ -85,12 +95,12 @@ class Journal:
                 raise
 
 
-def _line(step: Step) -> bytes:
+def _line(step: Line) -> bytes:
     content = json.dumps(step, separators=(",", ":")).encode()
     return content[:-1] + _CHECKSUM + b"%d}\n" % zlib.crc32(content)
 
 
-def _step(line: bytes) -> Step | None:
+def _step(line: bytes) -> Line | None:
     """What a line says, None where it is not whole."""
     content, _, checksum = line.rpartition(_CHECKSUM)
     content += b"}"
@@ -103,7 +113,7 @@ def _step(line: bytes) -> Step | None:
     return found if isinstance(found, dict) else None
 
 
-def read_journal(path: Path) -> tuple[Fingerprint | None, list[Step], int]:
+def read_journal(path: Path) -> tuple[Fingerprint | None, list[Line], int]:
     """The fingerprint (None where there is no whole first line), the steps, and the bytes of whole lines.
 
     Raises:
@@ -111,7 +121,7 @@ def read_journal(path: Path) -> tuple[Fingerprint | None, list[Step], int]:
     """
     if path.is_symlink() or not path.is_file():
         return None, [], 0
-    steps: list[Step] = []
+    steps: list[Line] = []
     whole = 0
     try:
         with path.open("rb") as file:

@@ -24,11 +24,12 @@ from wsiseg.prediction.batch import KeptMap, SlideResult
 from wsiseg.prediction.job import PLAN_READS, MapJob, planned
 from wsiseg.prediction.kept_map import Wanted, difference, other_versions, recorded_damage
 from wsiseg.prediction.options import PredictOptions, ResolvedOptions
+from wsiseg.prediction.output import Output
 from wsiseg.prediction.plan import Plan
-from wsiseg.prediction.progress import Progress, silent
+from wsiseg.prediction.progress import Progress, ProgressFunction, as_progress
 from wsiseg.prediction.run import as_prepared, chosen_runtime, loaded_model, predict_opened
 from wsiseg.prediction.slide_list import map_paths, slides_among
-from wsiseg.prediction.unfinished import check_outputs, unfinished_folder
+from wsiseg.prediction.unfinished import unfinished_folder
 from wsiseg.slides import open_slide
 from wsiseg.slides.arguments import slides_of
 from wsiseg.slides.base import SlideReader
@@ -54,7 +55,7 @@ def predict_many(
     overwrite: bool = False,
     restart: bool = False,
     keep_folders: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | ProgressFunction | None = None,
     began: Callable[[str], None] | None = None,
 ) -> Iterator[SlideResult]:
     """Segment slides into a folder, which is made if it is not there; see `wsiseg.predict`.
@@ -74,7 +75,7 @@ def predict_many(
         overwrite: replace maps that are there.
         restart: forget unfinished runs.
         keep_folders: put maps into folders like those of the slides; see `wsiseg.prediction.slide_list.map_paths`.
-        progress: called as the work on a slide goes on.
+        progress: told as the work on a slide goes on.
         began: called with each slide whose turn it is.
 
     Returns:
@@ -89,7 +90,7 @@ def predict_many(
     refuse_impossible(options)
     return _results(
         slides, Path(folder), model, options, polygons=polygons, vectors=vectors, overwrite=overwrite, restart=restart,
-        keep_folders=keep_folders, tell=progress or silent, told=began or (lambda _: None),
+        keep_folders=keep_folders, tell=as_progress(progress), told=began or (lambda _: None),
     )  # fmt: skip
 
 
@@ -135,7 +136,7 @@ def _results(
         pairs = list(zip(names, paths, strict=True))
         kept = [not overwrite and is_tissue_map(path) and not unfinished_folder(path).exists() for _, path in pairs]
         if any(kept):
-            keeper = _Keeper(wanted_maps(model, options), polygons, vectors, tell)
+            keeper = _Keeper(wanted_maps(model, options), polygons, vectors)
             for pair in compress(pairs, kept):
                 yield keeper.look_at(*pair)
         left = [pair for pair, is_kept in zip(pairs, kept, strict=True) if not is_kept]
@@ -148,11 +149,12 @@ def _results(
                 def make(slide: str = slide, path: Path = path) -> SlideResult:
                     told(slide)
                     geojson = path.with_suffix(".geojson") if polygons else None
+                    output = Output(path, geojson, vectors, overwrite, restart)
                     with _made_folder(path.parent):
-                        check_outputs(path, geojson, overwrite=overwrite, restart=restart)
+                        output.check()
                         job = opener.open(slide, str(model))
                         with job.slide:
-                            found = predict_opened(job, path, geojson, vectors, overwrite=overwrite, restart=restart)
+                            found = predict_opened(job, output)
                     return SlideResult(slide, path, found)
 
                 yield _whatever_comes(slide, path, make)
@@ -226,7 +228,6 @@ class _Keeper:
     wanted: Wanted
     polygons: bool
     vectors: VectorOptions | None
-    progress: Progress
 
     def look_at(self, slide: str, path: Path) -> SlideResult:
         """The result of a slide whose map is there: kept, or failed since it is the map of something else."""
@@ -292,17 +293,16 @@ class _Opener:
         """The work on a slide; from its pyramid on the next slide is opened."""
         clock = Clock()
         ahead = self._ahead.pop(slide, None)
-        reader, todo = self._open(slide) if ahead is None else ahead.result()
+        reader, plan = self._open(slide) if ahead is None else ahead.result()
         clock.lap("start")
         following = self._following.get(slide)
 
-        def report(phase: str, done: int, total: int) -> None:
-            if phase == "pyramid" and following is not None and following not in self._ahead:
+        def streamed() -> None:
+            if following is not None and following not in self._ahead:
                 self._ahead[following] = self._pool.submit(self._open, following)
-            self.progress(phase, done, total)
 
         try:
-            return MapJob(reader, self.model, model_name, self.options, report, clock, todo)
+            return MapJob(reader, self.model, model_name, self.options, self.progress, clock, plan, streamed)
         except BaseException:
             reader.close()
             raise

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from wsiseg.arrays import UInt8Array
 from wsiseg.classes import WHITE_VALUE
-from wsiseg.prediction.journal import Journal, Step
 from wsiseg.prediction.plan import Plan
 from wsiseg.prediction.result import Counts
+from wsiseg.prediction.steps import Books, PieceCounts, PieceStep
 from wsiseg.slides.damage import DamageMap
 from wsiseg.system.memory import trim_memory
 from wsiseg.tiling.pieces import Piece
@@ -39,16 +39,6 @@ class _Finished(Protocol):
     def bright(self) -> npt.NDArray[np.bool_] | None: ...
 
 
-class Books(Protocol):
-    """What steps are booked with: the journal, or another process that keeps it."""
-
-    def add(self, step: Step) -> None:
-        """Book a step."""
-
-    def of(self, kind: str) -> list[Step]:
-        """The steps of one kind that were booked before."""
-
-
 class PieceWriter:
     """Writes pieces within the tissue, and books them.
 
@@ -70,8 +60,8 @@ class PieceWriter:
         self._journal = journal
         self._damage = damage
         self._edge = SlideEdge.of(todo.grid, todo.mask.slide_size)
-        for step in journal.of("piece"):
-            damage.restore(step["damage"])
+        for step in journal.booked(PieceStep):
+            damage.restore(step.damage)
         self._booked = {tuple(cell) for cell in damage.to_json()}
 
     def missing(self, pieces: Iterable[Piece]) -> list[Piece]:
@@ -80,7 +70,7 @@ class PieceWriter:
         return [
             piece
             for piece in pieces
-            if piece.index not in booked or booked[piece.index]["bytes"] != self._writer.sizes_on_disk(piece.box)
+            if piece.index not in booked or booked[piece.index].bytes != self._writer.sizes_on_disk(piece.box)
         ]
 
     def write(self, finished: _Finished) -> None:
@@ -103,30 +93,22 @@ class PieceWriter:
         self._booked.update(tuple(cell) for cell in damage)
         counts = finished.counts
         self._check()
-        self._journal.add(
-            {
-                "step": "piece",
-                "index": piece.index,
-                "bytes": self._writer.sizes_on_disk(piece.box),
-                "areas": areas.to_json(),
-                "counts": {"gated": counts.gated, "decided": counts.decided, "shut": counts.shut},
-                "damage": damage,
-            }
-        )
+        done = PieceCounts(counts.gated, counts.decided, counts.shut)
+        self._journal.book(PieceStep(piece.index, self._writer.sizes_on_disk(piece.box), areas, done, damage))
         trim_memory()
 
 
-def sum_up(journal: Journal, areas: Areas, counts: Counts, damage: DamageMap) -> None:
+def sum_up(journal: Books, areas: Areas, counts: Counts, damage: DamageMap) -> None:
     """Add what all booked pieces hold to `areas` and `counts`, and mark what they found damaged."""
     for step in _by_index(journal).values():
-        areas.add(Areas.from_json(step["areas"]))
-        counts.gated += step["counts"]["gated"]
-        counts.decided += step["counts"]["decided"]
-        counts.add_shut(step["counts"]["shut"])
-    for step in journal.of("piece"):
-        damage.restore(step["damage"])
+        areas.add(step.areas)
+        counts.gated += step.counts.gated
+        counts.decided += step.counts.decided
+        counts.add_shut(step.counts.shut)
+    for step in journal.booked(PieceStep):
+        damage.restore(step.damage)
 
 
-def _by_index(journal: Books) -> dict[int, Step]:
+def _by_index(journal: Books) -> dict[int, PieceStep]:
     """The last step of each piece."""
-    return {step["index"]: step for step in journal.of("piece")}
+    return {step.index: step for step in journal.booked(PieceStep)}

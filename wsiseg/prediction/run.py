@@ -19,9 +19,10 @@ from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.gated import batch_tensor, make_gate, predict_patches
 from wsiseg.prediction.job import MapJob
 from wsiseg.prediction.options import PredictOptions, ResolvedOptions
-from wsiseg.prediction.progress import Progress, silent
+from wsiseg.prediction.output import Output
+from wsiseg.prediction.progress import Progress, ProgressFunction, as_progress
 from wsiseg.prediction.result import Prediction
-from wsiseg.prediction.unfinished import check_outputs, unfinished_run
+from wsiseg.prediction.unfinished import unfinished_run
 from wsiseg.slides import open_slide
 from wsiseg.system.clock import Clock
 from wsiseg.system.forks import note_computing, refuse_after_fork
@@ -40,7 +41,7 @@ def predict(
     vectors: VectorOptions | None = None,
     overwrite: bool = False,
     restart: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | ProgressFunction | None = None,
 ) -> Prediction:
     """Segment a slide and write its tissue map.
 
@@ -56,7 +57,7 @@ def predict(
         vectors: how polygons are made.
         overwrite: replace what is there.
         restart: forget an unfinished run of that output instead of going on with it.
-        progress: called as the work goes on.
+        progress: told as the work goes on; an object, or a function, see `wsiseg.prediction.progress`.
 
     Returns:
         What was found and written.
@@ -66,7 +67,8 @@ def predict(
             there; finished pieces are kept beside it for the next call.
     """
     options = options or PredictOptions()
-    check_outputs(Path(out), geojson, overwrite=overwrite, restart=restart)
+    output = Output(Path(out), None if geojson is None else Path(geojson), vectors, overwrite, restart)
+    output.check()
     clock = Clock()
     opening = partial(
         open_slide, slide, mpp=options.mpp, reader=options.reader, series=options.series, retry_s=options.retry_s
@@ -74,27 +76,19 @@ def predict(
     with within(opening, options.read_timeout_s) as reader:
         _ = reader.mpp  # refused before a model is loaded for nothing
         loaded, resolved = loaded_model(model, options)
-        job = MapJob(reader, loaded, str(model), resolved, progress or silent, clock)
+        job = MapJob(reader, loaded, str(model), resolved, as_progress(progress), clock)
         clock.lap("start")
-        return predict_opened(job, Path(out), geojson, vectors, overwrite=overwrite, restart=restart)
+        return predict_opened(job, output)
 
 
-def predict_opened(
-    job: MapJob,
-    out: Path,
-    geojson: str | Path | None,
-    vectors: VectorOptions | None,
-    *,
-    overwrite: bool,
-    restart: bool,
-) -> Prediction:
+def predict_opened(job: MapJob, output: Output) -> Prediction:
     """The rest of `predict`, once slide and model are open."""
-    with unfinished_run(out, job.fingerprint(), restart=restart) as run:
-        found = job.make_map(run, overwrite)
-        if geojson is None:
-            return found
-        drawn = job.draw(run, Path(geojson), vectors, overwrite)
-        return replace(found, geojson_path=Path(geojson), vectors=drawn, seconds=job.clock.seconds)
+    with unfinished_run(output.map, job.fingerprint(), restart=output.restart) as run:
+        made = job.make_map(run, output)
+        if output.geojson is None:
+            return made
+        drawn = job.draw(run, output.geojson, output)
+        return replace(made, geojson_path=output.geojson, vectors=drawn, seconds=job.clock.seconds)
 
 
 def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tuple[TissueModel, ResolvedOptions]:

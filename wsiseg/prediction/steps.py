@@ -1,0 +1,121 @@
+"""The steps of a run that its journal books, each with its form in the file: plain JSON with the kind under "step"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+
+from wsiseg.tissue_map.areas import Areas
+
+
+class Step(Protocol):
+    """Something that is done and on the disk."""
+
+    KIND: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+
+
+AnyStep = TypeVar("AnyStep", bound=Step)
+
+
+class Books(Protocol):
+    """What steps are booked with: the journal, or another process that keeps it."""
+
+    def book(self, step: Step) -> None:
+        """Book a step."""
+
+    def booked(self, kind: type[AnyStep]) -> list[AnyStep]:
+        """The steps of one kind that were booked before."""
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """A step whose fields are plain JSON values."""
+
+    KIND: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Step`."""
+        return {"step": self.KIND, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """See `Step`."""
+        return cls(**{name: value for name, value in fields.items() if name != "step"})
+
+
+@dataclass(frozen=True)
+class PieceCounts:
+    """What the gate did to the patches that a piece owns; see `wsiseg.prediction.result.Counts`."""
+
+    gated: int
+    decided: int
+    shut: list[int]
+
+
+@dataclass(frozen=True)
+class PieceStep:
+    """A piece is written.
+
+    Attributes:
+        index: of the piece.
+        bytes: of its shards.
+        areas: what it holds.
+        counts: of its own patches.
+        damage: tiles of the slide's file that were found damaged since the step before, [level, column, row].
+    """
+
+    KIND: ClassVar[str] = "piece"
+    index: int
+    bytes: list[int]
+    areas: Areas
+    counts: PieceCounts
+    damage: list[list[int]]
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Step`."""
+        return {
+            "step": self.KIND,
+            "index": self.index,
+            "bytes": self.bytes,
+            "areas": self.areas.to_json(),
+            "counts": asdict(self.counts),
+            "damage": self.damage,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """See `Step`."""
+        areas, counts = Areas.from_json(fields["areas"]), PieceCounts(**fields["counts"])
+        return cls(fields["index"], fields["bytes"], areas, counts, fields["damage"])
+
+
+@dataclass(frozen=True)
+class GateStep(_Plain):
+    """The classifier was asked about all patches that a piece owns; `index` is the piece's."""
+
+    KIND: ClassVar[str] = "gate"
+    index: int
+
+
+@dataclass(frozen=True)
+class LevelStep(_Plain):
+    """A level of the pyramid is written; `files` are their number and bytes."""
+
+    KIND: ClassVar[str] = "level"
+    level: int
+    files: list[int]
+
+
+@dataclass(frozen=True)
+class CommitStep(_Plain):
+    """The map is about to get its name."""
+
+    KIND: ClassVar[str] = "commit"
