@@ -139,11 +139,13 @@ class DatasetWriter:
                 return image_size(path)[0]
         return None
 
-    def add(self, pixels: npt.NDArray[np.uint8], row: PatchRow, mask: npt.NDArray[np.uint8] | None = None) -> str:
-        """Add a patch.
+    def add(
+        self, pixels: npt.NDArray[np.uint8] | None, row: PatchRow, mask: npt.NDArray[np.uint8] | None = None
+    ) -> str:
+        """Add a patch, or say something else of one.
 
         Args:
-            pixels: RGB uint8 (P, P, 3).
+            pixels: RGB uint8 (P, P, 3); None where the image is there already.
             row: what is known of it.
             mask: uint8 (P, P), channels 0 to K - 1 of the classes that the writer was given, 255 where nothing is
                 known; None for none.
