@@ -64,7 +64,10 @@ def _show_counts(console: Console, check: DatasetCheck, splits: Sequence[str]) -
         rows.append(
             [
                 row["class"],
-                *(row[s]["patches"] for s in splits),
+                *(
+                    f"{row[s]['patches']} (+{row[s]['unknown']}?)" if row[s]["unknown"] else row[s]["patches"]
+                    for s in splits
+                ),
                 *("" if v is None else f"{100 * v:.1f}" for v in pixels),
             ]
         )

@@ -16,6 +16,9 @@ MAX_JSON_BYTES = 16 * 2**20
 MAX_TEXT_BYTES = 128 * 2**20
 """Of one table: some hundred bytes for each of a million patches."""
 
+MPP_TOLERANCE = 0.001
+"""Of microns per pixel that are one: 1 px in 1000."""
+
 DATASET_FILE, CLASSES_FILE = "dataset.json", "classes.json"
 
 KNOWN_CLASSES: dict[str, ClassTable] = {
@@ -86,10 +89,19 @@ def resolution(root: Path, stated: Any, patches: Iterable[Patch]) -> tuple[float
     Raises:
         DatasetError: nothing says it, names disagree, or it is impossible.
     """
+    patches = list(patches)
+    rows = {patch.provenance.mpp for patch in patches if patch.provenance and patch.provenance.mpp is not None}
     if stated is not None:
         if isinstance(stated, bool) or not isinstance(stated, int | float) or not MPP_MIN <= stated <= MPP_MAX:
             raise DatasetError(f"mpp must be a number from {MPP_MIN} to {MPP_MAX} um per pixel, got {stated!r:.40}")
+        if other := next((mpp for mpp in rows if abs(mpp / float(stated) - 1) > MPP_TOLERANCE), None):
+            raise DatasetError(
+                f"{root} is said to have {stated:g} um per pixel, but rows of its table have {other:g}: put patches of "
+                "different resolution into folders of their own"
+            )
         return float(stated), None
+    if len(rows) == 1 and MPP_MIN <= (mpp := rows.pop()) <= MPP_MAX:
+        return mpp, None
     named = {mpp_of(Path(patch.name).stem) for patch in patches}
     found = named.pop() if len(named) == 1 else None
     if found is not None and MPP_MIN <= found <= MPP_MAX:
