@@ -20,6 +20,7 @@ LAYERS = [
     {"tissue", "models", "export"},
     {"datasets", "prediction"},
     {"training", "evaluation"},
+    {"server"},
     {"cli"},
 ]
 """From the ground up: a folder imports from the lines above its own, and from itself."""
@@ -49,6 +50,8 @@ USERS = {
     "dask": {"tissue_map"},
     "shapely": {"polygons", "geojson", "export"},
     "highdicom": {"export"},
+    "starlette": {"server"},
+    "uvicorn": {"server"},
 }  # fmt: skip
 """Who may import which library: folders, or files."""
 
