@@ -19,9 +19,7 @@ def test_k_centre_takes_the_farthest_first() -> None:
     assert k_centre(points, [], 3, []) == []
 
 
-@given(
-    st.integers(0, 60), st.integers(1, 80), st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**32 - 1)
-)
+@given(st.integers(0, 60), st.integers(1, 80), st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**32 - 1))
 def test_as_many_as_wanted_and_none_twice(count: int, most: int, classes: int, patients: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     chosen = choose_classwise(

@@ -120,9 +120,7 @@ for place in range(len(of.items)):
 
 def test_a_kill_loses_at_most_the_key_in_flight(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, cwd=root, text=True
-    )
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, cwd=root, text=True)
     saved = -1
     assert child.stdout is not None
     for line in child.stdout:

@@ -208,7 +208,8 @@ class Labelling:
 
     def _agrees(self, patch: str, classes: Mapping[str, bool]) -> bool | None:
         says = self.advice.says.get(patch) if self.advice else None
-        return None if says is None else all(says.get(name, False) == value for name, value in classes.items())
+        both = [name for name in classes if says and name in says]
+        return all(says[name] == classes[name] for name in both) if says and both else None
 
     def undo(self) -> tuple[str, ...]:
         """Take the last thing back, also one from before a restart; returns the patches it was about, or none."""
