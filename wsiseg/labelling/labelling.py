@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +60,7 @@ class Labelling:
         candidates: all patches, in their order by chance.
         readable: says of a patch whether its pixels can be shown; asked as a round is made.
         advice: of a model, where there is one.
+        classwise: whether rounds are chosen class by class; None does so where there is a model.
         clock: seconds, monotonic.
 
     Raises:
@@ -73,6 +75,7 @@ class Labelling:
         candidates: Sequence[Candidate],
         readable: Callable[[str], bool] = lambda patch: True,
         advice: Advice | None = None,
+        classwise: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not LABELLER.fullmatch(labeller):
@@ -83,6 +86,7 @@ class Labelling:
         self.labeller = labeller
         self.candidates = {candidate.id: candidate for candidate in candidates}
         self.advice = advice
+        self._classwise = advice is not None if classwise is None else classwise
         self._order = list(self.candidates)
         self._readable = readable
         self._clock = clock
@@ -101,10 +105,13 @@ class Labelling:
     # Rounds
 
     def round(self) -> Round:
-        """The round under way; a new one where the last is answered."""
+        """The round under way; a new one where the last is answered, and the last where no patch is left."""
         with self._mutex:
-            if not self.rounds or not self.open_items(self.rounds[-1]):
+            if not self.rounds:
                 self.next_round()
+            elif not self.open_items(self.rounds[-1]):
+                with suppress(OptionError):
+                    self.next_round()
             return self.rounds[-1]
 
     def open_items(self, of: Round) -> list[int]:
@@ -112,34 +119,32 @@ class Labelling:
         found = [self.answer_at(of, place) for place in range(len(of.items))]
         return [place for place, answer in enumerate(found) if answer is None or answer.status == "draft"]
 
-    def next_round(self, count: int = ROUND, *, classwise: bool | None = None) -> Round:
-        """Choose the next round and write it down.
-
-        Args:
-            count: patches.
-            classwise: class by class, as a model is unsure; None does so where there is a model.
+    def next_round(self, count: int = ROUND) -> Round:
+        """Choose the next round, of so many patches, and write it down.
 
         Raises:
-            OptionError: class-wise without a model.
+            OptionError: class-wise without a model; or no patch is left.
         """
         with self._mutex:
-            if classwise and self.advice is None:
+            if self._classwise and self.advice is None:
                 raise OptionError("patches are chosen class by class with the help of a model, state --model")
             number = len(self.rounds) + 1
-            chosen = self._choose(count, number, self.advice is not None if classwise is None else classwise)
+            chosen = self._choose(count, number)
+            if not chosen:
+                raise OptionError("all patches were shown; give more slides, or more --candidates")
             items = with_repeats(chosen, self._order, self._not_repeated(), number, self.session.terms.seed)
             made = Round(number, items, self.advice.model_hash if self.advice else "")
             self._write(made.to_json())
             self.rounds.append(made)
             return made
 
-    def _choose(self, count: int, number: int, classwise: bool) -> list[Chosen]:
+    def _choose(self, count: int, number: int) -> list[Chosen]:
         shown = {item.patch for one in self.rounds for item in one.items}
         others = self._answered_by_others() - shown
         available = [i for i, p in enumerate(self._order) if p not in shown | others and self._readable(p)]
         again = [i for i, p in enumerate(self._order) if p in others]
         overlap = choose_random(again, round(OVERLAP * count))
-        if not classwise or self.advice is None:
+        if not self._classwise or self.advice is None:
             return [*overlap, *choose_random(available, count - len(overlap))]
         known = [i for i in available if self._order[i] in self.advice.probabilities]
         patches = [self._order[i] for i in known]

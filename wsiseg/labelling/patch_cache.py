@@ -18,8 +18,8 @@ from wsiseg.geometry import Box, Grid
 from wsiseg.labelling.places import Candidate
 from wsiseg.slides.base import SlideReader
 
-CONTEXT = 4
-"""The context picture shows so many times the patch's field, each way."""
+CONTEXT, CONTEXT_DOWNSAMPLE = 4, 2
+"""The context picture shows so many times the patch's field, each way, at so many times its mpp."""
 
 CONTEXT_QUALITY = 85
 
@@ -72,7 +72,7 @@ class PatchCache:
         return rows[0][0] if rows else None
 
     def context_jpeg(self, patch: str) -> bytes | None:
-        """The patch in its surroundings as JPEG, `CONTEXT` times its field at the same number of pixels."""
+        """The patch in its surroundings as JPEG, `CONTEXT` times its field, (2 P, 2 P)."""
         rows = self._rows("SELECT context FROM patches WHERE id = ?", patch)
         return rows[0][0] if rows else None
 
@@ -139,11 +139,12 @@ class Cutter:
     ) -> None:
         self.cache = cache
         self._readers = readers
-        self._grids = {name: (reader.grid(mpp), reader.grid(CONTEXT * mpp)) for name, reader in readers.items()}
+        self._grids = {name: (reader.grid(mpp), reader.grid(CONTEXT_DOWNSAMPLE * mpp)) for name, reader in readers.items()}
         self._told = told
         self._waiting: deque[Candidate] = deque()
         self._changed = threading.Condition()
         self._ended = False
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="cutter", daemon=True)
         self._thread.start()
 
@@ -156,8 +157,12 @@ class Cutter:
                 self._waiting.extend(candidates)
             self._changed.notify_all()
 
-    def wait(self, patches: Iterable[str], timeout_s: float) -> bool:
-        """Wait until some patches were looked at; false where the time is over before."""
+    def wait(self, patches: Iterable[str], timeout_s: float | None = None) -> bool:
+        """Wait until some patches were looked at; false where the time is over before.
+
+        Raises:
+            WsisegError: what ended the cutting, a full disk for instance.
+        """
         missing = [patch for patch in patches if not self.cache.has(patch)]
 
         def done() -> bool:
@@ -166,7 +171,10 @@ class Cutter:
             return not missing
 
         with self._changed:
-            return self._changed.wait_for(done, timeout_s)
+            self._changed.wait_for(lambda: self._error is not None or done(), timeout_s)
+            if not done() and self._error is not None:
+                raise self._error
+            return done()
 
     def close(self) -> None:
         """End the thread after the patch under way."""
@@ -176,6 +184,14 @@ class Cutter:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._cut_all()
+        except BaseException as error:  # raised again where somebody waits
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _cut_all(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._ended or self._waiting)
@@ -202,7 +218,8 @@ class Cutter:
 
 
 def _surroundings(box: Box, grid: Grid, coarse: Grid) -> Box:
-    """A box of the same number of pixels on a coarser grid, with the same centre."""
-    x = (box.x + box.width / 2) * grid.step_x / coarse.step_x - box.width / 2
-    y = (box.y + box.height / 2) * grid.step_y / coarse.step_y - box.height / 2
-    return Box(round(x), round(y), box.width, box.height)
+    """The box of the context picture on a coarser grid, with the same centre as a patch."""
+    width, height = (side * CONTEXT // CONTEXT_DOWNSAMPLE for side in (box.width, box.height))
+    x = (box.x + box.width / 2) * grid.step_x / coarse.step_x - width / 2
+    y = (box.y + box.height / 2) * grid.step_y / coarse.step_y - height / 2
+    return Box(round(x), round(y), width, height)

@@ -203,3 +203,16 @@ class Session:
         """A name that was given up would catch its old answers again."""
         if name in self.classes.names or any(name == old for old, _ in self._renamed):
             raise OptionError(f"a class is or was called {name!r:.60} here, choose another name")
+
+
+def terms_of(root: Path) -> Terms | None:
+    """The terms that a folder was begun with, None where none is.
+
+    Raises:
+        OutputError: its file cannot be read.
+    """
+    lines, _ = read_lines(root / FOLDER / "session.jsonl")
+    head = lines[0] if lines else {}
+    if head.get("labelling") != SESSION_FORMAT:
+        return None
+    return Terms(head["mpp"], head["patch_px"], head["seed"])

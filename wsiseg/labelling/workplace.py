@@ -1,4 +1,4 @@
-"""Everything that labelling needs, opened together and closed together: slides, candidates, cache, answers, data set."""
+"""Everything that labelling needs, opened and closed together: slides, candidates, cache, answers, data set."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ class Wishes:
         regions: a GeoJSON for all slides (of one slide, then), or a folder with one of each slide's name; None takes
             the tissue.
         patients: slide's name -> patient, for those that are known.
+        classwise: see `Labelling`.
         slide_mpp: microns per level-0 pixel, where slides do not record it.
         reader: as of `wsiseg.slides.open_slide`.
     """
@@ -63,6 +64,7 @@ class Wishes:
     seed: int = 0
     regions: Path | None = None
     patients: Mapping[str, str] | None = None
+    classwise: bool | None = None
     slide_mpp: float | None = None
     reader: str | None = None
 
@@ -74,6 +76,7 @@ class Workplace:
         labelling: rounds and answers.
         cache: pixels.
         cutter: cuts what is not there yet.
+        saved: patches with an answer in the data set, as it was last written.
     """
 
     def __init__(self, session: Session, labelling: Labelling, cache: PatchCache, cutter: Cutter) -> None:
@@ -81,13 +84,15 @@ class Workplace:
         self.labelling = labelling
         self.cache = cache
         self.cutter = cutter
+        self.saved = 0
         self._writing = threading.Lock()
 
     def save(self) -> int:
         """Bring `labels.csv` up to date; how many patches have an answer."""
         with self._writing:
             answers: list[Answers] = all_answers(self.session)
-            return write_data_set(self.session, answers, self.labelling.candidates, self.cache)
+            self.saved = write_data_set(self.session, answers, self.labelling.candidates, self.cache)
+            return self.saved
 
 
 @contextmanager
@@ -128,9 +133,11 @@ def workplace(
         advice = None
         if advise is not None:
             told(f"cutting {len(candidates)} patches")
-            cutter.wait([candidate.id for candidate in candidates], float("inf"))
+            cutter.wait([candidate.id for candidate in candidates])
             advice = advise(cache, candidates)
-        labelling = Labelling(session, wishes.labeller, candidates, lambda patch: _readable(cache, patch), advice)
+        labelling = Labelling(
+            session, wishes.labeller, candidates, lambda patch: _readable(cache, patch), advice, wishes.classwise
+        )
         stack.callback(labelling.close)
         _cut_first_page(labelling, cutter)
         place = Workplace(session, labelling, cache, cutter)

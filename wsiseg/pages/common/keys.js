@@ -14,11 +14,13 @@ export class Keys {
     this.dialog = element("dialog", { class: "help" });
     document.body.append(this.dialog);
     document.addEventListener("keydown", (event) => this.pressed(event));
-    this.bind(["h", "?"], "this list", () => this.toggleHelp(), "h");
+    this.help = () => this.toggleHelp();
+    this.bind(["h", "?"], "this list", this.help, "h");
   }
 
   /**
-   * @param {string[]} keys as `KeyboardEvent.key` names them, `ctrl+` before those with Ctrl or Cmd.
+   * @param {string[]} keys as `KeyboardEvent.key` names them, `ctrl+` before those with Ctrl or Cmd, `shift+` before
+   *   those with Shift that are no letters or signs.
    * @param {string} what it does, for the list; "" leaves it out.
    * @param {() => void} handler
    * @param {string} [label] how the keys are shown in the list.
@@ -31,10 +33,11 @@ export class Keys {
   /** @param {KeyboardEvent} event */
   pressed(event) {
     if (event.altKey || (event.target instanceof Element && event.target.matches(TYPED))) return;
-    if (this.dialog.open && event.key !== "h" && event.key !== "?") return; // Escape closes it
-    const handler = this.handlers.get((event.ctrlKey || event.metaKey ? "ctrl+" : "") + event.key);
-    if (handler === undefined) return;
+    const shift = event.shiftKey && event.key.length > 1 ? "shift+" : ""; // of a letter or sign it is part of the key
+    const handler = this.handlers.get((event.ctrlKey || event.metaKey ? "ctrl+" : "") + shift + event.key);
+    if (handler === undefined || (this.dialog.open && handler !== this.help)) return; // Escape closes the list
     event.preventDefault();
+    if (event.repeat && !event.key.startsWith("Arrow")) return; // a key that is held down is meant once
     handler();
   }
 
