@@ -13,7 +13,8 @@ import pytest
 from wsiseg.classes import ClassTable
 from wsiseg.errors import DatasetError, OptionError
 from wsiseg.geometry import Box
-from wsiseg.labelling.labelling import Advice, Labelling, all_answers, journal_path
+from wsiseg.labelling.advice import Advice
+from wsiseg.labelling.labelling import Labelling, all_answers, journal_path
 from wsiseg.labelling.places import Candidate
 from wsiseg.labelling.rounds import Round
 from wsiseg.labelling.session import Session, Terms
@@ -228,7 +229,7 @@ def test_class_wise_rounds_find_the_rare_class_and_keep_a_fifth_at_random(tmp_pa
     probabilities = {p: np.float32([0.9, rng.uniform(0.3, 0.7) if p in rare else 0.01]) for p in patches}
     features = {p: rng.normal(size=8).astype(np.float32) for p in patches}
     says = {p: {"Tumour": True, "Stroma": bool(probabilities[p][1] > 0.5)} for p in patches}
-    one = begin(tmp_path, count=2000, advice=Advice("m" * 64, says, probabilities, features))
+    one = begin(tmp_path, count=2000, advice=Advice("m" * 64, ("Tumour", "Stroma"), says, probabilities, features))
     made = one.next_round(100)
     sources = [item.source for item in made.items]
     assert sources.count("random") == 20

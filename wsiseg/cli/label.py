@@ -14,9 +14,12 @@ from wsiseg.cli.options import OUTPUT, device_option, mpp_option, quiet_option, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from wsiseg.labelling.labelling import Advice
+    from wsiseg.classes import ClassTable
+    from wsiseg.datasets.dataset import PatchDataset
+    from wsiseg.labelling.advice import Advice
     from wsiseg.labelling.patch_cache import PatchCache
     from wsiseg.labelling.places import Candidate
+    from wsiseg.labelling.review import Sort
     from wsiseg.models.tissue_model import TissueModel
 
 FILE = click.Path(path_type=Path)
@@ -24,16 +27,22 @@ DEFAULT_MPP, DEFAULT_PATCH_PX = 0.5, 112
 """Of patches where no model says another: the shipped model's."""
 
 CHOICES = ("auto", "random", "classwise")
+SORTS = ("file", "class", "disagreement", "confidence")
 
 
 @click.command(cls=Command)
-@click.argument("slides", nargs=-1, required=True)
+@click.argument("slides", nargs=-1)
 @click.option("--out", type=OUTPUT, required=True, metavar="FOLDER", help="Data set to write, or to continue.")
 @click.option("--classes", metavar="NAME,NAME,…", help="Tissue classes, in the order of the keys 1, 2, ….")
 @click.option("--model", metavar="NAME|FOLDER", help="Model that helps to choose patches; its opinion shows on a key.")
 @click.option(
     "--choose", type=click.Choice(CHOICES), default="auto", show_default=True,
     help="Which patches come next; auto is classwise with --model, else random.",
+)  # fmt: skip
+@click.option("--review", type=FILE, metavar="FOLDER", help="Data set whose labels to check, in place of SLIDES.")
+@click.option(
+    "--sort", type=click.Choice(SORTS), default="file", show_default=True,
+    help="Order of --review; disagreement and confidence need --model.",
 )  # fmt: skip
 @click.option("--regions", type=FILE, metavar="FILE|FOLDER", help="GeoJSON of the areas to take patches from.")
 @click.option("--patients", type=FILE, metavar="FILE.csv", help="Table with the columns slide and patient.")
@@ -56,6 +65,8 @@ def label(
     classes: str | None,
     model: str | None,
     choose: str,
+    review: Path | None,
+    sort: Sort,
     regions: Path | None,
     patients: Path | None,
     labeller: str,
@@ -80,8 +91,8 @@ def label(
     if choose == "classwise" and model is None:
         raise click.UsageError("--choose classwise needs --model")
 
-    from wsiseg.classes import ClassTable
-    from wsiseg.labelling.session import terms_of
+    from wsiseg.datasets.dataset import read_dataset
+    from wsiseg.labelling.session import Terms, terms_of
     from wsiseg.labelling.workplace import Wishes, read_patients, workplace
     from wsiseg.server.app import make_app
     from wsiseg.server.label.routes import LabelRoutes
@@ -93,12 +104,15 @@ def label(
         if not quiet:
             click.echo(f"wsiseg: {text}", err=True)
 
+    dataset = None if review is None else read_dataset(review, val_share=0)
     helper = None if model is None else _load(model, device)
     begun = terms_of(out)
+    if dataset is not None:
+        begun = Terms(dataset.mpp, dataset.patch_size_px, seed)
     wishes = Wishes(
         root=out,
         slides=slides_of(list(slides)),
-        classes=None if classes is None else ClassTable.of([name.strip() for name in classes.split(",")]),
+        classes=_classes(classes, dataset),
         mpp=patch_mpp or (begun.mpp if begun else helper.spec.mpp if helper else DEFAULT_MPP),
         patch_px=patch_px or (begun.patch_px if begun else helper.spec.patch_size_px if helper else DEFAULT_PATCH_PX),
         labeller=labeller,
@@ -107,6 +121,8 @@ def label(
         regions=regions,
         patients=None if patients is None else read_patients(patients),
         classwise=_CLASSWISE[choose],
+        review=dataset,
+        sort=sort,
         slide_mpp=mpp,
         reader=reader,
     )
@@ -123,6 +139,15 @@ def label(
 _CLASSWISE = {"auto": None, "random": False, "classwise": True}
 
 
+def _classes(names: str | None, dataset: PatchDataset | None) -> ClassTable | None:
+    """Those of the data set and those that are named."""
+    from wsiseg.classes import ClassTable
+
+    if names is None:
+        return None if dataset is None else dataset.classes
+    return ClassTable.of([name.strip() for name in names.split(",")])
+
+
 def _announce(address: str) -> None:
     click.echo(address)
     sys.stdout.flush()
@@ -137,7 +162,7 @@ def _load(name: str, device: str) -> TissueModel:
 
 def _adviser(model: TissueModel, told: Callable[[str], None]) -> Callable[[PatchCache, Sequence[Candidate]], Advice]:
     """Asks a model about all candidates."""
-    from wsiseg.labelling.labelling import Advice
+    from wsiseg.labelling.advice import Advice
     from wsiseg.labelling.opinions import ask, says
 
     def advise(cache: PatchCache, candidates: Sequence[Candidate]) -> Advice:
@@ -149,6 +174,7 @@ def _adviser(model: TissueModel, told: Callable[[str], None]) -> Callable[[Patch
         names, thresholds = model.classes.names, model.spec.gate
         return Advice(
             model.hash,
+            names,
             {patch: says(opinion, names, thresholds) for patch, opinion in opinions.items()},
             {patch: opinion[0] for patch, opinion in opinions.items()},
             {patch: opinion[1] for patch, opinion in opinions.items()},

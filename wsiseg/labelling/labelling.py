@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from wsiseg.errors import OptionError, OutputError
+from wsiseg.labelling.advice import Advice
 from wsiseg.labelling.agreement import Kappa, kappas
 from wsiseg.labelling.answers import Answer, Answers, Status
 from wsiseg.labelling.choose import Chosen, choose_classwise, choose_random
@@ -34,23 +34,6 @@ OVERLAP = 0.1
 LABELLER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """A model's opinions of the candidates.
-
-    Attributes:
-        model_hash: of the model.
-        says: patch -> class name -> whether it occurs.
-        probabilities: patch -> of each class (K,), in the order of the model's classes.
-        features: patch -> (D,).
-    """
-
-    model_hash: str
-    says: Mapping[str, Mapping[str, bool]]
-    probabilities: Mapping[str, np.ndarray]
-    features: Mapping[str, np.ndarray]
-
-
 class Labelling:
     """The labels of one person in one folder. Threads may share it.
 
@@ -61,6 +44,7 @@ class Labelling:
         readable: says of a patch whether its pixels can be shown; asked as a round is made.
         advice: of a model, where there is one.
         classwise: whether rounds are chosen class by class; None does so where there is a model.
+        review: patches with labels that are looked at again, in the order in which they are shown; None labels anew.
         clock: seconds, monotonic.
 
     Raises:
@@ -76,6 +60,7 @@ class Labelling:
         readable: Callable[[str], bool] = lambda patch: True,
         advice: Advice | None = None,
         classwise: bool | None = None,
+        review: Sequence[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not LABELLER.fullmatch(labeller):
@@ -88,6 +73,7 @@ class Labelling:
         self.advice = advice
         self._classwise = advice is not None if classwise is None else classwise
         self._order = list(self.candidates)
+        self._review = review
         self._readable = readable
         self._clock = clock
         self._last = clock()
@@ -140,6 +126,10 @@ class Labelling:
 
     def _choose(self, count: int, number: int) -> list[Chosen]:
         shown = {item.patch for one in self.rounds for item in one.items}
+        if self._review is not None:
+            place = {patch: at for at, patch in enumerate(self._order)}
+            left = [patch for patch in self._review if patch not in shown and self._readable(patch)]
+            return [Chosen(place[patch], "review") for patch in left[:count]]
         others = self._answered_by_others() - shown
         available = [i for i, p in enumerate(self._order) if p not in shown | others and self._readable(p)]
         again = [i for i, p in enumerate(self._order) if p in others]

@@ -1,4 +1,4 @@
-"""Pixels of candidates, cut from their slides ahead of time, so that a page never waits for a slide."""
+"""Pixels of candidates, cut ahead of time, so that a page never waits for a slide."""
 
 from __future__ import annotations
 
@@ -120,27 +120,21 @@ def _encoded(pixels: UInt8Array, kind: str, **options: int) -> bytes:
     return file.getvalue()
 
 
+Cut = Callable[[Candidate], tuple[UInt8Array | None, UInt8Array | None]]
+"""Pixels of a patch (P, P, 3) and of its surroundings, None for what is not to be had."""
+
+
 class Cutter:
-    """Cuts candidates from their slides in a thread of its own, in the order in which they will be shown.
+    """Cuts candidates in a thread of its own, in the order in which they will be shown.
 
     Args:
         cache: what they are put into.
-        readers: of the slides, by name.
-        mpp: microns per pixel of a patch.
-        told: called when a patch is cut, or cannot be.
+        cut: gives their pixels, for instance `SlideCuts`.
     """
 
-    def __init__(
-        self,
-        cache: PatchCache,
-        readers: Mapping[str, SlideReader],
-        mpp: float,
-        told: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, cache: PatchCache, cut: Cut) -> None:
         self.cache = cache
-        self._readers = readers
-        self._grids = {name: (reader.grid(mpp), reader.grid(CONTEXT_DOWNSAMPLE * mpp)) for name, reader in readers.items()}
-        self._told = told
+        self._cut = cut
         self._waiting: deque[Candidate] = deque()
         self._changed = threading.Condition()
         self._ended = False
@@ -202,10 +196,25 @@ class Cutter:
                 self.cache.put(candidate.id, *self._cut(candidate))
             with self._changed:
                 self._changed.notify_all()
-            self._told()
 
-    def _cut(self, candidate: Candidate) -> tuple[UInt8Array | None, UInt8Array | None]:
+
+class SlideCuts:
+    """Cuts patches from slides.
+
+    Args:
+        readers: of the slides, by name.
+        mpp: microns per pixel of a patch.
+    """
+
+    def __init__(self, readers: Mapping[str, SlideReader], mpp: float) -> None:
+        self._readers = readers
+        self._grids = {
+            name: (reader.grid(mpp), reader.grid(CONTEXT_DOWNSAMPLE * mpp)) for name, reader in readers.items()
+        }
+
+    def __call__(self, candidate: Candidate) -> tuple[UInt8Array | None, UInt8Array | None]:
         """The pixels of a patch and of its surroundings; nothing where the slide is damaged or cannot be read."""
+        assert candidate.box is not None, "a patch of a slide"
         reader = self._readers[candidate.slide]
         grid, coarse = self._grids[candidate.slide]
         try:

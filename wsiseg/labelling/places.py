@@ -45,17 +45,17 @@ class Candidate:
         id: made from slide and place; tells nothing of either.
         slide: name of the slide.
         group: the slide's.
-        x: left edge in level-0 pixels.
+        x: left edge in level-0 pixels, None where it is not known.
         y: upper edge in level-0 pixels.
-        box: its place in map pixels at the patch's mpp.
+        box: its place in map pixels at the patch's mpp; None where there is no slide.
     """
 
     id: str
     slide: str
     group: str
-    x: float
-    y: float
-    box: Box
+    x: float | None
+    y: float | None
+    box: Box | None
 
 
 def candidates_of(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import PurePath
+from dataclasses import dataclass, replace
 
-from wsiseg.arrays import UInt8Array
 from wsiseg.datasets.provenance import Provenance
-from wsiseg.datasets.write import DatasetWriter, PatchRow, change_classes
+from wsiseg.datasets.write import IMAGES, DatasetWriter, PatchRow, change_classes
 from wsiseg.labelling.answers import Answer, Answers
 from wsiseg.labelling.patch_cache import PatchCache
 from wsiseg.labelling.places import Candidate
+from wsiseg.labelling.review import Review
 from wsiseg.labelling.session import Session
 from wsiseg.system.files import sync_path, whole_file, write_csv
 
@@ -61,10 +60,12 @@ def write_data_set(
     all_answers: Sequence[Answers],
     candidates: Mapping[str, Candidate],
     cache: PatchCache,
+    review: Review | None = None,
 ) -> int:
     """Bring the data set of a labelling folder up to what was answered; how many rows it has of answers.
 
-    Rows that labelling did not write (corrections, for instance) stay as they are.
+    Rows that labelling did not write (corrections, for instance) stay as they are. Of a review all patches are written:
+    those that nobody answered as they were.
 
     Raises:
         DatasetError: the folder holds a data set that does not fit.
@@ -78,10 +79,13 @@ def write_data_set(
         for patch, said in found.items():
             candidate = candidates.get(patch)
             if candidate is None:  # of a slide that was not given this time: its rows stay
-                ours = {file for file in ours if PurePath(file).stem != patch}
+                ours.discard(f"{IMAGES}/{patch}.png")
                 continue
-            row = _row(candidate, said, session)
-            ours.discard(writer.add(_pixels(cache, writer, patch), row))
+            row = _row(candidate, said, session, None if review is None else review.rows[patch])
+            ours.discard(_add(writer, cache, patch, row, review))
+        for patch, kept in ({} if review is None else review.rows).items():
+            if patch not in found and cache.has(patch):
+                ours.discard(_add(writer, cache, patch, kept, review))
         for file in ours:  # taken back since
             writer.discard(file)
         writer.finish()
@@ -89,35 +93,34 @@ def write_data_set(
     return len(found)
 
 
-def _pixels(cache: PatchCache, writer: DatasetWriter, patch: str) -> UInt8Array | None:
-    """The pixels of a patch, None where its image was written before."""
-    there = f"images/{patch}.png"
-    return None if there in writer.rows and (writer.root / there).is_file() else cache.pixels(patch)
+def _add(writer: DatasetWriter, cache: PatchCache, patch: str, row: PatchRow, review: Review | None) -> str:
+    """Write a patch, its pixels only where they were not written before; the file."""
+    there = f"{IMAGES}/{row.name}.png"
+    if there in writer.rows and (writer.root / there).is_file() and not writer.rows[there].get("mask"):
+        return writer.add(None, row)
+    return writer.add(cache.pixels(patch), row, None if review is None else review.mask(patch))
 
 
-def _row(candidate: Candidate, said: Merged, session: Session) -> PatchRow:
+def _row(candidate: Candidate, said: Merged, session: Session, before: PatchRow | None) -> PatchRow:
+    """The row of an answer; of a review in its old split, at its old place, under its old name."""
     first = said.answers[0]
-    return PatchRow(
-        labels=said.labels,
-        group=candidate.group,
-        split=_split(said.answers),
-        name=candidate.id,
-        provenance=Provenance(
-            slide=candidate.slide,
-            x=candidate.x,
-            y=candidate.y,
-            size_px=session.terms.patch_px,
-            mpp=session.terms.mpp,
-            status=said.status,
-            labeller="+".join(answer.labeller for answer in said.answers),
-            round=first.round,
-            source=first.source,
-            seconds=round(sum(answer.seconds for answer in said.answers), 3),
-            shown_prediction=str(int(any(answer.shown_prediction for answer in said.answers))),
-            time=max(answer.time for answer in said.answers),
-            model_hash=first.model_hash,
-        ),
+    place = before.provenance if before is not None else Provenance(
+        candidate.slide, candidate.x, candidate.y, session.terms.patch_px, session.terms.mpp
+    )  # fmt: skip
+    where = replace(
+        place,
+        status=said.status,
+        labeller="+".join(answer.labeller for answer in said.answers),
+        round=first.round,
+        source=first.source,
+        seconds=round(sum(answer.seconds for answer in said.answers), 3),
+        shown_prediction=str(int(any(answer.shown_prediction for answer in said.answers))),
+        time=max(answer.time for answer in said.answers),
+        model_hash=first.model_hash,
     )
+    if before is not None:
+        return replace(before, labels=said.labels, provenance=where)
+    return PatchRow(said.labels, candidate.group, _split(said.answers), where, candidate.id)
 
 
 def _split(answers: Sequence[Answer]) -> str:
@@ -131,14 +134,15 @@ def _write_answers(session: Session, all_answers: Sequence[Answers], candidates:
         *("patch", "slide", "x", "y", "labeller", "repeat", *session.classes.names, "status", "round", "source"),
         *("seconds", "shown_prediction", "agrees", "time", "model_hash"),
     )
-    rows = []
+    rows: list[Sequence[str | float]] = []
     for answers in all_answers:
         for repeat in (False, True):
             for patch, answer in answers.all(repeat=repeat).items():
                 place = candidates.get(patch)
+                slide, x, y = ("", None, None) if place is None else (place.slide, place.x, place.y)
                 values = (answer.classes.get(name) for name in session.classes.names)
                 rows.append([
-                    patch, place.slide if place else "", place.x if place else "", place.y if place else "",
+                    patch, slide, "" if x is None else x, "" if y is None else y,
                     answers.labeller, int(repeat), *("" if value is None else int(value) for value in values),
                     answer.status, answer.round, answer.source, round(answer.seconds, 3),
                     int(answer.shown_prediction), "" if answer.agrees is None else int(answer.agrees),

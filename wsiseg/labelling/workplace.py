@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from wsiseg.classes import ClassTable
+from wsiseg.datasets.dataset import PatchDataset
 from wsiseg.datasets.patch import group_of
 from wsiseg.errors import DatasetError, OptionError
+from wsiseg.labelling.advice import Advice
 from wsiseg.labelling.answers import Answers
-from wsiseg.labelling.labelling import Advice, Labelling, all_answers, journal_path
-from wsiseg.labelling.patch_cache import Cutter, PatchCache
+from wsiseg.labelling.labelling import Labelling, all_answers, journal_path
+from wsiseg.labelling.patch_cache import Cut, Cutter, PatchCache, SlideCuts
 from wsiseg.labelling.places import Candidate, LabelSlide, candidates_of, in_turn, share_of
+from wsiseg.labelling.review import Review, Sort, review_of
 from wsiseg.labelling.session import FOLDER, Session, Terms
 from wsiseg.labelling.table import write_data_set
 from wsiseg.slides import open_slide
@@ -39,7 +42,7 @@ class Wishes:
 
     Attributes:
         root: the data set's folder.
-        slides: paths and addresses.
+        slides: paths and addresses; none for a review.
         classes: of a new folder, and to add to one that was begun; None for those it has.
         mpp: microns per pixel of the patches.
         patch_px: side of a patch in pixels.
@@ -50,6 +53,8 @@ class Wishes:
             the tissue.
         patients: slide's name -> patient, for those that are known.
         classwise: see `Labelling`.
+        review: a data set whose labels are looked at again, in place of slides.
+        sort: in which order; see `wsiseg.labelling.review.SORTS`.
         slide_mpp: microns per level-0 pixel, where slides do not record it.
         reader: as of `wsiseg.slides.open_slide`.
     """
@@ -65,6 +70,8 @@ class Wishes:
     regions: Path | None = None
     patients: Mapping[str, str] | None = None
     classwise: bool | None = None
+    review: PatchDataset | None = None
+    sort: Sort = "file"
     slide_mpp: float | None = None
     reader: str | None = None
 
@@ -76,14 +83,18 @@ class Workplace:
         labelling: rounds and answers.
         cache: pixels.
         cutter: cuts what is not there yet.
+        review: the labels that are looked at again, where they are.
         saved: patches with an answer in the data set, as it was last written.
     """
 
-    def __init__(self, session: Session, labelling: Labelling, cache: PatchCache, cutter: Cutter) -> None:
+    def __init__(
+        self, session: Session, labelling: Labelling, cache: PatchCache, cutter: Cutter, review: Review | None = None
+    ) -> None:
         self.session = session
         self.labelling = labelling
         self.cache = cache
         self.cutter = cutter
+        self.review = review
         self.saved = 0
         self._writing = threading.Lock()
 
@@ -91,7 +102,7 @@ class Workplace:
         """Bring `labels.csv` up to date; how many patches have an answer."""
         with self._writing:
             answers: list[Answers] = all_answers(self.session)
-            self.saved = write_data_set(self.session, answers, self.labelling.candidates, self.cache)
+            self.saved = write_data_set(self.session, answers, self.labelling.candidates, self.cache, self.review)
             return self.saved
 
 
@@ -115,19 +126,22 @@ def workplace(
         OptionError: a wish that cannot be.
     """
     refuse_address(wishes.root)
-    if not wishes.slides:
-        raise OptionError("labelling needs a slide")
+    if bool(wishes.slides) == (wishes.review is not None):
+        raise OptionError("expected slides to label, or a data set to review")
     with ExitStack() as stack:
-        told("opening slides")
-        readers, slides = _open(stack, wishes)
         session = Session(wishes.root, Terms(wishes.mpp, wishes.patch_px, wishes.seed), wishes.classes)
         stack.callback(session.close)
         stack.enter_context(_alone(session, wishes.labeller))
-        session.add_slides(slides)
-        candidates = _candidates(readers, slides, wishes, told)
+        review = None if wishes.review is None else review_of(wishes.review)
+        candidates: Sequence[Candidate]
+        cut: Cut
+        if review is not None:
+            candidates, cut = review.candidates, review.cut
+        else:
+            candidates, cut = _of_slides(stack, session, wishes, told)
         cache = PatchCache(session.folder / "patches.sqlite")
         stack.callback(cache.close)
-        cutter = Cutter(cache, readers, wishes.mpp)
+        cutter = Cutter(cache, cut)
         stack.callback(cutter.close)
         cutter.add(candidates)
         advice = None
@@ -136,16 +150,32 @@ def workplace(
             cutter.wait([candidate.id for candidate in candidates])
             advice = advise(cache, candidates)
         labelling = Labelling(
-            session, wishes.labeller, candidates, lambda patch: _readable(cache, patch), advice, wishes.classwise
+            session,
+            wishes.labeller,
+            candidates,
+            lambda patch: _readable(cache, patch),
+            advice,
+            wishes.classwise,
+            None if review is None else review.order(wishes.sort, advice),
         )
         stack.callback(labelling.close)
         _cut_first_page(labelling, cutter)
-        place = Workplace(session, labelling, cache, cutter)
+        place = Workplace(session, labelling, cache, cutter, review)
         place.save()  # what a kill kept from the table
         try:
             yield place
         finally:
             place.save()
+
+
+def _of_slides(
+    stack: ExitStack, session: Session, wishes: Wishes, told: Callable[[str], None]
+) -> tuple[Sequence[Candidate], Cut]:
+    """The candidates of slides, and what cuts them."""
+    told("opening slides")
+    readers, slides = _open(stack, wishes)
+    session.add_slides(slides)
+    return _candidates(readers, slides, wishes, told), SlideCuts(readers, wishes.mpp)
 
 
 def _open(stack: ExitStack, wishes: Wishes) -> tuple[dict[str, SlideReader], list[LabelSlide]]:

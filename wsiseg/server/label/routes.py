@@ -117,8 +117,12 @@ class LabelRoutes:
             "place": place,
             "patch": f"/patch/{of.number}/{place}.png",
             "context": f"/context/{of.number}/{place}.jpg",
-            **_said(answer),
+            **_said(answer, self._given(of.items[place].patch)),
         }
+
+    def _given(self, patch: str) -> Sequence[str]:
+        review = self.place.review
+        return () if review is None else review.given.get(patch, ())
 
     def _status(self) -> dict[str, Any]:
         return dataclasses.asdict(self.labelling.status())
@@ -234,9 +238,10 @@ def _picture(content: bytes | None, kind: str) -> Response:
     return Response(content, media_type=kind, headers=_KEPT)
 
 
-def _said(answer: Answer | None) -> dict[str, Any]:
+def _said(answer: Answer | None, given: Sequence[str]) -> dict[str, Any]:
+    """An answer as the page has it; without one what the label says that is looked at again."""
     if answer is None:
-        return {"status": None, "present": []}
+        return {"status": None, "present": list(given)}
     return {"status": answer.status, "present": [name for name, value in answer.classes.items() if value]}
 
 
