@@ -18,7 +18,8 @@ export class Keys {
   }
 
   /**
-   * @param {string[]} keys as `KeyboardEvent.key` names them, `ctrl+` before those with Ctrl or Cmd.
+   * @param {string[]} keys as `KeyboardEvent.key` names them, `ctrl+` before those with Ctrl or Cmd; `shift+Digit1`
+   *   and the like as `KeyboardEvent.code` does, since what Shift makes of a digit depends on the keyboard.
    * @param {string} what it does, for the list; "" leaves it out.
    * @param {() => void} handler
    * @param {string} [label] how the keys are shown in the list.
@@ -32,7 +33,8 @@ export class Keys {
   pressed(event) {
     if (event.altKey || (event.target instanceof Element && event.target.matches(TYPED))) return;
     if (this.dialog.open && event.key !== "h" && event.key !== "?") return; // Escape closes it
-    const handler = this.handlers.get((event.ctrlKey || event.metaKey ? "ctrl+" : "") + event.key);
+    const byPlace = event.shiftKey ? this.handlers.get(`shift+${event.code}`) : undefined;
+    const handler = byPlace ?? this.handlers.get((event.ctrlKey || event.metaKey ? "ctrl+" : "") + event.key);
     if (handler === undefined) return;
     event.preventDefault();
     handler();
