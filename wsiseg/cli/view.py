@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from wsiseg.cli.command import Command
 from wsiseg.cli.options import OUTPUT, reader_option, retry_option, series_option
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from wsiseg.server.session import Session
 
 
 @click.command(cls=Command)
@@ -41,6 +47,8 @@ def view(
     Prints the address of the page, with a token that works once. Ends on Ctrl-C. Maps and slides may lie behind
     addresses.
     """
+    import threading
+
     from wsiseg.system.extras import require_extra
 
     require_extra("app", "wsiseg view", "starlette", "uvicorn")
@@ -55,5 +63,10 @@ def view(
 
     check_retry_time(retry_s)
     with open_cases(maps, slides, SlideOptions(reader, series, retry_s)) as cases:
-        routes = Viewer(cases, corrections).routes()
-        serve(lambda session: make_app(session, "view", routes), port=port, browser=not no_browser, announce=click.echo)
+        viewer = Viewer(cases, corrections)
+        threading.Thread(target=viewer.warm, daemon=True).start()
+
+        def build(session: Session) -> Starlette:
+            return make_app(session, "view", viewer.routes())
+
+        serve(build, port=port, browser=not no_browser, announce=click.echo)

@@ -10,6 +10,8 @@ import { TileStore } from "./tiles.js";
 
 const TILE_PX = 512;
 const PAINTED = 160;
+const OUTLINE_PX = 2;
+/** Thickness of outlines on the screen, approximately. */
 
 export class MapLayer {
   /**
@@ -26,6 +28,7 @@ export class MapLayer {
     this.heats = new Map();
     /** @type {Map<string, OffscreenCanvas>} */
     this.painted = new Map();
+    this.thickness = 1;
     this.restyle();
   }
 
@@ -70,6 +73,9 @@ export class MapLayer {
    */
   draw(context, frame) {
     const level = this.levelFor(frame.scale);
+    const thickness = Math.max(1, Math.round(OUTLINE_PX / (frame.scale * this.facts.step[0] * 2 ** level)));
+    if (thickness !== this.thickness && this.style.outline) this.painted.clear();
+    this.thickness = thickness;
     const keys = this.keysIn(frame.field, level);
     this.classes.want(keys);
     this.values?.want(keys);
@@ -156,7 +162,8 @@ export class MapLayer {
     const classes = this.classes.get(key);
     const values = this.values?.get(key);
     if (classes === undefined || (this.values !== null && values === undefined)) return null;
-    const made = painted(classes, values, /** @type {Uint32Array} */ (this.table), this.facts.classes.length, this.style);
+    const table = /** @type {Uint32Array} */ (this.table);
+    const made = painted(classes, values, table, this.facts.classes.length, this.style, this.thickness);
     this.painted.set(name, made);
     for (const oldest of this.painted.keys()) {
       if (this.painted.size <= PAINTED) break;

@@ -59,8 +59,9 @@ export function heatTable(style) {
  * @param {Uint32Array} table
  * @param {number} count of classes
  * @param {Style} style
+ * @param {number} thickness of outlines, in pixels of the tile
  */
-export function painted(classes, values, table, count, style) {
+export function painted(classes, values, table, count, style, thickness) {
   const { width, height } = classes;
   const image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
@@ -70,7 +71,7 @@ export function painted(classes, values, table, count, style) {
       if (value > 0 && value <= count) pixels[i] = table[values.values[i]];
     }
   } else if (style.outline) {
-    outline(classes, table, pixels);
+    outline(classes, table, pixels, thickness);
   } else {
     for (let i = 0; i < pixels.length; i++) pixels[i] = table[classes.values[i]];
   }
@@ -81,24 +82,30 @@ export function painted(classes, values, table, count, style) {
 }
 
 /**
- * Pixels of a class that have a neighbour of another.
+ * Pixels of a class that have another one near.
  *
  * @param {Tile} tile
  * @param {Uint32Array} table
  * @param {Uint32Array} pixels
+ * @param {number} thickness how near, in pixels
  */
-function outline({ width, height, values }, table, pixels) {
+function outline({ width, height, values }, table, pixels, thickness) {
   for (let y = 0, i = 0; y < height; y++) {
     for (let x = 0; x < width; x++, i++) {
-      const color = table[values[i]];
-      if (color === 0) continue;
       const value = values[i];
-      const isBorder =
-        (x > 0 && values[i - 1] !== value) ||
-        (x + 1 < width && values[i + 1] !== value) ||
-        (y > 0 && values[i - width] !== value) ||
-        (y + 1 < height && values[i + width] !== value);
-      if (isBorder) pixels[i] = color;
+      const color = table[value];
+      if (color === 0) continue;
+      for (let far = 1; far <= thickness; far++) {
+        if (
+          (x >= far && values[i - far] !== value) ||
+          (x + far < width && values[i + far] !== value) ||
+          (y >= far && values[i - far * width] !== value) ||
+          (y + far < height && values[i + far * width] !== value)
+        ) {
+          pixels[i] = color;
+          break;
+        }
+      }
     }
   }
 }

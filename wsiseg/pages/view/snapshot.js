@@ -32,7 +32,9 @@ export function snapshot(panes, state) {
   for (const pane of panes) {
     pane.draw();
     const slide = pane.viewer.drawer.canvas;
+    context.filter = pane.host.classList.contains("grey") ? "grayscale(1)" : "none";
     if (slide instanceof HTMLCanvasElement) context.drawImage(slide, left, 0, pane.canvas.width, height);
+    context.filter = "none";
     context.globalAlpha = Number(pane.canvas.style.opacity);
     context.drawImage(pane.canvas, left, 0);
     context.globalAlpha = 1;

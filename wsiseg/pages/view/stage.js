@@ -102,6 +102,8 @@ export class Stage {
       const inPane = needed === 2 ? [maps[index]] : maps;
       const cuts = inPane.length === 2 ? [0, state.swipe, 1] : [0, 1];
       pane.shown = inPane.map((facts, i) => ({ layer: this.layer(facts), from: cuts[i], to: cuts[i + 1], opacity }));
+      // Colours of a heat map are told from each other on grey tissue alone.
+      pane.host.classList.toggle("grey", state.style.heat !== null && opacity > 0);
       const letter = needed === 2 ? `${index ? "B" : "A"}: ` : "";
       const names = inPane.length === 2 ? `A: ${inPane[0].name}  |  B: ${inPane[1].name}` : inPane[0].name;
       pane.label.textContent = state.second === null ? "" : letter + names;

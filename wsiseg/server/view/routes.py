@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from wsiseg.errors import OptionError
+from wsiseg.errors import OptionError, WsisegError
 from wsiseg.export.picture import draw
 from wsiseg.server.app import json_body
 from wsiseg.server.view import map_tiles, places
@@ -55,6 +56,21 @@ class Viewer:
         }
         self._regions: dict[str, list[dict[str, float]]] = {}
         self._lock = threading.Lock()
+
+    def warm(self) -> None:
+        """Have what the first view needs ready when it is asked for: the coarsest tiles, and the libraries they take.
+
+        Errors are not raised here: whoever asks for the tile is told.
+        """
+        with suppress(WsisegError):
+            case = next(iter(self._cases.values()))
+            shown = case.maps[0].map
+            box = map_tiles.tile_box(shown, shown.levels - 1, 0, 0)
+            if box is not None:
+                map_tiles.class_tile(shown, shown.levels - 1, box)
+            if case.id in self._slides:
+                tiles = self._slides[case.id]
+                tiles.read(tiles.levels - 1, 0, 0)
 
     def routes(self) -> list[Route]:
         """For `wsiseg.server.app.make_app`."""
