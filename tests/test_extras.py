@@ -26,6 +26,7 @@ main(sys.argv[1:])
 """
 
 EXTRAS = {
+    "app": ["starlette", "uvicorn"],
     "train": ["lightning", "kornia", "torchmetrics"],
     "openvino": ["openvino"],
     "dicom": ["highdicom"],
@@ -103,6 +104,10 @@ def test_dicom_segmentations(tmp_path: Path, picture: Path) -> None:
     out = tmp_path / "seg.dcm"
     refused(["highdicom"], "dicom", "export", tmp_path / "m.zarr", "--dicom-seg", out, "--slide", picture)
     assert not out.exists()
+
+
+def test_pages(tmp_path: Path) -> None:
+    refused(["starlette"], "app", "view", tmp_path / "m.zarr")
 
 
 def test_predicting_needs_no_extra(tmp_path: Path, picture: Path) -> None:

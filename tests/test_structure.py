@@ -50,7 +50,7 @@ USERS = {
     "dask": {"tissue_map"},
     "shapely": {"polygons", "geojson", "export"},
     "highdicom": {"export"},
-    "starlette": {"server"},
+    "starlette": {"server", "cli/view.py"},
     "uvicorn": {"server"},
 }  # fmt: skip
 """Who may import which library: folders, or files."""

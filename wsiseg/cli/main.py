@@ -25,6 +25,7 @@ COMMANDS = {
     "dataset": "Check data sets of labelled patches: count, find problems, draw.",
     "evaluate": "Measure a model on masks or cell dots, with and without the gate.",
     "info": "Show what a slide file records and what predict would do, or what a tissue map holds.",
+    "view": "Show maps upon their slides in the browser: toggle, measure, compare, correct.",
     "export": "Write polygons, pictures, rasters or areas of a map.",
     "models": "List the models that come with wsiseg, or import published checkpoints.",
     "doctor": "Check this installation, and print what a bug report needs.",

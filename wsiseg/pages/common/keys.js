@@ -19,8 +19,8 @@ export class Keys {
   }
 
   /**
-   * @param {string[]} keys as `KeyboardEvent.key` names them, `ctrl+` before those with Ctrl or Cmd, `shift+` before
-   *   those with Shift that are no letters or signs.
+   * @param {string[]} keys as `KeyboardEvent.key` names them, `ctrl+` before those with Ctrl or Cmd; `shift+Digit1`
+   *   and the like as `KeyboardEvent.code` does, since what Shift makes of a digit depends on the keyboard.
    * @param {string} what it does, for the list; "" leaves it out.
    * @param {() => void} handler
    * @param {string} [label] how the keys are shown in the list.
@@ -33,8 +33,8 @@ export class Keys {
   /** @param {KeyboardEvent} event */
   pressed(event) {
     if (event.altKey || (event.target instanceof Element && event.target.matches(TYPED))) return;
-    const shift = event.shiftKey && event.key.length > 1 ? "shift+" : ""; // of a letter or sign it is part of the key
-    const handler = this.handlers.get((event.ctrlKey || event.metaKey ? "ctrl+" : "") + shift + event.key);
+    const byPlace = event.shiftKey ? this.handlers.get(`shift+${event.code}`) : undefined;
+    const handler = byPlace ?? this.handlers.get((event.ctrlKey || event.metaKey ? "ctrl+" : "") + event.key);
     if (handler === undefined || (this.dialog.open && handler !== this.help)) return; // Escape closes the list
     event.preventDefault();
     if (event.repeat && !event.key.startsWith("Arrow")) return; // a key that is held down is meant once

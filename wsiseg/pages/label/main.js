@@ -335,7 +335,7 @@ function showTraining(training) {
 
 const keys = new Keys();
 for (let at = 0; at < 9; at += 1) keys.bind([String(at + 1)], "", () => toggle(at));
-["!", "@", "#", "$", "%", "^", "&", "*", "("].forEach((key, at) => keys.bind([key], "", () => toggleAll(at)));
+for (let at = 0; at < 9; at += 1) keys.bind([`shift+Digit${at + 1}`], "", () => toggleAll(at));
 keys.shown.push(["1 … 9", "a class is there, or not"], ["Shift 1 … 9", "the same for all open patches of the page"]);
 keys.bind(["Enter"], "confirm, and go on", () => confirm("labelled"));
 keys.bind(["shift+Enter"], "confirm the rest of the page as shown", confirmRest, "Shift Enter");
