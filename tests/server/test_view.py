@@ -17,7 +17,7 @@ from tests.helpers.pages import Server, require_static, served
 from wsiseg.classes import ClassTable
 from wsiseg.cli.main import main
 from wsiseg.geojson.read import read_geojson
-from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.geometry import Box, Grid, Size
 from wsiseg.slides import open_slide
 from wsiseg.tissue_map.reader import TissueMap, open_map
 from wsiseg.tissue_map.writer import MapWriter

@@ -169,12 +169,20 @@ class Labelling:
         item = of.items[place]
         return self._answers.of(item.patch, repeat=item.source == "repeat")
 
-    def answer(self, said: Mapping[int, Sequence[str]], status: Status, *, shown_prediction: bool = False) -> None:
-        """Say something of places of the round under way, with one key. It is on the disk when this returns.
+    def answer(
+        self,
+        said: Mapping[int, Sequence[str]],
+        status: Status,
+        *,
+        of: Round | None = None,
+        shown_prediction: bool = False,
+    ) -> None:
+        """Say something of places of a round, with one key. It is on the disk when this returns.
 
         Args:
             said: place in the round -> names of the classes that occur there.
             status: of these answers.
+            of: the round; None is the one under way.
             shown_prediction: whether the model's opinion was to be seen.
 
         Raises:
@@ -182,7 +190,7 @@ class Labelling:
             OutputError: it cannot be written; nothing changed then.
         """
         with self._mutex:
-            now, of = self._clock(), self.round()
+            now, of = self._clock(), of or self.round()
             names = self.session.classes.names
             if not said or any(not 0 <= place < len(of.items) for place in said):
                 raise OptionError(f"round {of.number} has the places 0 to {len(of.items) - 1}")

@@ -6,7 +6,7 @@ import { get, post } from "../common/api.js";
  * @typedef {"draft" | "labelled" | "unsure" | "excluded"} Status
  * @typedef {{place: number, patch: string, context: string, status: Status | null, present: string[],
  *   pending?: number}} Item
- * @typedef {{round: number, number: number, pages: number, items: Item[], open: number, total: number,
+ * @typedef {{round: number, number: number, pages: number, per_page: number, items: Item[], open: number, total: number,
  *   classes: {name: string, color: string}[], labeller: string, model: boolean, patch_px: number, mpp: number,
  *   status: any}} Page
  */
@@ -34,22 +34,27 @@ export class State {
     return this.page?.items[this.here];
   }
 
-  /** @param {number | null} number @returns {Promise<Page>} */
-  ask(number) {
+  /** @param {number | null} number @param {number} [round] @returns {Promise<Page>} */
+  ask(number, round = this.page?.round) {
     const query = new URLSearchParams(this.grouped ? { groups: "1" } : {});
     if (number !== null) query.set("number", String(number));
+    if (number !== null && round !== undefined) query.set("round", String(round));
     return get(`/api/page?${query}`);
   }
 
-  /** Shows a page; null is the first with something to answer. @param {number | null} number @param {number} [place] */
-  async open(number, place = 0) {
-    const ready = number === null ? undefined : this.ahead.get(number);
+  /**
+   * Shows a page; null is the first with something to answer, in the round under way.
+   *
+   * @param {number | null} number @param {number} [at] the patch that is chosen @param {number} [round]
+   */
+  async open(number, at = 0, round = this.page?.round) {
+    const ready = number === null || round !== this.page?.round ? undefined : this.ahead.get(number);
     this.ahead.clear();
     await this.queue;
-    const page = await (ready ?? this.ask(number));
+    const page = await (ready ?? this.ask(number, round));
     if (ready !== undefined) this.refresh(page);
     this.page = page;
-    this.here = Math.min(Math.max(0, place), page.items.length - 1);
+    this.here = Math.min(Math.max(0, at), page.items.length - 1);
     if (number === null) this.here = Math.max(0, page.items.findIndex((item) => !isDone(item)));
     if (this.shown) await this.loadOpinions();
     this.changed();
@@ -109,47 +114,58 @@ export class State {
     });
   }
 
-  /** @param {"undo" | "redo"} which */
+  /** Takes the last thing back, or says it again, and goes to where it was. @param {"undo" | "redo"} which */
   takeBack(which) {
-    this.say(async () => {
-      const found = await post(`/api/${which}`, {});
-      const touched = found.items.map((/** @type {Item} */ item) => item.place);
-      const at = this.page?.items.findIndex((item) => touched.includes(item.place)) ?? -1;
-      if (this.page !== null && at >= 0) {
-        for (const said of found.items) {
-          const item = this.page.items.find((one) => one.place === said.place);
-          if (item !== undefined) Object.assign(item, said);
-        }
-        this.page.open = found.open;
-        this.page.status = found.status;
-        this.here = at;
-        this.changed();
-      } else if (touched.length > 0 && !this.grouped) {
-        const size = this.page?.items.length || 24;
-        const number = Math.floor(touched[0] / 24);
-        setTimeout(() => this.open(number, touched[0] % 24).catch((error) => this.failed(error.message)), 0, size);
-      } else {
-        this.failed(which === "undo" ? "nothing on this round to take back" : "nothing to say again");
+    this.failed("");
+    this.say(() => post(`/api/${which}`, {}), (found) => {
+      const page = this.page;
+      const first = found.items[0]?.place;
+      if (page === null || first === undefined) {
+        this.failed(which === "undo" ? "there is nothing to take back" : "there is nothing to say again");
+        return;
       }
+      const at = found.round === page.round ? page.items.findIndex((item) => item.place === first) : -1;
+      if (at < 0) {
+        this.grouped = false;
+        this.open(Math.floor(first / page.per_page), first % page.per_page, found.round).catch((error) =>
+          this.failed(error.message),
+        );
+        return;
+      }
+      for (const said of found.items) {
+        const item = page.items.find((one) => one.place === said.place);
+        if (item !== undefined) Object.assign(item, said);
+      }
+      page.open = found.open;
+      page.status = found.status;
+      this.here = at;
+      this.changed();
     });
   }
 
-  /** One after the other, in the order of the keys. @param {() => Promise<any>} what */
-  say(what) {
-    this.queue = this.queue.then(what).catch((error) => {
-      this.failed(`${error.message} — not saved`);
-      this.ahead.clear();
-      return this.ask(this.page?.number ?? null)
-        .then((page) => {
-          this.page = page;
-          this.changed();
-        })
-        .catch(() => undefined);
-    });
+  /**
+   * One thing after the other, in the order of the keys; what a failure leaves on the screen is read again.
+   *
+   * @param {() => Promise<any>} what @param {(found: any) => void} [then] called with what was answered
+   */
+  say(what, then = () => undefined) {
+    this.queue = this.queue
+      .then(what)
+      .then(then)
+      .catch((error) => {
+        this.failed(`${error.message} — not saved`);
+        this.ahead.clear();
+        return this.ask(this.page?.number ?? null)
+          .then((page) => {
+            this.page = page;
+            this.changed();
+          })
+          .catch(() => undefined);
+      });
   }
 
   async loadOpinions() {
-    this.opinions = await get("/api/predictions");
+    this.opinions = await get(`/api/predictions?round=${this.page?.round ?? ""}`);
   }
 }
 

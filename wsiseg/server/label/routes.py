@@ -63,8 +63,12 @@ class LabelRoutes:
         ]
 
     def page(self, request: Request) -> Response:
-        """A page of the round under way: without `number` the first with something to answer; `groups` alike ones."""
-        of = self.labelling.round()
+        """A page of patches.
+
+        Of the round under way, or of `round`; without `number` the first with something to answer; `groups` puts alike
+        ones together.
+        """
+        of = self._round(_number(request, "round", self.labelling.round().number))
         pages = self._pages(of, grouped="groups" in request.query_params)
         waiting = set(self.labelling.open_items(of))
         first = next((n for n, places in enumerate(pages) if waiting & set(places)), 0)
@@ -77,6 +81,7 @@ class LabelRoutes:
             "round": of.number,
             "number": number,
             "pages": len(pages),
+            "per_page": PAGE,
             "items": [self._item(of, place) for place in pages[number]],
             "open": len(waiting),
             "total": len(of.items),
@@ -87,6 +92,12 @@ class LabelRoutes:
             "mpp": terms.mpp,
             "status": self._status(),
         })  # fmt: skip
+
+    def _round(self, number: int) -> Round:
+        rounds = self.labelling.rounds
+        if not 1 <= number <= len(rounds):
+            raise HTTPException(404, f"there are the rounds 1 to {len(rounds)}")
+        return rounds[number - 1]
 
     def _pages(self, of: Round, *, grouped: bool) -> list[list[int]]:
         """Places of a round, page by page."""
@@ -135,7 +146,7 @@ class LabelRoutes:
 
     def predictions(self, request: Request) -> Response:
         """What the model says of places of the round under way: place -> names; asked only to be shown."""
-        of, advice = self.labelling.round(), self.labelling.advice
+        of, advice = self._round(_number(request, "round", len(self.labelling.rounds))), self.labelling.advice
         found = {}
         for place in range(len(of.items)):
             says = advice.says.get(of.items[place].patch) if advice else None
@@ -161,10 +172,11 @@ class LabelRoutes:
             if not place.isdecimal() or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
                 raise HTTPException(400, "expected place -> names of classes")
             said[int(place)] = names
-        of = self.labelling.round()
-        if body.get("round") != of.number:
-            raise HTTPException(409, f"round {of.number} is under way; load the page again")
-        self.labelling.answer(said, status, shown_prediction=bool(body.get("shown")))
+        number = body.get("round")
+        if not isinstance(number, int):
+            raise HTTPException(400, "expected the number of a round")
+        of = self._round(number)
+        self.labelling.answer(said, status, of=of, shown_prediction=bool(body.get("shown")))
         return self._after(of, list(said))
 
     async def undo(self, request: Request) -> Response:
@@ -178,12 +190,16 @@ class LabelRoutes:
         return self._touched(self.labelling.redo())
 
     def _touched(self, patches: Sequence[str]) -> Response:
-        of = self.labelling.rounds[-1]
-        return self._after(of, [place for place, item in enumerate(of.items) if item.patch in patches])
+        for of in reversed(self.labelling.rounds):
+            places = [place for place, item in enumerate(of.items) if item.patch in patches]
+            if places:
+                return self._after(of, places)
+        return self._after(self.labelling.rounds[-1], [])
 
     def _after(self, of: Round, places: Sequence[int]) -> Response:
         """What changed."""
         return JSONResponse({
+            "round": of.number,
             "items": [self._item(of, place) for place in places],
             "open": len(self.labelling.open_items(of)),
             "status": self._status(),
