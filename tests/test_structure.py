@@ -19,7 +19,7 @@ LAYERS = [
     {"geojson", "tiling"},
     {"tissue", "models", "export"},
     {"datasets", "prediction"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "labelling"},
     {"server"},
     {"cli"},
 ]
