@@ -35,7 +35,7 @@ OPEN_TO = {
 """Imports against the order, by file; inside functions or for types only."""
 
 USERS = {
-    "torch": {"models", "training", "evaluation", "cli/doctor_facts.py", "cli/verbose.py", *(
+    "torch": {"models", "training", "evaluation", "labelling/opinions.py", "cli/doctor_facts.py", "cli/verbose.py", *(
         f"prediction/{name}.py" for name in ("run", "job", "many", "stream", "gated", "sums", "devices")
     )},
     "torchvision": {"models", "training"},
