@@ -59,6 +59,6 @@ def check_gate_mode(mode: GateMode, gate_context: float, gate_rule: str) -> None
 
 
 def default_tile(patch_px: int, overlap: float) -> tuple[int, int]:
-    """Side and margin of tiles for patches: about twice a patch, and a sixth of one (docs/wide-tiles.md)."""
+    """Side and margin of tiles for patches: about twice a patch, and a sixth of one (docs/large-tiles.md)."""
     stride = patch_px - overlap_px(patch_px, overlap)
     return patch_px + max(1, round(patch_px / stride)) * stride, patch_px // 6
