@@ -1,4 +1,4 @@
-"""What may be chosen by name: each list once, for the library, for its types, and for the command line.
+"""What may be chosen: each list of names, and each default that the command line shows, once.
 
 Imports nothing, so that `wsiseg --help` stays quick.
 """
@@ -42,6 +42,12 @@ BACKGROUNDS: tuple[Background, ...] = get_args(Background)
 
 Preset = Literal["lite", "published"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
+
+DEFAULT_RETRY_S = 60.0
+"""Seconds for which a server is asked again, counted from the first failure of a request."""
+
+DEFAULT_READ_TIMEOUT_S = 300.0
+"""Seconds after which a read of a slide that does not come back ends a run."""
 
 Name = TypeVar("Name", bound=str)
 

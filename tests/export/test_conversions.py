@@ -9,7 +9,7 @@ from rasterio.features import rasterize
 
 from tests.helpers.stored_maps import CLASSES, STEP, provenance, stored_map
 from wsiseg.classes import WHITE_VALUE
-from wsiseg.errors import OptionError
+from wsiseg.errors import MissingExtraError
 from wsiseg.export.conversions import ClassPolygon
 from wsiseg.export.polygons import VectorOptions
 from wsiseg.geometry import Size
@@ -100,7 +100,7 @@ def test_a_missing_library_is_named(
     how: str,
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(OptionError, match=how):
+    with pytest.raises(MissingExtraError, match=how):
         call(stored[0])
 
 

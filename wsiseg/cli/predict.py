@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsiseg.choices import GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES
+from wsiseg.choices import DEFAULT_READ_TIMEOUT_S, GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES
 from wsiseg.cli.command import Command, is_verbose
 from wsiseg.cli.many_slides import facts_of, many_slides
 from wsiseg.cli.options import (
@@ -124,7 +124,7 @@ if TYPE_CHECKING:
     "--read-timeout",
     "read_timeout_s",
     type=float,
-    default=300.0,
+    default=DEFAULT_READ_TIMEOUT_S,
     show_default=True,
     metavar="SECONDS",
     help="End the run if a read of the slide takes longer.",

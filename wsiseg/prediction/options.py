@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from wsiseg.choices import GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES, GateMode, GateRule
+from wsiseg.choices import (
+    DEFAULT_READ_TIMEOUT_S,
+    DEFAULT_RETRY_S,
+    GATE_MODES,
+    GATE_RULES,
+    PRECISIONS,
+    RUNTIMES,
+    GateMode,
+    GateRule,
+)
 from wsiseg.errors import OptionError
 from wsiseg.models.tile_shape import check_gate_mode
-from wsiseg.slides.sources.transport import DEFAULT_RETRY_S
 from wsiseg.system.control_group import usable_cpus
 from wsiseg.system.threads import check_retry_time, check_timeout
 
@@ -76,7 +84,7 @@ class PredictOptions:
     batch_size: int | None = None
     workers: int | None = None
     max_memory: int | None = None
-    read_timeout_s: float = 300.0
+    read_timeout_s: float = DEFAULT_READ_TIMEOUT_S
     retry_s: float = DEFAULT_RETRY_S
     reader: str | None = None
     series: str | None = None
