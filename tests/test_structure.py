@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from wsiseg.choices import GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES
+
 PACKAGE = Path(__file__).parents[1] / "wsiseg"
 
 LAYERS = [
@@ -53,6 +55,17 @@ USERS = {
 """Who may import which library: folders, or files."""
 
 
+CHOSEN_IN = {
+    "models/runtime/choose.py",
+    "models/runtime/openvino.py",  # the module of that name
+}
+"""Files where a name of a gate's mode or rule, of a runtime or of a precision is compared; all others ask what is
+chosen there, or in tables by name (`wsiseg.models.gate_kinds`, `wsiseg.prediction.gated`), for a property."""
+
+NOT_YET = {"training", "evaluation"}
+"""Folders that still compare such names."""
+
+
 def imports(path: Path) -> set[str]:
     """Full names of the modules that a file imports, wherever in it and also only for types."""
     found: set[str] = set()
@@ -91,6 +104,21 @@ def test_libraries_stay_in_their_rooms(path: Path) -> None:
     own = {part_of(path), path.relative_to(PACKAGE).as_posix()}
     for library, users in USERS.items():
         assert library not in names or own & users, f"{path.name} imports {library}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*FILES, *sorted(PACKAGE.parent.glob("benchmarks/*.py"))],
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
+def test_no_mode_is_compared_but_where_it_is_chosen(path: Path) -> None:
+    names = {*GATE_MODES, *GATE_RULES, *RUNTIMES, *PRECISIONS}
+    if path.is_relative_to(PACKAGE) and (part_of(path) in NOT_YET or path.relative_to(PACKAGE).as_posix() in CHOSEN_IN):
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare | ast.MatchValue):
+            found = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)} & names
+            assert not found, f"{path.name}:{node.lineno} compares {min(found)}"
 
 
 def test_every_folder_says_what_it_is_for() -> None:

@@ -16,6 +16,9 @@ GATE_RULES: tuple[GateRule, ...] = get_args(GateRule)
 GateMode = Literal["patches", "windows", "shared"]
 GATE_MODES: tuple[GateMode, ...] = get_args(GateMode)
 
+TISSUE_METHODS = ("otsu", "none")
+"""Ways to find tissue; a file of one's own is another."""
+
 RUNTIMES = ("auto", "torch", "compiled", "openvino")
 PRECISIONS = ("float32", "bfloat16", "auto")
 """Arithmetic of networks that predict."""
@@ -50,6 +53,15 @@ DEFAULT_READ_TIMEOUT_S = 300.0
 """Seconds after which a read of a slide that does not come back ends a run."""
 
 Name = TypeVar("Name", bound=str)
+
+
+AUTO = "auto"
+"""Leaves a choice to the program."""
+
+
+def left_open(choice: str | None) -> bool:
+    """Whether a choice of a device, a runtime or a precision is the program's."""
+    return choice == AUTO
 
 
 def check_choice(kind: str, value: object, choices: tuple[Name, ...]) -> None:

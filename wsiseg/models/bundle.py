@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, OutputError
+from wsiseg.models.gate_kinds import MODES
 from wsiseg.models.networks.architectures import build_network
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import check_shared_gate
@@ -74,7 +75,7 @@ def load_model(
         _load_network(folder, kind, getattr(spec.networks, kind), len(spec.classes))
         for kind in ("classifier", "segmenter")
     ]
-    if spec.gate_mode == "shared":
+    if MODES[spec.gate_mode].shared_head:
         check_shared_gate(networks[1], spec.name)
     model = TissueModel(spec, bundle_hash(folder), cast(Classifier, networks[0]), networks[1]).to(target)
     return model.prepare(runtime, precision, exact=exact, batch_size=batch_size)

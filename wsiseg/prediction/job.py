@@ -36,7 +36,7 @@ from wsiseg.system.clock import Clock
 from wsiseg.system.files import cannot_write, check_map, put_folder, remove_cut_file, sync_path, sync_tree
 from wsiseg.system.memory import MemoryPlan, give_back_memory
 from wsiseg.system.threads import WriteBehind, within
-from wsiseg.system.versions import OPENVINO, of_map, software
+from wsiseg.system.versions import of_map, of_run, software
 from wsiseg.tiling.pieces import Piece, owned_by, patches_of, pieces_of
 from wsiseg.tissue_map.areas import Areas, ClassArea
 from wsiseg.tissue_map.writer import PIECE_LEVELS, MapWriter
@@ -253,7 +253,7 @@ class MapJob:
                 "patch_overlap_px": tiling.overlap_px,
                 "gate_thresholds": None if thresholds is None else [float(value) for value in thresholds],
             },
-            "software": _used(software(), self.options.runtime),
+            "software": of_run(software(), self.options.runtime),
             "notes": [*self.model.notes, *self.slide.notes],
             "times": self.clock.times(),
             **found,
@@ -283,11 +283,6 @@ class MapJob:
         self.clock.lap("vectors")
         run.journal.add({"step": "drawn", "of": step, "result": result})
         return result
-
-
-def _used(versions: dict[str, str], runtime: str) -> dict[str, str]:
-    """Versions without that of a runtime that computed nothing."""
-    return {name: number for name, number in versions.items() if name != OPENVINO or runtime == OPENVINO}
 
 
 def planned(slide: SlideReader, model: TissueModel, options: ResolvedOptions) -> Plan:

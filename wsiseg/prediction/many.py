@@ -12,7 +12,7 @@ from itertools import compress, pairwise
 from pathlib import Path
 from typing import Any
 
-from wsiseg.choices import READERS, check_choice
+from wsiseg.choices import READERS, TISSUE_METHODS, check_choice
 from wsiseg.errors import OptionError, OutputError, WsisegError
 from wsiseg.export.polygons import VectorOptions, export_geojson
 from wsiseg.geometry import MPP_MAX, MPP_MIN
@@ -109,7 +109,7 @@ def refuse_impossible(options: PredictOptions) -> None:
     MemoryPlan.of(options.max_memory, 1)
     for name in device_names(options.device):
         checked_device(name)
-    if options.tissue not in ("otsu", "none") and not Path(options.tissue).is_file():
+    if options.tissue not in TISSUE_METHODS and not Path(options.tissue).is_file():
         raise OptionError(f"expected otsu, none, or a GeoJSON or PNG of the tissue, got {options.tissue}")
 
 
