@@ -88,13 +88,13 @@ def slide(case: Path) -> None:
 
 
 def _read_slide(path: Path, reader: str | None) -> None:
-    from wsiseg.cli.info import describe
+    from wsiseg.cli.slide_facts import describe
     from wsiseg.geometry import Box
     from wsiseg.slides import open_slide
     from wsiseg.tissue.find import tissue_mask
 
     with open_slide(path, mpp=0.5, reader=reader) as opened:
-        json.dumps(describe(opened))
+        json.dumps(describe(opened).to_json())
         assert len(opened.quick_hash()) == 64
         for index, level in enumerate(opened.levels):
             width, height = level.size.width, level.size.height

@@ -87,13 +87,13 @@ def polygons(
         Where geopandas is installed a `GeoDataFrame` with `class`, `value`, `area_mm2` and `geometry`, without a CRS;
         `attrs["summary"]` says what simplification did. Else a list of `ClassPolygon`.
     """
-    found, summary = map_polygons(tissue_map, options or VectorOptions())
+    found = map_polygons(tissue_map, options or VectorOptions())
     grid = tissue_map.grid
     px_mm2 = grid.mpp.pixel_area_um2 / (grid.step_x * grid.step_y) / 1e6
     rows = [
         ClassPolygon(c.index, c.name, geometry, float(geometry.area * px_mm2))
         for c in tissue_map.classes
-        for geometry in _on_slide(tissue_map, found.get(c.index, []))
+        for geometry in _on_slide(tissue_map, found.regions.get(c.index, []))
     ]
     try:
         gpd: Any = import_module("geopandas")
@@ -105,7 +105,7 @@ def polygons(
         "area_mm2": np.array([row.area_mm2 for row in rows], float),
     }
     frame: geopandas.GeoDataFrame = gpd.GeoDataFrame(columns, geometry=[row.geometry for row in rows], crs=None)
-    frame.attrs["summary"] = summary
+    frame.attrs["summary"] = found.summary
     return frame
 
 

@@ -37,6 +37,7 @@ from wsiseg.models.spec import (
 )
 from wsiseg.models.tissue_model import TissueModel, checked_device
 from wsiseg.system.files import put_folder, refuse_address
+from wsiseg.system.json_values import JsonObject
 
 __all__ = ["find_bundle", "list_bundles", "load_model", "read_spec", "save_bundle"]
 
@@ -219,7 +220,7 @@ def _storable(module: nn.Module, half: bool) -> dict[str, Tensor]:
     }
 
 
-def _complete(fields: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
+def _complete(fields: Mapping[str, Any], name: str, folder: Path) -> JsonObject:
     """The fields of `model.json`, with files and hashes of the networks in `folder`."""
     networks = {}
     for kind, network in dict(fields.get("networks", {})).items():
@@ -238,8 +239,6 @@ def _complete(fields: Mapping[str, Any], name: str, folder: Path) -> dict[str, A
     }
     # Through JSON, so that what is not JSON fails here and not in whoever reads the bundle.
     try:
-        return cast(
-            dict[str, Any], json.loads(json.dumps({**defaults, **given, "networks": networks}, allow_nan=False))
-        )
+        return cast(JsonObject, json.loads(json.dumps({**defaults, **given, "networks": networks}, allow_nan=False)))
     except (TypeError, ValueError) as error:
         raise BundleError(f"the fields of a bundle must be plain JSON: {error}") from error

@@ -39,6 +39,7 @@ from wsiseg.models.tile_shape import (
     default_tile,
     overlap_px,
 )
+from wsiseg.system.json_values import JsonObject
 from wsiseg.tiling.grid import Tiling
 
 FORMAT_VERSION = 1
@@ -222,9 +223,9 @@ class BundleSpec(_Part):
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_unused(self, handler: SerializerFunctionWrapHandler) -> JsonObject:
         """A bundle without tiles is written as it was before there were any, so that its hash stays."""
-        fields: dict[str, Any] = handler(self)
+        fields: JsonObject = handler(self)
         for name in ("gate_mode", "shared_gate", "tile_px", "tile_margin_px", "knows_white"):
             if name in fields and getattr(self, name) == type(self).model_fields[name].default:
                 del fields[name]
@@ -263,7 +264,7 @@ class BundleSpec(_Part):
         return self.model_dump_json(indent=2) + "\n"
 
 
-def parse_spec(fields: dict[str, Any], source: str) -> BundleSpec:
+def parse_spec(fields: JsonObject, source: str) -> BundleSpec:
     """A spec from the content of a `model.json`; `source` is named in the `BundleError` that bad content raises."""
     version = fields.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:

@@ -13,6 +13,7 @@ import zarr
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError, SlideError, WsisegError
 from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.checks import check_files, check_grid, check_levels, check_metadata
 from wsiseg.tissue_map.codecs import bounded
 from wsiseg.tissue_map.ome import LABELS, READ_FORMATS, grid_from_json
@@ -260,7 +261,7 @@ def open_map(path: str | Path) -> TissueMap:
         raise SlideError(f"{path} is not a tissue map, or it is damaged ({reason:.200})") from error
 
 
-def _own_metadata(path: Path, root: zarr.Group) -> dict[str, Any]:
+def _own_metadata(path: Path, root: zarr.Group) -> JsonObject:
     own = root.attrs.asdict().get("wsiseg")
     if not isinstance(own, dict) or "format" not in own:
         raise SlideError(f"{path} was not written by wsiseg; expected a map made by `wsiseg predict`")
