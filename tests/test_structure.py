@@ -29,12 +29,6 @@ LAYERS = [
 FACES = {"__init__.py", "__main__.py"}
 """What stands before the house: the package's names, and `python -m wsiseg`."""
 
-OPEN_TO = {
-    # A map's methods for people (`overlay`, `polygons`, `to_xarray`) call what is made of maps, when they are called.
-    "tissue_map/reader.py": {"export", "slides"},
-}
-"""Imports against the order, by file; inside functions or for types only."""
-
 USERS = {
     "torch": {"models", "training", "evaluation", "cli/doctor_facts.py", "cli/verbose.py", *(
         f"prediction/{name}.py" for name in ("run", "job", "many", "stream", "gated", "sums", "devices")
@@ -90,11 +84,10 @@ FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if str(path.relative_to(
 def test_imports_go_one_way(path: Path) -> None:
     layer = {name: index for index, names in enumerate(LAYERS) for name in names}
     own = part_of(path)
-    allowed = OPEN_TO.get(path.relative_to(PACKAGE).as_posix(), set())
     for module in imports(path):
         package, _, rest = module.partition(".")
         other = rest.split(".")[0]
-        if package == "wsiseg" and other in layer and other not in allowed | {own}:
+        if package == "wsiseg" and other in layer and other != own:
             assert layer[other] < layer[own], f"{path.name} imports {module} from a line that is not below its own"
 
 

@@ -11,9 +11,9 @@ from tests.helpers.stored_maps import CLASSES, STEP, provenance, stored_map
 from wsiseg.classes import WHITE_VALUE
 from wsiseg.errors import MissingExtraError
 from wsiseg.export.conversions import ClassPolygon
+from wsiseg.export.opened_map import TissueMap, open_map
 from wsiseg.export.polygons import VectorOptions
 from wsiseg.geometry import Size
-from wsiseg.tissue_map.reader import TissueMap, open_map
 
 SIZE = Size(701, 600)
 

@@ -17,7 +17,7 @@ from tests.helpers.coverage import assert_coverage
 from tests.helpers.qupath_rules import check_qupath
 from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.errors import OptionError
-from wsiseg.export.drawn import WARN_VERTICES, ClassDrawn, Drawn, area_notes
+from wsiseg.export.drawn_polygons import WARN_VERTICES, DrawnClass, DrawnPolygons, area_notes
 from wsiseg.export.polygons import VectorOptions, export_csv, export_geojson
 from wsiseg.geojson.measures import UNCERTAIN_BELOW
 from wsiseg.geojson.write import read_geojson
@@ -111,7 +111,7 @@ def test_where_the_budget_does_not_allow_it_each_class_is_told() -> None:
     classes = speckled()
     _, summary = simplified_polygons(ArrayMap(classes), TABLE, UM, budget=Budget(60, 3))
     assert summary.worst_change > AREA_CHANGE
-    (note,) = area_notes([ClassDrawn("Lymphocytes", map_um2=100.0, polygons_um2=50.0)], asked=False)
+    (note,) = area_notes([DrawnClass("Lymphocytes", map_um2=100.0, polygons_um2=50.0)], asked=False)
     assert note.startswith("polygons show -50.0% of Lymphocytes's area")
 
 
@@ -222,7 +222,7 @@ def test_measures_of_regions_are_those_of_their_pixels(tmp_path: Path) -> None:
 
 
 def test_many_exact_vertices_are_warned_of() -> None:
-    done = Drawn(classes=[], annotations=1, vertices=WARN_VERTICES + 1, repaired=0, dropped=0)
+    done = DrawnPolygons(classes=[], annotations=1, vertices=WARN_VERTICES + 1, repaired=0, dropped=0)
     assert "are much for QuPath" in done.notes[0]
     assert replace(done, vertices=WARN_VERTICES).notes == []
 
@@ -231,7 +231,7 @@ def test_many_exact_vertices_are_warned_of() -> None:
 def test_a_journal_gives_back_what_was_drawn(tmp_path: Path, options: VectorOptions) -> None:
     done = export_geojson(map_of(tmp_path / "m.zarr", speckled(), (320, 320), 2.0), tmp_path / "m.geojson", options)
     written = json.loads(json.dumps(done.to_json()))
-    assert Drawn.from_json(written) == done
+    assert DrawnPolygons.from_json(written) == done
     assert written["exact"] == options.exact
     assert written["vertices"] == done.vertices > 0
 

@@ -17,7 +17,7 @@ from tests.helpers.maps import write_map
 from tests.helpers.qupath_rules import check_qupath
 from wsiseg.cli.main import main
 from wsiseg.errors import OptionError
-from wsiseg.export.drawn import coarser_note
+from wsiseg.export.drawn_polygons import coarser_note
 from wsiseg.export.polygons import VectorOptions, export_geojson
 from wsiseg.geometry import Box, Mpp, Size
 from wsiseg.polygons.class_map import ArrayMap

@@ -23,7 +23,7 @@ from wsiseg.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from wsiseg.export.drawn import Drawn
+    from wsiseg.export.drawn_polygons import DrawnPolygons
     from wsiseg.export.ome_tiff import TiffContent
     from wsiseg.tissue_map.reader import TissueMap
 
@@ -115,7 +115,7 @@ def export(
     check_retry_time(retry_s)
     told = Told(as_json, quiet)
     source = open_map(tissue_map)
-    polygons: Drawn | None = None
+    polygons: DrawnPolygons | None = None
     kinds = ((geojson, (".geojson", ".geojson.gz")), (png, (".png",)), (csv, (".csv",)))
     _check((*kinds, *((tiff, SUFFIXES) for tiff in tiffs.values())), ome_zarr_v2, overwrite)
     if geojson is not None:
@@ -181,7 +181,7 @@ def _write_rasters(
         told.wrote(ome_zarr_v2, f"{store.files} files, {store.bytes / 1e6:.1f} MB")
 
 
-def _say(told: Told, path: Path, written: Drawn) -> None:
+def _say(told: Told, path: Path, written: DrawnPolygons) -> None:
     """Print how many polygons were written, and the notes on them."""
     told.wrote(path, f"{written.annotations} annotations, {written.vertices} vertices")
     for note in written.notes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from wsiseg.export.drawn import ClassDrawn, Simplification
+from wsiseg.export.drawn_polygons import DrawnClass, Simplification
 from wsiseg.geojson.measures import UNCERTAIN_BELOW, measured_level
 from wsiseg.geojson.write import Facts
 from wsiseg.system.json_values import JsonObject
@@ -28,7 +28,7 @@ QUPATH_NAMES = {
 
 def class_areas(
     names: Sequence[str], map_um2: Sequence[float], polygons_um2: Mapping[int, float], min_area_um2: Sequence[float]
-) -> list[ClassDrawn]:
+) -> list[DrawnClass]:
     """How the area of each class changed.
 
     Args:
@@ -39,13 +39,13 @@ def class_areas(
     """
     least: Sequence[float | None] = min_area_um2 or [None] * len(names)
     return [
-        ClassDrawn(name, area, polygons_um2.get(index, 0.0), smallest)
+        DrawnClass(name, area, polygons_um2.get(index, 0.0), smallest)
         for index, (name, area, smallest) in enumerate(zip(names, map_um2, least, strict=True), start=1)
     ]
 
 
 def facts_of_map(
-    tissue_map: TissueMap, classes: Sequence[ClassDrawn], simplification: Simplification | None, *, qupath_names: bool
+    tissue_map: TissueMap, classes: Sequence[DrawnClass], simplification: Simplification | None, *, qupath_names: bool
 ) -> Facts:
     """What a file of a map's polygons says besides them.
 
@@ -100,7 +100,7 @@ def _text(value: object) -> str:
     return str(value)[:200].encode(errors="replace").decode()
 
 
-def _class_metadata(row: ClassDrawn) -> dict[str, str]:
+def _class_metadata(row: DrawnClass) -> dict[str, str]:
     return {
         "Minimum area um^2": f"{row.min_area_um2 or 0:.4g}",
         "Class in map um^2": f"{row.map_um2:.1f}",

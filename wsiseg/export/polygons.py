@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsiseg.export.drawn import ClassDrawn, Drawn, Simplification
+from wsiseg.export.drawn_polygons import DrawnClass, DrawnPolygons, Simplification
 from wsiseg.export.legend import with_legend
 from wsiseg.export.picture import draw, require_same_slide
 from wsiseg.export.polygon_facts import class_areas, facts_of_map
@@ -40,7 +40,7 @@ UM_PER_INCH, MOST_DPI = 25400, 1e8
 
 def export_geojson(
     tissue_map: TissueMap, path: str | Path, options: VectorOptions | None = None, *, overwrite: bool = False
-) -> Drawn:
+) -> DrawnPolygons:
     """Write a map's polygons for QuPath.
 
     Args:
@@ -62,7 +62,7 @@ def _identity(tissue_map: TissueMap) -> Identity:
     return Identity(tissue_map.metadata["slide"]["quick_hash"], tissue_map.metadata["model"]["hash"])
 
 
-def _export_exact(tissue_map: TissueMap, path: Path, options: VectorOptions, overwrite: bool) -> Drawn:
+def _export_exact(tissue_map: TissueMap, path: Path, options: VectorOptions, overwrite: bool) -> DrawnPolygons:
     """One MultiPolygon for each class, streamed."""
     classes, grid = tissue_map.classes, tissue_map.grid
     frame = Frame.of_map(tissue_map.metadata["slide"], grid)
@@ -80,7 +80,7 @@ def _export_exact(tissue_map: TissueMap, path: Path, options: VectorOptions, ove
     return _drawn(rows, written)
 
 
-def _export_simplified(tissue_map: TissueMap, path: Path, options: VectorOptions, overwrite: bool) -> Drawn:
+def _export_simplified(tissue_map: TissueMap, path: Path, options: VectorOptions, overwrite: bool) -> DrawnPolygons:
     """Many polygons for each class, simplified together."""
     classes = tissue_map.classes
     found = _simplify(tissue_map, options)
@@ -97,10 +97,10 @@ def _export_simplified(tissue_map: TissueMap, path: Path, options: VectorOptions
     return _drawn(rows, written, found)
 
 
-def _drawn(rows: list[ClassDrawn], written: Written, simplified: _Simplified | None = None) -> Drawn:
+def _drawn(rows: list[DrawnClass], written: Written, simplified: _Simplified | None = None) -> DrawnPolygons:
     """What a file holds, with what became of polygons before they were written."""
     before = (0, 0) if simplified is None else (simplified.summary.repaired, simplified.summary.dropped)
-    return Drawn(
+    return DrawnPolygons(
         classes=rows,
         annotations=written.annotations,
         vertices=written.vertices,
@@ -220,7 +220,7 @@ def export_png(
 
 
 def export_csv(
-    tissue_map: TissueMap, path: str | Path, *, polygons: Drawn | None = None, overwrite: bool = False
+    tissue_map: TissueMap, path: str | Path, *, polygons: DrawnPolygons | None = None, overwrite: bool = False
 ) -> None:
     """Write a map's areas as a table of one row a class; see `wsiseg.tissue_map.areas.write_areas_csv`.
 

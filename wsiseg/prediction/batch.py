@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from wsiseg.export.drawn import Drawn
+from wsiseg.export.drawn_polygons import DrawnPolygons
 from wsiseg.prediction.result import Prediction
 from wsiseg.system.addresses import without_secrets
 from wsiseg.system.json_values import JsonObject
@@ -31,7 +31,7 @@ class KeptMap:
     tissue_mm2: float
     damaged_tiles: int
     damaged_mm2: float
-    drawn: Drawn | None = None
+    drawn: DrawnPolygons | None = None
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:

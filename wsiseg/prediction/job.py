@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.export.drawn import Drawn
+from wsiseg.export.drawn_polygons import DrawnPolygons
 from wsiseg.export.vector_options import VectorOptions
 from wsiseg.geometry import Grid, Mpp, coarser_grid
 from wsiseg.models.context import context_tiles
@@ -255,7 +255,7 @@ class MapJob:
             **found.to_json(),
         }
 
-    def draw(self, run: UnfinishedRun, geojson: Path, output: Output) -> Drawn:
+    def draw(self, run: UnfinishedRun, geojson: Path, output: Output) -> DrawnPolygons:
         """Write the polygons; those that a run had finished when it died are taken as they are."""
         # Now, not at the start: nothing of it is needed before the first patches are computed.
         from wsiseg.export.polygons import export_geojson  # noqa: PLC0415
@@ -267,7 +267,7 @@ class MapJob:
         step = {"file": str(geojson.absolute()), **asdict(vectors)}
         for drawn in run.journal.of("drawn"):
             if drawn["of"] == step and geojson.exists():
-                return Drawn.from_json(drawn["result"])
+                return DrawnPolygons.from_json(drawn["result"])
         ours = begun_drawing(run.out, geojson)
         if ours:
             remove_cut_file(geojson)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wsiseg.choices import READERS, TISSUE_METHODS, check_choice
 from wsiseg.errors import OptionError, OutputError, WsisegError
-from wsiseg.export.drawn import Drawn
+from wsiseg.export.drawn_polygons import DrawnPolygons
 from wsiseg.export.polygons import VectorOptions, export_geojson
 from wsiseg.geometry import MPP_MAX, MPP_MIN
 from wsiseg.models import DEFAULT_MODEL
@@ -259,7 +259,7 @@ class _Keeper:
         kept = KeptMap(tissue_map.metadata["tissue_mm2"], tiles, area_mm2, drawn, tuple(notes))
         return SlideResult(slide, path, kept=kept)
 
-    def _drawn(self, tissue_map: TissueMap, geojson: Path) -> Drawn:
+    def _drawn(self, tissue_map: TissueMap, geojson: Path) -> DrawnPolygons:
         """Polygons of a map, as the run that made it would have drawn them."""
         memory = MemoryPlan.of(self.wanted.asked.max_memory, 1 + len(tissue_map.classes)).max_memory
         vectors = self.vectors or VectorOptions()

@@ -20,7 +20,7 @@ from wsiseg.tissue_map.areas import Areas, ClassArea
 from wsiseg.tissue_map.edge import SlideEdge
 
 if TYPE_CHECKING:
-    from wsiseg.export.drawn import Drawn
+    from wsiseg.export.drawn_polygons import DrawnPolygons
     from wsiseg.tissue.white import WhiteRule
 
 
@@ -104,7 +104,7 @@ class Prediction:
     damage: Damage
     seconds: Mapping[str, float]
     enlarged: float = 1.0
-    vectors: Drawn | None = None
+    vectors: DrawnPolygons | None = None
     resumed: float = 0.0
     waited_s: float = 0.0
     model_notes: Sequence[str] = ()

@@ -20,7 +20,7 @@ WARN_VERTICES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class ClassDrawn:
+class DrawnClass:
     """The area of one class, in the map and as it was drawn.
 
     Attributes:
@@ -113,7 +113,7 @@ class Simplification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
+class DrawnPolygons:
     """What `export_geojson` wrote.
 
     Attributes:
@@ -125,7 +125,7 @@ class Drawn:
         simplification: what it did; None for exact polygons.
     """
 
-    classes: Sequence[ClassDrawn]
+    classes: Sequence[DrawnClass]
     annotations: int
     vertices: int
     repaired: int
@@ -159,7 +159,7 @@ class Drawn:
         if not found["exact"]:
             simplification = Simplification(**{one.name: found[one.name] for one in fields(Simplification)})
         return cls(
-            classes=[ClassDrawn.from_json(row) for row in found["classes"]],
+            classes=[DrawnClass.from_json(row) for row in found["classes"]],
             simplification=simplification,
             **{name: found[name] for name in ("annotations", "vertices", "repaired", "dropped")},
         )
@@ -179,7 +179,7 @@ _IN_ORDER = (
 """Of simplified polygons as JSON; what is not named here follows."""
 
 
-def _simplified_notes(drawn: Drawn, done: Simplification) -> list[str]:
+def _simplified_notes(drawn: DrawnPolygons, done: Simplification) -> list[str]:
     """What became of small regions, of borders and of areas."""
     found = []
     if done.absorbed or drawn.dropped:
@@ -195,7 +195,7 @@ def _simplified_notes(drawn: Drawn, done: Simplification) -> list[str]:
     return found + area_notes(drawn.classes, asked=done.asked)
 
 
-def area_notes(classes: Sequence[ClassDrawn], *, asked: bool) -> list[str]:
+def area_notes(classes: Sequence[DrawnClass], *, asked: bool) -> list[str]:
     """Areas that polygons do not keep: all changes where their making was asked for, else those beyond the limit."""
     changed = [row for row in classes if row.map_um2 > 0 and (asked or not row.within)]
     if not changed:
