@@ -94,6 +94,8 @@ class MapJob:
     def fingerprint(self) -> Fingerprint:
         """Everything that the bytes of the map depend on."""
         options = asdict(self.options)
+        # These change how fast a map is made, not its bytes. A new option stays in unless it is named here: a run is
+        # then resumed only with the same value.
         for name in ("workers", "max_memory", "read_timeout_s", "retry_s"):
             del options[name]
         return {
@@ -119,7 +121,7 @@ class MapJob:
         return self._prediction(run, plan, streamed, counts, found)
 
     def find_tissue(self) -> Plan:
-        """What of the slide is to be read."""
+        """Find the tissue, and with it what of the slide is to be read; a plan that is known already is taken."""
         self.progress.step("tissue", 0, 1)
         limit_s = PLAN_READS * self.options.read_timeout_s
         plan = self.plan or within(lambda: planned(self.slide, self.model, self.options), limit_s)
@@ -143,6 +145,8 @@ class MapJob:
         check_map(run.out, output.overwrite)  # somebody else may have made it meanwhile
         self.watch.check()
         sync_tree(run.store)
+        # Booked before the renaming: after a kill in between, the store still lies in the run's folder, so the next run
+        # knows that the map has no name yet. The other way round it would take the map for another run's.
         run.journal.book(CommitStep())
         with cannot_write(run.out):
             put_folder(run.store, run.out)

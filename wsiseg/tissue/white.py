@@ -27,7 +27,10 @@ MIN_WHITE_UM2 = 50.0
 """Smaller parts are gaps within the tissue; the published program leaves out 50 pixels of about 1 um."""
 
 CELL_PX = CHUNK_PX
-"""Parts are measured within cells of so many map pixels a side, so that no answer depends on the pieces of a run."""
+"""Parts are measured within cells of so many map pixels a side, so that no answer depends on the pieces of a run.
+
+It has to divide the side of every piece, and pieces are multiples of a chunk: else white would depend on --max-memory.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,11 +59,11 @@ class PatchNetwork(nn.Module):
         return (torch.sigmoid(values),) if self.task == "classify" else (values,)
 
     def copied(self) -> PatchNetwork:
-        """The same with weights of its own."""
+        """A copy that shares no weights with this one."""
         return copy.deepcopy(self)
 
     def folded(self) -> PatchNetwork:
-        """The same with batch normalisations folded into the convolutions before them, where that changes nothing.
+        """A copy with batch normalisations folded into the convolutions before them, where that changes nothing.
 
         The layers themselves say where: a probe goes through, and a normalisation is folded if what it is given is
         what one convolution made, once. Then the probe's values must still be the same; else nothing is folded.

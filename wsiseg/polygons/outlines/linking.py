@@ -91,6 +91,8 @@ def link(turns: Turns, upper: Seam, lower: Seam) -> Chains:
     saddles = turns.saddles + top
     labels, number = label_chains(successor)
     one = labels[saddles[:, 0]] == labels[saddles[:, 1]]
+    # A ring that passes a corner twice is no valid polygon. Swapping what follows its two turns there makes two rings
+    # of it. Swapping those of two rings would make one, so they stay. What is still open `rings` decides at the end.
     if one.any():
         swap(successor, saddles[one])
         labels, number = label_chains(successor)
@@ -139,6 +141,7 @@ def _successors(turns: Turns, upper: Seam, lower: Seam) -> tuple[Int64Array, Int
     successor = np.arange(top + count + len(lower))
     east, south = EAST[turns.kind], SOUTH[turns.kind]
     to_right, to_left = np.flatnonzero(east) + top, np.flatnonzero(~east) + top
+    # Along a row sides that run one way begin and end by turns, so neighbours in this order belong together.
     successor[to_right[::2]] = to_right[1::2]
     successor[to_left[1::2]] = to_left[::2]
     x = np.concatenate([upper.x, turns.x.astype(np.int64), lower.x])
@@ -169,7 +172,7 @@ def swap(successor: Int64Array, pairs: Int64Array) -> None:
 
 
 def label_chains(successor: Int64Array) -> tuple[Int64Array, int]:
-    """(the chain of each node, their number)."""
+    """Find the nodes that follow one another; gives the chain of each node, and how many chains there are."""
     count = len(successor)
     graph = csr_array((np.ones(count, np.int8), successor, np.arange(count + 1)), shape=(count, count))
     number, labels = connected_components(graph, connection="weak")

@@ -79,7 +79,7 @@ class Outlines:
         return slice(int(start), int(stop))
 
     def _short_rings(self, start: int, stop: int) -> tuple[npt.NDArray[np.int32], Int64Array, Int64Array]:
-        """Some rings of one piece each."""
+        """Rings `start` to `stop`, of one piece each, as `read` yields them."""
         pieces = self.rings.pieces[self.rings.first_piece[start] : self.rings.first_piece[stop]]
         offsets, counts = self.rings.offsets[pieces], self.rings.counts[pieces]
         begins = np.cumsum(counts + 1) - (counts + 1)
