@@ -147,7 +147,7 @@ def _tissue(slide: SlideReader, mask: TissueMask) -> dict[str, Any]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    """Tables for people."""
+    """Print the facts of a slide as tables."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -59,7 +59,7 @@ def describe(tissue_map: TissueMap) -> dict[str, Any]:
 
 
 def _print(facts: Mapping[str, Any]) -> None:
-    """Tables for people."""
+    """Print the facts of a map as tables."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

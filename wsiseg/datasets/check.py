@@ -43,7 +43,7 @@ class DatasetCheck:
     problems: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
 
     def report(self, kind: str, where: str, message: str) -> None:
-        """Keep a problem."""
+        """Add a problem to the findings."""
         self.problems[kind].append((where, " ".join(message.split())))
 
     @property

@@ -61,7 +61,7 @@ class Sums:
 
     @classmethod
     def empty(cls, count: int) -> Sums:
-        """Nothing yet."""
+        """Sums of no pixels, for `count` entries."""
         return cls(np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int64))
 
     def measures(self) -> list[Measures | None]:

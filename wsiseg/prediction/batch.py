@@ -119,7 +119,7 @@ class BatchSummary:
         return summary
 
     def add(self, result: SlideResult) -> None:
-        """Count one more."""
+        """Take the result of one more slide."""
         slide = without_secrets(result.slide)
         if result.status == "failed":
             self.failed.append((slide, result.error or ""))
@@ -135,7 +135,7 @@ class BatchSummary:
 
     @property
     def slides(self) -> int:
-        """How many slides there were; what was skipped is none."""
+        """Number of slides; what was skipped is none."""
         return len(self.done) + len(self.kept) + len(self.failed)
 
     def to_json(self) -> dict[str, Any]:

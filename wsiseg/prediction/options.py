@@ -107,11 +107,11 @@ class PredictOptions:
                 raise OptionError(f"the {name} must be at least 1, got {value}")
 
     def resolved(self, model: TissueModel) -> ResolvedOptions:
-        """The same with every None that the model and the machine decide filled in."""
+        """These options, with every None that the model and the machine decide filled in."""
         return self.resolved_by(model.spec, str(model.device))
 
     def resolved_by(self, spec: BundleSpec, device: str) -> ResolvedOptions:
-        """The same for a model that need not be loaded, and the device that it would be on."""
+        """As `resolved`, for a model that need not be loaded, and the device that it would be on."""
         pixels = CPU_BATCH_PIXELS if device == "cpu" else GPU_BATCH_PIXELS
         overlap = 0.0 if self.faithful else spec.overlap
         overlap = overlap if self.overlap is None else self.overlap

@@ -128,7 +128,7 @@ class Instance:
 
     @property
     def name(self) -> str:
-        """Of the file."""
+        """Name of the file."""
         return self.key.path.name
 
 

@@ -111,7 +111,7 @@ class RemoteSource(ByteSource):
             self._threads().submit(self._fetch, run)
 
     def _at_hand(self, wanted: Range) -> bytes | None:
-        """The bytes of a range that are kept."""
+        """The bytes of a range, where they are kept; None where they have to be fetched."""
         return b"" if wanted[1] == 0 else self._kept.get(wanted) or self._in_block(wanted)
 
     def _claimed(self, missing: Sequence[Range]) -> tuple[dict[Range, Future[bytes]], list[Run]]:
@@ -176,7 +176,7 @@ class RemoteSource(ByteSource):
             return self._pool
 
     def _error(self, fault: Fault, *, opening: bool) -> RemoteError:
-        """What lasted, on one line."""
+        """The error, on one line, for a fault that asking again did not mend."""
         server = f"its server {self._host}" if self._host else "its server"
         said = f"{server} {fault.text}"
         if fault.cause is Cause.MISSING:
