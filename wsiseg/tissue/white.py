@@ -1,11 +1,10 @@
 """White inside tissue at the map's own resolution: lumina, cracks, what fat leaves behind. It gets no class.
 
-The mask of the tissue is made of an overview and fills small holes, so that the map's pixels on glass would get
-whatever class looks nearest. What is white is decided from the very pixels that the networks see: bright and not
-coloured, as in the published pseudo masks (Han et al. 2022), but against the slide's own glass: each of red, green
-and blue is at least a share of the glass's. One number says both: no channel is dark, and none is weaker than the
-others by more than the rest of it. Which share is the slide's too, see `wsiseg.tissue.light`: the paler its tissue,
-the more. docs/white.md tells which other rules were tried.
+The mask of the tissue is made from an overview and fills small holes. Without this rule, glass inside it would get
+whatever class looks nearest. White is decided from the very pixels that the networks see: they are bright and not
+coloured, as in the published pseudo masks (Han et al. 2022), but measured by the slide's own glass. Each of red, green
+and blue has to be at least a share of the glass's; a coloured pixel fails this in one of them. The share depends on the
+slide, see `wsiseg.tissue.light`: the paler its tissue, the higher. docs/white.md tells which other rules were tried.
 """
 
 from __future__ import annotations

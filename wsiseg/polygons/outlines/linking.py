@@ -54,8 +54,8 @@ class Chains:
         starts: (P + 1,) first of each piece in `order`; the last one is N.
         closed: (P,) whether a piece is a whole ring. Rings begin at their first corner, row by row.
         first: (P,) first corner of each piece, row by row: a turn.
-        above: (P,) for pieces whose first corner may be that of a hole, the node at the upper end of the side to the
-            left of it, which belongs to the same region; else -1.
+        above: (P,) for pieces whose first corner may be that of a hole, a node of an outline of the same region that
+            begins higher up: the upper end of the side at the left of the run of pixels above the corner. Else -1.
         follows: (E, 2) pieces that follow one another.
         saddles: (M, 2) pieces that end at one corner and swap what follows them if they prove to be of one ring.
         enters: (2, S) of each open chain the seam end where it begins, and its first piece (-1: it has none).

@@ -63,7 +63,8 @@ class Outlines:
         """
         mine, rings = self._of_class(index), self.rings
         several = np.diff(rings.first_piece)[mine] > 1
-        # Rings of one piece are read together until they are enough; one of several pieces is read by itself.
+        # A number for each portion. It grows with the vertices of rings of one piece, which are read together. A ring
+        # of several pieces is read by itself, and gets a number that no other has.
         portion = np.cumsum(rings.vertices[mine]) // at_once + 2 * np.cumsum(several) * (1 << 40) - several
         bounds = np.flatnonzero(np.diff(portion)) + 1 + mine.start
         for start, stop in zip([mine.start, *bounds], [*bounds, mine.stop], strict=True):
