@@ -24,7 +24,7 @@ CONSTANT_DEVIATION = 2.0
 
 @dataclass(slots=True)
 class DatasetCheck:
-    """What a check found.
+    """The findings of a check of a data set.
 
     Attributes:
         root: the data set's folder.

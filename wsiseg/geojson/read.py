@@ -137,7 +137,7 @@ def _nested(value: Any, depth: int) -> bool:
 
 
 def _plane(value: Any, depth: int) -> Any:
-    """The same coordinates without a third one."""
+    """Coordinates without their third value."""
     return value[:2] if depth == 0 else [_plane(part, depth - 1) for part in value]
 
 

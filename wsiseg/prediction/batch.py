@@ -35,7 +35,7 @@ class KeptMap:
 
 @dataclass(frozen=True, slots=True)
 class SlideResult:
-    """What became of one of many slides.
+    """The outcome of one of many slides: done, kept, skipped or failed.
 
     Attributes:
         slide: its path or address.

@@ -34,7 +34,7 @@ from wsiseg.tissue_map.writer import MapWriter
 
 @dataclass(frozen=True)
 class SharedWork:
-    """What every process is told; all of it can be pickled.
+    """All that a process needs to know of the work; it can be pickled.
 
     Attributes:
         slide: its path or address.

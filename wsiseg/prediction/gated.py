@@ -29,7 +29,7 @@ class Gate(Protocol):
 
     @property
     def thresholds(self) -> Tensor | None:
-        """What it asks of each class, (K,); None where it leaves every class open."""
+        """The probability that each class must exceed, (K,); None where every class is open."""
 
     @property
     def context(self) -> float:

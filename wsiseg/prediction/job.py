@@ -47,7 +47,7 @@ PLAN_READS = 10
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """What streaming a slide left.
+    """The state after all pieces and levels of a map are written.
 
     Attributes:
         writer: of the store, whose metadata is missing; None where an earlier run had given the map its name.
@@ -153,7 +153,7 @@ class MapJob:
         sync_path(run.out.parent)
 
     def _sum_up(self, run: UnfinishedRun, plan: Plan) -> tuple[Counts, dict[str, Any]]:
-        """What all booked pieces hold together: counts, and what the map's metadata says of the result."""
+        """Add up all booked pieces: counts, and what the map's metadata says of the result."""
         counts = Counts(len(plan.tiles), int(plan.selected.sum()), shut=[0] * len(self.classes))
         areas = Areas.empty(len(self.classes))
         sum_up(run.journal, areas, counts, self.slide.damage)
@@ -209,7 +209,7 @@ class MapJob:
         return Streamed(writer, done / max(1, total), waited_s)
 
     def _gate_field(self, run: UnfinishedRun, plan: Plan, stream: Stream, pieces: list[Piece]) -> GateField | None:
-        """What the gate goes by where it looks beyond a patch, computed by a pass of its own."""
+        """The classifier's probabilities of all patches, by a pass of its own; None unless the gate has a context."""
         if not self.gate.context:
             return None
         sigma = context_tiles(self.gate.context, plan.tiles)

@@ -104,7 +104,7 @@ def _line(step: Line) -> bytes:
 
 
 def _step(line: bytes) -> Line | None:
-    """What a line says, None where it is not whole."""
+    """The step that a line holds, None where the line is not whole or was altered."""
     content, _, checksum = line.rpartition(_CHECKSUM)
     content += b"}"
     if checksum != b"%d}\n" % zlib.crc32(content):

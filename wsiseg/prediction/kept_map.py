@@ -24,7 +24,7 @@ _SLIDE = ("reader", "width", "height", "mpp", "bounds")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What maps a run makes.
+    """Model, options and versions of the maps that a run makes.
 
     Attributes:
         model_hash: of its model.
@@ -42,7 +42,7 @@ class Wanted:
 
 
 def difference(metadata: Mapping[str, Any], slide: SlideReader, wanted: Wanted) -> str | None:
-    """What a map was made from or with that a run would not make it from or with, in words; None where nothing.
+    """Compare a map with the one that a run would make: the first difference in words, None where there is none.
 
     Args:
         metadata: of the map, as `TissueMap` has it.

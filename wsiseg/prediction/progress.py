@@ -48,7 +48,7 @@ class _Function:
 
 
 def as_progress(given: Progress | ProgressFunction | None) -> Progress:
-    """Whatever a caller gave, as a `Progress`."""
+    """Make a `Progress` of what a caller gave: an object, a function or None."""
     if given is None:
         return Silent()
     return _Function(given) if callable(given) else given

@@ -26,7 +26,7 @@ AnyStep = TypeVar("AnyStep", bound=Step)
 
 
 class Books(Protocol):
-    """What steps are booked with: the journal, or another process that keeps it."""
+    """Something that books steps: the journal, or the way to the process that keeps it."""
 
     def book(self, step: Step) -> None:
         """Book a step that is on the disk."""

@@ -102,7 +102,7 @@ def _first_that_reads(path: Path, asked: _Asked, vendor: Vendor | None) -> Slide
 
 
 def _readers(names: tuple[str, ...], path: Path, vendor: Vendor | None) -> list[str]:
-    """Those of some readers that may try a file."""
+    """The readers among `names` that may try a file: those of its vendor, and for TIFFs alone those that read TIFFs."""
     known = [name for name in names if vendor is None or name in vendor.readers]
     if is_tiff(path) and not _is_stitched(path):
         return known

@@ -151,7 +151,7 @@ def read_ahead(
 
 
 def within(function: Callable[[], Result], timeout_s: float) -> Result:
-    """What `function` returns; raises `ReadTimeoutError` where it takes longer."""
+    """Call `function` in a thread and return its result; raises `ReadTimeoutError` where that takes longer."""
     for _, result in read_ahead([None], lambda _: function(), workers=1, ahead=1, timeout_s=timeout_s):
         return result
     raise AssertionError

@@ -106,7 +106,7 @@ def sample(slide: SlideReader, mask: TissueMask) -> npt.NDArray[np.uint8]:
 
 
 def measured(pixels: npt.NDArray[np.uint8], glass: Glass) -> Light:
-    """What a sample of the tissue (n, 3) says of the light.
+    """Measure the light from a sample of the tissue (n, 3).
 
     Args:
         pixels: of the tissue.

@@ -34,7 +34,7 @@ It has to divide the side of every piece, and pieces are multiples of a chunk: e
 
 @dataclass(frozen=True, slots=True)
 class WhiteRule:
-    """What is white on one slide's map.
+    """The rule by which pixels of one slide's map are white.
 
     Attributes:
         least: red, green and blue, 0 to 255, that a white pixel has at least.

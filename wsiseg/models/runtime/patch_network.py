@@ -48,7 +48,7 @@ class PatchNetwork(nn.Module):
         self.dtype = torch.float32
 
     def forward(self, patches: Tensor) -> Values:
-        """What the task asks for, one tensor or two."""
+        """The values that the task asks for, one tensor or two."""
         images = normalise(patches.permute(0, 3, 1, 2), self.mean, self.std).to(self.dtype)
         if isinstance(self.network, Classifier) and self.task == "activations":
             return (self.network.features(images)[self.network.depths[-1]].float(),)

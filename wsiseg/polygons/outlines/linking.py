@@ -136,7 +136,7 @@ def _by_chain(ends: Int64Array, labels: Int64Array, pieces: Int64Array) -> Int64
 
 
 def _successors(turns: Turns, upper: Seam, lower: Seam) -> tuple[Int64Array, Int64Array]:
-    """What follows each node (itself where nothing does), and the ends of the sides that run up, by x and y."""
+    """The node after each node (itself where there is none), and the ends of the sides that run up, by x and y."""
     top, count = len(upper), len(turns)
     successor = np.arange(top + count + len(lower))
     east, south = EAST[turns.kind], SOUTH[turns.kind]

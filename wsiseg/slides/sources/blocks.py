@@ -31,7 +31,7 @@ class ByteCache(Generic[Key]):
         self._bytes = 0
 
     def get(self, key: Key) -> bytes | None:
-        """What is kept of a key, None where it is not."""
+        """The bytes kept under a key, None where there are none."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

@@ -241,7 +241,7 @@ class RemoteSource(ByteSource):
 
 
 def _transport(address: str, try_s: float) -> Transport:
-    """What asks for it; the libraries come with the extra `wsiseg[remote]`."""
+    """The transport that fetches an address; its libraries come with the extra `wsiseg[remote]`."""
     scheme = address.partition("://")[0].lower()
     try:
         if scheme in ("http", "https"):

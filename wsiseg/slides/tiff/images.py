@@ -147,7 +147,7 @@ class Catalogue:
 
 
 def read_catalogue(name: str, file: TiffPages) -> Catalogue:
-    """What images a TIFF holds.
+    """Find the images that a TIFF holds.
 
     Raises:
         SlideError: OME-XML is damaged, or the image's planes lie in other files.
