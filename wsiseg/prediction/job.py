@@ -19,7 +19,7 @@ from wsiseg.prediction.devices import SharedWork, run_on_devices
 from wsiseg.prediction.gate_field import GateField, GateFieldFile
 from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.journal import Fingerprint
-from wsiseg.prediction.options import ResolvedOptions
+from wsiseg.prediction.options import OF_SPEED, ResolvedOptions
 from wsiseg.prediction.output import Output
 from wsiseg.prediction.piece_writer import PieceWriter, sum_up
 from wsiseg.prediction.plan import Plan
@@ -94,9 +94,8 @@ class MapJob:
     def fingerprint(self) -> Fingerprint:
         """Everything that the bytes of the map depend on."""
         options = asdict(self.options)
-        # These change how fast a map is made, not its bytes. A new option stays in unless it is named here: a run is
-        # then resumed only with the same value.
-        for name in ("workers", "max_memory", "read_timeout_s", "retry_s"):
+        # A new option stays in, so that a run is resumed only with the same value, unless it is one of speed alone.
+        for name in OF_SPEED:
             del options[name]
         return {
             "slide": self.watch.hash,

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from wsiseg.models.runtime.choose import Runtime
-from wsiseg.prediction.options import PredictOptions, ResolvedOptions
+from wsiseg.prediction.options import OF_SPEED, PredictOptions, ResolvedOptions
 from wsiseg.prediction.result import slide_provenance, tissue_provenance
 from wsiseg.slides.base import SlideReader
 from wsiseg.system.json_values import is_number, is_whole
 
-_NO_MATTER = ("device", "batch_size", "workers", "max_memory", "read_timeout_s", "retry_s", "faithful")
+_NO_MATTER = (*OF_SPEED, "device", "batch_size", "faithful")
 """Options that change nothing in a map but rounding, or whose effect is in other resolved ones."""
 
 _OF_SLIDE = ("mpp", "reader")

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 CPU_BATCH_PIXELS, GPU_BATCH_PIXELS = 2**17, 2**22
 """Pixels of a batch where its size is not stated: larger ones gain nothing on either."""
 
+OF_SPEED = ("workers", "max_memory", "read_timeout_s", "retry_s")
+"""Options that change how a map is made and none of its bytes, so that a run may be resumed with other values of them.
+(`max_memory` sets the side of a piece, which a run is told apart by on its own.)"""
+
 
 @dataclass(frozen=True, slots=True)
 class PredictOptions:
