@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from wsiseg.choices import GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES
+from wsiseg.cli.main import COMMANDS
 
 PACKAGE = Path(__file__).parents[1] / "wsiseg"
 
@@ -155,7 +156,7 @@ def test_links_at_the_top_are_for_people(link: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        *(["--help"], ["predict", "--help"], ["train", "--help"], ["evaluate", "--help"], ["export", "--help"]),
+        *(["--help"], *([name, "--help"] for name in COMMANDS)),
         *(["models", "import", "--help"], ["dataset", "check", "--help"]),
     ],
 )

@@ -5,6 +5,7 @@ Imports nothing, so that `wsiseg --help` stays quick.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Literal, TypeVar, get_args
 
@@ -25,7 +26,16 @@ PRECISIONS = ("float32", "bfloat16", "auto")
 
 EVALUATION_PRECISIONS = ("float32", "bfloat16")
 
-READERS = ("openslide", "tiff", "image", "tiffslide", "dicom")
+READER_LIBRARIES: Mapping[str, str] = {
+    "openslide": "openslide",
+    "tiff": "tifffile",
+    "image": "PIL",
+    "tiffslide": "tiffslide",
+    "dicom": "pydicom",
+}
+"""Readers by name, and the module that each imports. `wsiseg.slides` has a function for each that opens a slide."""
+
+READERS = tuple(READER_LIBRARIES)
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsiseg.choices import READERS, RUNTIMES
+from wsiseg.choices import READER_LIBRARIES, RUNTIMES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,6 @@ _SAMPLE = Path(__file__).parents[2] / "sample_data" / "CMU-1-Small-Region.svs"
 _CORNER = (600, 900)
 """Where in the sample the tile is."""
 
-_NEEDS = {"openslide": "openslide", "tiff": "tifffile", "image": "PIL", "tiffslide": "tiffslide", "dicom": "pydicom"}
 _EXTRAS = {
     "train": ("lightning", "kornia", "torchmetrics"),
     "openvino": ("openvino",),
@@ -48,8 +47,8 @@ def facts() -> dict[str, Section]:
     from wsiseg.system.memory import available_bytes, default_max_memory
     from wsiseg.system.versions import openslide_library, software
 
-    there = {name: find_spec(module) is not None for name, module in _NEEDS.items()}
-    there["openslide"] = there["openslide"] and openslide_library() is not None
+    readers = {name: find_spec(module) is not None for name, module in READER_LIBRARIES.items()}
+    readers["openslide"] = readers["openslide"] and openslide_library() is not None
     return {
         "versions": software(),
         "system": {
@@ -73,7 +72,7 @@ def facts() -> dict[str, Section]:
         },
         "devices": _devices(),
         "runtimes": _runtimes(),
-        "readers": {name: there[name] for name in READERS},
+        "readers": readers,
         "extras": {name: all(find_spec(module) for module in modules) for name, modules in _EXTRAS.items()},
     }
 

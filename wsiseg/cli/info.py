@@ -68,7 +68,7 @@ def _image_row(image: ImageInFile) -> str:
 
 
 def _print(facts: SlideFacts) -> None:
-    """Tables for people."""
+    """Print the facts of a slide as tables."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

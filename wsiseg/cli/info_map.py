@@ -60,7 +60,7 @@ def describe(tissue_map: TissueMap) -> JsonObject:
 
 
 def _print(facts: Mapping[str, Any]) -> None:
-    """Tables for people."""
+    """Print the facts of a map as tables."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

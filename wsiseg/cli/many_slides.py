@@ -86,7 +86,7 @@ def many_slides(
 
 
 def _tell(found: SlideResult, events: RunLog, *, as_json: bool, quiet: bool) -> None:
-    """What became of a slide."""
+    """Log and print what became of a slide."""
     slide = without_secrets(found.slide)
     events.end_phase()
     if found.prediction is not None:
@@ -108,7 +108,7 @@ def _tell(found: SlideResult, events: RunLog, *, as_json: bool, quiet: bool) -> 
 
 
 def _facts(found: SlideResult, slide: str) -> JsonObject:
-    """A line of `--json`."""
+    """What `--json` prints of a slide, as one line."""
     facts: JsonObject = {"slide": slide, "status": found.status, "error": found.error}
     if found.skipped is not None:
         facts["reason"] = found.skipped

@@ -63,13 +63,13 @@ def _bars(left: TimeLeft) -> Iterator[ProgressFunction]:
     from rich.text import Text
 
     class Speed(ProgressColumn):
-        """Steps a second."""
+        """A column that shows steps a second."""
 
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
     class Left(ProgressColumn):
-        """Time left of the run, beside the phase that is under way."""
+        """A column that shows the time left of the run, beside the phase that is under way."""
 
         def render(self, task: Task) -> Text:
             return Text("" if task.finished else _left(left))

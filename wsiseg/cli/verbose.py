@@ -52,14 +52,14 @@ class PhaseTimes:
         self._since = self._began
 
     def report(self, phase: str, done: int, total: int) -> None:
-        """As `Progress` is called."""
+        """Take a step of a phase, with the arguments of `Progress.step`; print where a new phase begins."""
         if phase not in ("plan", self._phase):
             self.end()
             self._phase, self._since = phase, time.monotonic()
             _tell("phase", f"{phase} begins after {self._since - self._began:.1f} s")
 
     def end(self) -> None:
-        """The last phase is over."""
+        """Print how long the last phase took."""
         if self._phase:
             _tell("phase", f"{self._phase} took {time.monotonic() - self._since:.1f} s")
             self._phase = ""

@@ -50,7 +50,7 @@ class ClassCounts:
 
 @dataclass(slots=True)
 class DatasetCheck:
-    """What a check found.
+    """The findings of a check of a data set.
 
     Attributes:
         root: the data set's folder.
@@ -69,7 +69,7 @@ class DatasetCheck:
     problems: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
 
     def report(self, kind: str, where: str, message: str) -> None:
-        """Keep a problem."""
+        """Add a problem to the findings."""
         self.problems[kind].append((where, " ".join(message.split())))
 
     @property

@@ -204,5 +204,5 @@ def _thickness(source: Any) -> float:
 
 
 def _uid(seed: str, name: str) -> str:
-    """The same UID for the same content, so that storing a segmentation again adds none."""
+    """A UID made from the content: equal content has an equal UID, so storing a segmentation again adds nothing."""
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{seed} {name}').int}"

@@ -139,7 +139,7 @@ def _array(
 def _write_level(
     tissue_map: TissueMap, level: int, size: Size, chunk: int, picture: zarr.Array[Any], values: zarr.Array[Any]
 ) -> None:
-    """One level, chunk by chunk."""
+    """Write one level, chunk by chunk."""
     table = class_colors(tissue_map.classes)
     for box in blocks(size, chunk):
         found = tissue_map.read(box, level)

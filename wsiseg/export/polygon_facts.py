@@ -47,7 +47,7 @@ def class_areas(
 def facts_of_map(
     tissue_map: TissueMap, classes: Sequence[DrawnClass], simplification: Simplification | None, *, qupath_names: bool
 ) -> Facts:
-    """What a file of a map's polygons says besides them.
+    """The facts that go into a file of polygons: names of classes, metadata, and the file's own member.
 
     Args:
         tissue_map: open for reading.

@@ -204,7 +204,7 @@ def check_fields(fields: Mapping[str, Any]) -> None:
 
 
 def _keep_others(folder: Path, temporary: Path) -> None:
-    """What somebody laid into a bundle that is replaced, as a model card or a licence, stays with the new one."""
+    """Copy what is no weight file, such as a model card, from the bundle that is replaced to the new one."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.is_file() and path.suffix != ".safetensors" and not (temporary / path.name).exists():
             shutil.copy2(path, temporary / path.name)

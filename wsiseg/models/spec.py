@@ -244,7 +244,7 @@ class BundleSpec(_Part):
         return self.patch_size_px - overlap_px(self.patch_size_px, self.overlap)
 
     def tiling(self, mode: GateMode | None = None, overlap: float | None = None) -> Tiling:
-        """What is read and segmented at once: patches, or in other gate modes tiles.
+        """Size and overlap of what is read and segmented at once: patches, or in other gate modes tiles.
 
         Args:
             mode: of the gate; None takes the model's.
@@ -335,7 +335,7 @@ def file_sha256(path: Path) -> str:
 
 
 def read_spec(name_or_path: str | Path) -> BundleSpec:
-    """What the bundle of a shipped name, or in a folder, says about itself; needs no torch, reads no weights.
+    """The `model.json` of a shipped model's name or of a bundle's folder, checked; needs no torch and reads no weights.
 
     Raises:
         BundleError: where there is no such bundle, or its `model.json` is missing, damaged or newer.

@@ -60,7 +60,7 @@ class TissueModel:
         return [note for network in self._networks.values() for note in network.notes]
 
     def to(self, device: str | torch.device) -> Self:
-        """The same model, moved to `device`; raises `DeviceError` where there is none such.
+        """Move this model to `device` and return it; raises `DeviceError` where there is none such.
 
         The networks are then computed as those of a new model are, until `prepare` is called.
         """
@@ -78,7 +78,7 @@ class TissueModel:
         exact: bool | None = None,
         batch_size: int | None = None,
     ) -> Self:
-        """The same model, computed in another way; its networks are made ready by the first patches.
+        """Choose how this model is computed, and return it; its networks are made ready by the first patches.
 
         Args:
             runtime: "auto", "torch", "compiled" or "openvino"; see `wsiseg.models.runtime.choose.choose_runtime`.
@@ -97,14 +97,14 @@ class TissueModel:
         return self.use(choose_runtime(runtime, precision, self.device, exact=exact, batch_size=batch_size))
 
     def use(self, runtime: Runtime) -> Self:
-        """The same model, computed by a runtime that fits its device; see `prepare`."""
+        """Have this model computed by a runtime that fits its device, and return it; see `prepare`."""
         if runtime != self.runtime:
             self._use(runtime)
         return self
 
     @property
     def computed_by(self) -> dict[str, str]:
-        """What computed each of the networks that were asked so far: another runtime may have taken over."""
+        """The runtime that computed each network that was asked so far; it need not be the one that was chosen."""
         return {network.name: network.computed_by for network in self._networks.values()}
 
     @torch.inference_mode()

@@ -45,7 +45,7 @@ HOPELESS = 2
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a viewer can handle; QuPath holds the whole file as one tree in memory.
+    """The most that a viewer can handle; QuPath holds the whole file as one tree in memory.
 
     Attributes:
         max_vertices: vertices of all rings together, the closing ones included.
@@ -69,7 +69,7 @@ TRIM_PX = 2**22
 
 @dataclass(frozen=True, slots=True)
 class VectorSummary:
-    """What became of a class map on its way to simplified polygons.
+    """A record of how simplified polygons differ from their class map.
 
     Attributes:
         tolerance_um: tolerance used.
@@ -123,7 +123,7 @@ def default_tolerance_um(mpp: Mpp) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One way to simplify.
+    """One way to simplify a map: minimum areas and tolerance.
 
     Attributes:
         tolerance_um: to begin with.
@@ -226,7 +226,7 @@ class Drawing:
         return int(np.count_nonzero(stay & (self.components.classes <= self.source.class_count)))
 
     def _absorb(self, choice: Choice) -> tuple[Absorption, Float64Array]:
-        """What gives way with this choice, and the minimum area of each class in pixels, (256,)."""
+        """The components that give way with this choice, and the minimum area of each class in pixels, (256,)."""
         least_px = choice.min_area_um2 / self.mpp.pixel_area_um2
         areas_px = min_areas_px(self.components, least_px, choice.share)
         return absorb(self.components, areas_px, self.source.white), areas_px
@@ -240,7 +240,7 @@ class Drawing:
         return Coverage.of(found, self.frame)
 
     def _draw(self, choice: Choice, coverage: Coverage, absorption: Absorption, areas_px: Float64Array) -> Simplified:
-        """Simplified polygons of what is left."""
+        """Simplify the coverage, shift its borders, and sum up what that did."""
         last = self.source.class_count
         used_um = choice.tolerance_um
         if choice.raises:

@@ -42,7 +42,7 @@ class KeptMap:
 
 @dataclass(frozen=True, slots=True)
 class SlideResult:
-    """What became of one of many slides.
+    """The outcome of one of many slides: done, kept, skipped or failed.
 
     Attributes:
         slide: its path or address.
@@ -126,7 +126,7 @@ class BatchSummary:
         return summary
 
     def add(self, result: SlideResult) -> None:
-        """Count one more."""
+        """Take the result of one more slide."""
         slide = without_secrets(result.slide)
         if result.status == "failed":
             self.failed.append((slide, result.error or ""))
@@ -142,7 +142,7 @@ class BatchSummary:
 
     @property
     def slides(self) -> int:
-        """How many slides there were; what was skipped is none."""
+        """Number of slides; what was skipped is none."""
         return len(self.done) + len(self.kept) + len(self.failed)
 
     def to_json(self) -> JsonObject:

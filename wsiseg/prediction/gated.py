@@ -30,7 +30,7 @@ class Gate(Protocol):
 
     @property
     def thresholds(self) -> Tensor | None:
-        """What it asks of each class, (K,); None where it leaves every class open."""
+        """The probability that each class must exceed, (K,); None where every class is open."""
 
     @property
     def context(self) -> float:
@@ -44,7 +44,7 @@ class Gate(Protocol):
         """Probabilities (N, K, P, P) float32, and the classes (N, K) left open somewhere in each patch."""
 
     def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The same of pixels (N, 3, P, P) uint8, and (N, K) probabilities that take the place of the classifier's."""
+        """As a call, for pixels (N, 3, P, P) uint8 and (N, K) probabilities that take the place of the classifier's."""
 
     def warm_up(self) -> None:
         """Have every network that may be asked made ready, by an empty patch."""

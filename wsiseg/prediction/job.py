@@ -19,7 +19,7 @@ from wsiseg.prediction.devices import SharedWork, run_on_devices
 from wsiseg.prediction.gate_field import GateField, GateFieldFile
 from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.journal import Fingerprint
-from wsiseg.prediction.options import ResolvedOptions
+from wsiseg.prediction.options import OF_SPEED, ResolvedOptions
 from wsiseg.prediction.output import Output
 from wsiseg.prediction.piece_writer import PieceWriter, sum_up
 from wsiseg.prediction.plan import Plan
@@ -48,7 +48,7 @@ PLAN_READS = 10
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """What streaming a slide left.
+    """The state after all pieces and levels of a map are written.
 
     Attributes:
         writer: of the store, whose metadata is missing; None where an earlier run had given the map its name.
@@ -95,7 +95,8 @@ class MapJob:
     def fingerprint(self) -> Fingerprint:
         """Everything that the bytes of the map depend on."""
         options = asdict(self.options)
-        for name in ("workers", "max_memory", "read_timeout_s", "retry_s"):
+        # A new option stays in, so that a run is resumed only with the same value, unless it is one of speed alone.
+        for name in OF_SPEED:
             del options[name]
         return {
             "slide": self.watch.hash,
@@ -120,7 +121,7 @@ class MapJob:
         return self._prediction(run, plan, streamed, found)
 
     def find_tissue(self) -> Plan:
-        """What of the slide is to be read."""
+        """Find the tissue, and with it what of the slide is to be read; a plan that is known already is taken."""
         self.progress.step("tissue", 0, 1)
         limit_s = PLAN_READS * self.options.read_timeout_s
         plan = self.plan or within(lambda: planned(self.slide, self.model, self.options), limit_s)
@@ -144,13 +145,15 @@ class MapJob:
         check_map(run.out, output.overwrite)  # somebody else may have made it meanwhile
         self.watch.check()
         sync_tree(run.store)
+        # Booked before the renaming: after a kill in between, the store still lies in the run's folder, so the next run
+        # knows that the map has no name yet. The other way round it would take the map for another run's.
         run.journal.book(CommitStep())
         with cannot_write(run.out):
             put_folder(run.store, run.out)
         sync_path(run.out.parent)
 
     def _sum_up(self, run: UnfinishedRun, plan: Plan) -> Found:
-        """What all booked pieces hold together."""
+        """Add up all booked pieces."""
         counts = Counts(len(plan.tiles), int(plan.selected.sum()), shut=[0] * len(self.classes))
         areas = Areas.empty(len(self.classes))
         sum_up(run.journal, areas, counts, self.slide.damage)
@@ -201,7 +204,7 @@ class MapJob:
         return Streamed(writer, done / max(1, total), waited_s)
 
     def _gate_field(self, run: UnfinishedRun, plan: Plan, stream: Stream, pieces: list[Piece]) -> GateField | None:
-        """What the gate goes by where it looks beyond a patch, computed by a pass of its own."""
+        """The classifier's probabilities of all patches, by a pass of its own; None unless the gate has a context."""
         if not self.gate.context:
             return None
         sigma = context_tiles(self.gate.context, plan.tiles)

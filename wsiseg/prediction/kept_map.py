@@ -9,12 +9,12 @@ from typing import Any
 
 from wsiseg.choices import left_open
 from wsiseg.models.runtime.choose import Runtime
-from wsiseg.prediction.options import PredictOptions, ResolvedOptions
+from wsiseg.prediction.options import OF_SPEED, PredictOptions, ResolvedOptions
 from wsiseg.prediction.result import slide_provenance, tissue_provenance
 from wsiseg.slides.base import SlideReader
 from wsiseg.system.json_values import is_number, is_whole
 
-_NO_MATTER = ("device", "batch_size", "workers", "max_memory", "read_timeout_s", "retry_s", "faithful")
+_NO_MATTER = (*OF_SPEED, "device", "batch_size", "faithful")
 """Options that change nothing in a map but rounding, or whose effect is in other resolved ones."""
 
 _OF_SLIDE = ("mpp", "reader")
@@ -25,7 +25,7 @@ _SLIDE = ("reader", "width", "height", "mpp", "bounds")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What maps a run makes.
+    """Model, options and versions of the maps that a run makes.
 
     Attributes:
         model_hash: of its model.
@@ -43,7 +43,7 @@ class Wanted:
 
 
 def difference(metadata: Mapping[str, Any], slide: SlideReader, wanted: Wanted) -> str | None:
-    """What a map was made from or with that a run would not make it from or with, in words; None where nothing.
+    """Compare a map with the one that a run would make: the first difference in words, None where there is none.
 
     Args:
         metadata: of the map, as `TissueMap` has it.

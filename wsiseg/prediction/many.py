@@ -204,7 +204,7 @@ def folds_case(folder: Path) -> bool:
 
 
 def wanted_maps(model: str | Path | TissueModel, options: PredictOptions) -> Wanted:
-    """What maps a run would make; no network is loaded for that.
+    """The model, options and versions that a run would use; no network is loaded for that.
 
     Raises:
         WsisegError: there is no such model, or the options do not go with it.

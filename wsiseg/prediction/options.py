@@ -31,6 +31,10 @@ PUBLISHED_RULE: GateRule = "multiply_logits"
 CPU_BATCH_PIXELS, GPU_BATCH_PIXELS = 2**17, 2**22
 """Pixels of a batch where its size is not stated: larger ones gain nothing on either."""
 
+OF_SPEED = ("workers", "max_memory", "read_timeout_s", "retry_s")
+"""Options that change how a map is made and none of its bytes, so that a run may be resumed with other values of them.
+(`max_memory` sets the side of a piece, which a run is told apart by on its own.)"""
+
 
 @dataclass(frozen=True, slots=True)
 class PredictOptions:
@@ -120,11 +124,11 @@ class PredictOptions:
                 raise OptionError(f"the {name} must be at least 1, got {value}")
 
     def resolved(self, model: TissueModel) -> ResolvedOptions:
-        """The same with every None that the model and the machine decide filled in."""
+        """These options, with every None that the model and the machine decide filled in."""
         return self.resolved_by(model.spec, str(model.device))
 
     def resolved_by(self, spec: BundleSpec, device: str) -> ResolvedOptions:
-        """The same for a model that need not be loaded, and the device that it would be on."""
+        """As `resolved`, for a model that need not be loaded, and the device that it would be on."""
         pixels = CPU_BATCH_PIXELS if device == "cpu" else GPU_BATCH_PIXELS
         overlap = 0.0 if self.faithful else spec.overlap
         overlap = overlap if self.overlap is None else self.overlap

@@ -131,7 +131,7 @@ def as_prepared(asked: PredictOptions, options: ResolvedOptions, now: Runtime) -
 
 
 def chosen_runtime(spec: BundleSpec, options: ResolvedOptions, device: str) -> Runtime:
-    """What computes a model that is loaded for resolved options; needs no model.
+    """The runtime that a model would be given for resolved options; needs no model.
 
     Raises:
         DeviceError: where this machine or this device cannot do what the options ask for.

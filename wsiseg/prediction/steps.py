@@ -11,7 +11,7 @@ from wsiseg.tissue_map.areas import Areas
 
 
 class Step(Protocol):
-    """Something that is done and on the disk."""
+    """Something that is done and on the disk, or, for a commit, about to be done."""
 
     KIND: ClassVar[str]
 
@@ -27,10 +27,10 @@ AnyStep = TypeVar("AnyStep", bound=Step)
 
 
 class Books(Protocol):
-    """What steps are booked with: the journal, or another process that keeps it."""
+    """Something that books steps: the journal, or the way to the process that keeps it."""
 
     def book(self, step: Step) -> None:
-        """Book a step."""
+        """Book a step that is on the disk."""
 
     def booked(self, kind: type[AnyStep]) -> list[AnyStep]:
         """The steps of one kind that were booked before."""
@@ -117,6 +117,6 @@ class LevelStep(_Plain):
 
 @dataclass(frozen=True)
 class CommitStep(_Plain):
-    """The map is about to get its name."""
+    """The map is whole and about to get its name; see `MapJob.commit`."""
 
     KIND: ClassVar[str] = "commit"

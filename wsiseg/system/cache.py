@@ -35,7 +35,7 @@ class Cache:
         self.most_bytes = most_bytes
 
     def read(self, name: str) -> bytes | None:
-        """What was kept under a name; None where nothing was, or it is not as it was written."""
+        """The bytes kept under a name; None where there are none, or they are not as they were written."""
         if self.folder is None or not _own(self.folder):
             return None
         path = self.folder / name

@@ -38,7 +38,7 @@ def software() -> dict[str, str]:
 
 
 def of_map(versions: Mapping[str, str], runtime: str) -> dict[str, str]:
-    """Those of `software()` that the bytes of a map depend on which a runtime ("torch", "openvino", …) computes."""
+    """The part of `software()` that a map's bytes depend on where a runtime ("torch", "openvino", …) computes it."""
     names = (*OF_PIXELS, OPENSLIDE, *OF_RUNTIMES.get(runtime, ()))
     return {name: versions[name] for name in names if name in versions}
 

@@ -64,7 +64,7 @@ class Areas:
 
     @classmethod
     def empty(cls, classes: int) -> Areas:
-        """Nothing yet, for K classes."""
+        """Sums of no pixels, for K classes."""
         shapes = ((PARTS, classes + 1), (PARTS, classes + 1), (PARTS,), (PARTS,), (PARTS,))
         return cls(*(np.zeros(shape, np.int64) for shape in shapes))
 

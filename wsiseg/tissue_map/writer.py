@@ -1,7 +1,8 @@
 """Writing a tissue map: whole pieces in, each a shard of the two finest levels, then the others, then the metadata.
 
 A store is written in the folder of an unfinished run and gets its final name when all of it is there, so that a store
-with its final name is always whole. No shard is written by two, so pieces may come in any order.
+with its final name is always whole. Zarr replaces a shard as a whole, so no shard may be written by two pieces. Pieces
+are whole shards for this reason, and may come in any order and from several processes.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class MapWriter:
         box = piece
         with cannot_write(self.store):
             for level in range(len(self._class_maps)):
-                if level:
+                if level:  # the corner of a piece is a multiple of the chunk, so that four divides it, see `halved`
                     box, classes = half_box(box), halved(classes, labels=True)
                 self._class_maps[level][box.slices()] = classes
                 if self.probabilities:
@@ -123,6 +124,7 @@ class MapWriter:
         return [path.stat().st_size if path.exists() else 0 for path in self._shards(piece)]
 
     def _shards(self, piece: Box) -> list[Path]:
+        # Zarr's own names of the files; `wsiseg.tissue_map.shards` goes by the same.
         row, column = str(piece.y // self.piece_px), str(piece.x // self.piece_px)
         paths = []
         for level in range(len(self._class_maps)):

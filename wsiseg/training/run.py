@@ -261,7 +261,7 @@ def _train_shared_gate(run: Run, resume: bool) -> None:
 def _sheets(
     run: Run, folder: Path, classifier: Classifier | None = None, thresholds: Tensor | None = None
 ) -> list[Callback]:
-    """What draws the sheet of each epoch, where one is wanted."""
+    """The callbacks that draw a sheet after each epoch, where one is wanted."""
     if not run.config.sheet_patches:
         return []
     chosen = choose_patches(run.data, run.config.sheet_patches)

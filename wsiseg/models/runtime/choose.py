@@ -56,7 +56,7 @@ def exact_by_name(runtime: str) -> bool:
 def choose_runtime(
     runtime: str, precision: str, device: torch.device, *, exact: bool, batch_size: int | None = None
 ) -> Runtime:
-    """What was asked for, with every "auto" decided.
+    """Decide every "auto": how networks are computed on a device.
 
     Args:
         runtime: of `RUNTIMES`. "auto" is OpenVINO on a CPU where it is installed, else torch; where results must be
