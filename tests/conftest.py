@@ -14,7 +14,8 @@ _SIDE_BY_SIDE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _SIDE_BY_SIDE > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _SIDE_BY_SIDE)))
 
-settings.register_profile("wsiseg", deadline=None, max_examples=60)
+settings.register_profile("wsiseg", deadline=None, max_examples=30)
+settings.register_profile("thorough", deadline=None, max_examples=1000)  # --hypothesis-profile thorough
 settings.load_profile("wsiseg")
 
 ROOT = Path(__file__).parents[1]

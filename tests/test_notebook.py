@@ -19,9 +19,9 @@ pytest.importorskip("ipykernel")
 SECONDS = 300
 
 FIRST_CELL = """
-import asyncio, wsiseg
-options = wsiseg.PredictOptions(
-    mpp=0.5, tissue="none", overlap=0.0, device="cpu", runtime="torch", batch_size=4, max_memory=2**30)
+import asyncio, wsiseg, wsiseg.system.memory
+wsiseg.system.memory.PIECE_PX = 512
+options = wsiseg.PredictOptions(mpp=0.5, tissue="none", overlap=0.0, device="cpu", runtime="torch", batch_size=4)
 steps = []
 
 def told(phase, done, total):
