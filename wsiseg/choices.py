@@ -1,4 +1,4 @@
-"""What may be chosen by name: each list once, for the library, for its types, and for the command line.
+"""What may be chosen: each list of names, and each default that the command line shows, once.
 
 Imports nothing, so that `wsiseg --help` stays quick.
 """
@@ -15,6 +15,9 @@ GATE_RULES: tuple[GateRule, ...] = get_args(GateRule)
 
 GateMode = Literal["patches", "windows", "shared"]
 GATE_MODES: tuple[GateMode, ...] = get_args(GateMode)
+
+TISSUE_METHODS = ("otsu", "none")
+"""Ways to find tissue; a file of one's own is another."""
 
 RUNTIMES = ("auto", "torch", "compiled", "openvino")
 PRECISIONS = ("float32", "bfloat16", "auto")
@@ -43,7 +46,22 @@ BACKGROUNDS: tuple[Background, ...] = get_args(Background)
 Preset = Literal["lite", "published"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
+DEFAULT_RETRY_S = 60.0
+"""Seconds for which a server is asked again, counted from the first failure of a request."""
+
+DEFAULT_READ_TIMEOUT_S = 300.0
+"""Seconds after which a read of a slide that does not come back ends a run."""
+
 Name = TypeVar("Name", bound=str)
+
+
+AUTO = "auto"
+"""Leaves a choice to the program."""
+
+
+def left_open(choice: str | None) -> bool:
+    """Whether a choice of a device, a runtime or a precision is the program's."""
+    return choice == AUTO
 
 
 def check_choice(kind: str, value: object, choices: tuple[Name, ...]) -> None:

@@ -10,12 +10,12 @@ from tests.helpers.stored_maps import CLASSES, STEP, provenance, stored_map
 from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.export.legend import bar_um, with_legend
+from wsiseg.export.opened_map import TissueMap, open_map
 from wsiseg.export.picture import draw
 from wsiseg.export.polygons import export_png
 from wsiseg.geometry import Box, Mpp, Size
 from wsiseg.slides import open_slide
 from wsiseg.slides.array import ArrayReader
-from wsiseg.tissue_map.reader import TissueMap, open_map
 
 WIDTH, HEIGHT = 1301, 1100
 TABLE = np.full((256, 3), 255, np.uint8)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from wsiseg.choices import READERS
+from wsiseg.choices import DEFAULT_RETRY_S, READERS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -45,7 +45,7 @@ retry_option = click.option(
     "--retry-time",
     "retry_s",
     type=float,
-    default=60.0,
+    default=DEFAULT_RETRY_S,
     show_default=True,
     metavar="SECONDS",
     help="How long to repeat a failed request for a slide behind an address.",

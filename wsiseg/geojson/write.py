@@ -24,6 +24,7 @@ from wsiseg.errors import OptionError
 from wsiseg.geojson.read import read_geojson
 from wsiseg.geometry import Grid
 from wsiseg.system.files import check_file, whole_file
+from wsiseg.system.json_values import JsonObject
 
 if TYPE_CHECKING:
     from wsiseg.geojson.measures import Measures
@@ -279,7 +280,7 @@ def feature_head(
         measures: of the region.
     """
     name = facts.names.get(tissue.name, tissue.name)
-    properties: dict[str, Any] = {
+    properties: JsonObject = {
         "objectType": "annotation",
         "classification": {"name": name, "color": list(tissue.color)},
         "isLocked": True,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from wsiseg.choices import left_open
 from wsiseg.system.control_group import usable_cpus
 
 _OWN_NUMBERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -21,7 +22,7 @@ def device_names(name: str) -> list[str]:
 
 def pick_device(name: str) -> str:
     """The device that "auto" means: the first GPU where there is one, else the CPU."""
-    if name != "auto":
+    if not left_open(name):
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"
 

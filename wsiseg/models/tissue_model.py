@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from wsiseg.classes import ClassTable
 from wsiseg.errors import DeviceError, NetworkError
 from wsiseg.models.devices import keep_to_quota
+from wsiseg.models.gate_kinds import RULES
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import check_shared_gate
 from wsiseg.models.runtime.batches import BatchNetwork
-from wsiseg.models.runtime.choose import Runtime, choose_runtime
+from wsiseg.models.runtime.choose import Runtime, choose_runtime, exact_by_name
 from wsiseg.models.runtime.patch_network import PatchNetwork, Task, Values, channels, normalise
 from wsiseg.models.spec import BundleSpec
 
@@ -93,7 +94,7 @@ class TissueModel:
             DeviceError: where this machine or this device cannot do what was asked for.
         """
         if exact is None:
-            exact = runtime == "torch" or self.spec.gate_rule == "multiply_logits"
+            exact = exact_by_name(runtime) or RULES[self.spec.gate_rule].by_sign
         return self.use(choose_runtime(runtime, precision, self.device, exact=exact, batch_size=batch_size))
 
     def use(self, runtime: Runtime) -> Self:
@@ -178,8 +179,7 @@ class TissueModel:
         values = network(patches)
         # One sum instead of a test of each: a NaN or an infinity anywhere makes it one too.
         if not all(torch.isfinite(value.sum()) for value in values):
-            half = self.runtime.precision == "bfloat16"
-            advice = "use --precision float32" if half else "its weights are damaged, use another model"
+            advice = "use --precision float32" if self.runtime.half else "its weights are damaged, use another model"
             raise NetworkError(
                 f"the {network.name} of {self.spec.name} gave values that are no finite numbers: {advice}"
             )

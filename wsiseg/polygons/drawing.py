@@ -19,6 +19,7 @@ from wsiseg.polygons.class_map import Known
 from wsiseg.polygons.components import Components
 from wsiseg.polygons.coverage import Coverage
 from wsiseg.polygons.frame import Frame
+from wsiseg.polygons.limits import AREA_CHANGE
 from wsiseg.polygons.polygonize import polygonize
 from wsiseg.polygons.sieve import Absorption, SievedMap, absorb, min_areas_px
 from wsiseg.system.memory import trim_memory
@@ -28,10 +29,6 @@ TOLERANCE_UM = 2.0
 
 MIN_AREA_UM2 = 250.0
 """Default smallest region: about 16 x 16 um, five lymphocytes. Labels of whole patches teach nothing finer."""
-
-AREA_CHANGE = 0.02
-"""Share by which the area of a class may differ between map and default polygons; what differs more is said."""
-
 
 SHARES = (0.05, 0.1, 0.2, 0.4, 0.8, 0.95)
 """Share of each class that small regions may take, from step to step; the minimum area doubles with each."""
@@ -44,10 +41,6 @@ VERTEX_STEPS, DRAWN_AT_MOST = 2, 4
 
 HOPELESS = 2
 """So many times the budget's polygons that are large enough to stay are not tried: hardly so many of them join."""
-
-
-REGIONS_AT_MOST = 200_000
-"""A map with more regions (noise) is halved first: each takes some 25 us whenever the small ones give way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +87,7 @@ class VectorSummary:
         repaired: polygons that simplification had made invalid and that were made valid again.
         within_budget: false where there are more vertices or polygons than the budget has; mostly because of many
             holes of class 0, which are never filled, or of a tolerance or minimum area that was asked for.
-        halvings: how often the map was halved before, since it had more than `REGIONS_AT_MOST` regions.
+        halvings: how often the map was halved before, since it had too many regions.
     """
 
     tolerance_um: float

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from wsiseg.export.drawn_polygons import DrawnPolygons
 from wsiseg.prediction.result import Prediction
 from wsiseg.system.addresses import without_secrets
+from wsiseg.system.json_values import JsonObject
 from wsiseg.system.printable import printable
 
 Status = Literal["done", "kept", "failed", "skipped"]
@@ -29,8 +31,13 @@ class KeptMap:
     tissue_mm2: float
     damaged_tiles: int
     damaged_mm2: float
-    drawn: Mapping[str, Any] | None = None
+    drawn: DrawnPolygons | None = None
     notes: tuple[str, ...] = ()
+
+    def to_json(self) -> JsonObject:
+        """Plain JSON values."""
+        drawn = None if self.drawn is None else self.drawn.to_json()
+        return {**asdict(replace(self, drawn=None)), "drawn": drawn}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +145,7 @@ class BatchSummary:
         """How many slides there were; what was skipped is none."""
         return len(self.done) + len(self.kept) + len(self.failed)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Counts, and the names of each kind, plain JSON."""
         pairs = {"failed": "error", "skipped": "reason", "with_damage": "damage"}
         names = ("done", "kept", "without_tissue", "with_damage", "failed", "skipped")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wsiseg.choices import GateMode, GateRule
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
+from wsiseg.models.gate_kinds import RULES
 from wsiseg.models.large_tiles import predict_shared, predict_windows, shared_thresholds
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.tiling.grid import Tiling
@@ -60,7 +61,7 @@ class PatchGate:
     def __init__(self, model: TissueModel, options: ResolvedOptions) -> None:
         self.thresholds = _thresholds(model, options, model.spec.gate)
         self.context = options.gate_context if options.gate else 0.0
-        self.always_segments = options.gate_rule != "exclude"
+        self.always_segments = RULES[options.gate_rule].by_sign
         self._model = model
         self._rule = options.gate_rule
         self._side_px = _tiling(model, options).side_px
@@ -209,7 +210,7 @@ def predict_patches(
         allowed = torch.ones(count, len(model.classes), dtype=torch.bool, device=model.device)
         return torch.softmax(model.segment(patches), dim=1), allowed
     presence = model.classify(patches) if presence is None else presence.to(model.device)  # (N, K)
-    if rule == "multiply_logits":
+    if RULES[rule].by_sign:
         return torch.softmax(gate_published(model.segment(patches), presence, thresholds), dim=1), presence > thresholds
     allowed = allowed_classes(presence, thresholds)
     several = allowed.sum(dim=1) > 1

@@ -18,13 +18,14 @@ from typing import IO, Any
 from wsiseg.errors import OutputError
 from wsiseg.prediction.steps import AnyStep, Step
 from wsiseg.system.files import cannot_write, sync_path
+from wsiseg.system.json_values import JsonObject
 
 JOURNAL_FORMAT = 1
 
 Fingerprint = Mapping[str, Any]
 """What a result depends on, by name: plain JSON values."""
 
-Line = dict[str, Any]
+Line = JsonObject
 """A step as the file has it."""
 
 _CHECKSUM = b',"crc":'

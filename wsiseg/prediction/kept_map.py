@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from wsiseg.choices import left_open
 from wsiseg.models.runtime.choose import Runtime
 from wsiseg.prediction.options import PredictOptions, ResolvedOptions
 from wsiseg.prediction.result import slide_provenance, tissue_provenance
@@ -88,12 +89,12 @@ def _compared(metadata: Mapping[str, Any], slide: SlideReader, wanted: Wanted) -
     made = there if isinstance(there, dict) else {}
     defaults = {one.name: one.default for one in fields(PredictOptions)}
     own = {**asdict(wanted.options), **tissue_provenance(wanted.options.tissue)}
-    if wanted.asked.runtime == "auto":
+    if left_open(wanted.asked.runtime):
         del own["runtime"]
     else:
         own |= {"runtime": wanted.runtime.name, "exact": wanted.runtime.exact}
     own["precision"] = wanted.runtime.precision
-    if wanted.asked.precision == "auto":
+    if left_open(wanted.asked.precision):
         del own["precision"]
     own.setdefault("tissue_sha256", None)
     for key, value in json.loads(json.dumps(own)).items():

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
+from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.areas import Areas
 
 
@@ -14,7 +15,7 @@ class Step(Protocol):
 
     KIND: ClassVar[str]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain JSON values."""
 
     @classmethod
@@ -41,7 +42,7 @@ class _Plain:
 
     KIND: ClassVar[str]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """See `Step`."""
         return {"step": self.KIND, **asdict(self)}
 
@@ -79,7 +80,7 @@ class PieceStep:
     counts: PieceCounts
     damage: list[list[int]]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """See `Step`."""
         return {
             "step": self.KIND,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsiseg.choices import READERS, check_choice
+from wsiseg.choices import DEFAULT_RETRY_S, READERS, check_choice
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Mpp
 from wsiseg.slides.base import Region, SlideReader
 from wsiseg.slides.dicom.files import is_dicom_slide
 from wsiseg.slides.formats.identify import identify, is_tiff
 from wsiseg.slides.formats.vendors import Vendor
-from wsiseg.slides.sources.transport import DEFAULT_RETRY_S
 from wsiseg.slides.tiff.truncation import require_whole_tiff
 from wsiseg.system.addresses import is_address, local_path
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tiffslide
 
+from wsiseg.choices import DEFAULT_RETRY_S
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.causes import plain
@@ -23,7 +24,6 @@ from wsiseg.slides.limits import check_picture, check_sizes, check_tiles, tile_s
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
 from wsiseg.slides.sources.remote import open_source
 from wsiseg.slides.sources.source import ByteSource
-from wsiseg.slides.sources.transport import DEFAULT_RETRY_S
 from wsiseg.slides.tiff.tile_table import TileTable
 from wsiseg.slides.tiff.tiles import TileSource
 

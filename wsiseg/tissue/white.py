@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from scipy import ndimage
 
 from wsiseg.arrays import BoolArray
 from wsiseg.geometry import Mpp
+from wsiseg.system.json_values import JsonObject
 from wsiseg.system.memory import CHUNK_PX
 from wsiseg.tissue.light import Light
 
@@ -74,7 +74,7 @@ class WhiteRule:
                     out[cell] = large[labels]
         return out
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The rule as a map's parameters record it."""
         return {
             "least_rgb": list(self.least),

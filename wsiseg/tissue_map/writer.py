@@ -18,6 +18,7 @@ from wsiseg.arrays import UInt8Array
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Box, Grid, Mpp, Size, ceil_div
 from wsiseg.system.files import cannot_write, sync_path, sync_tree
+from wsiseg.system.json_values import JsonObject
 from wsiseg.system.memory import CHUNK_PX
 from wsiseg.tissue_map.ome import LABELS, MAP_FORMAT, grid_to_json, image_attributes, label_attributes, level_sizes
 from wsiseg.tissue_map.pyramid import half_box, halve, halved
@@ -171,7 +172,7 @@ class MapWriter:
             channels = [("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF")]
             self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels, self.grid.mpp)
 
-    def write_metadata(self, provenance: dict[str, Any]) -> None:
+    def write_metadata(self, provenance: JsonObject) -> None:
         """Write what the map says of itself; `provenance` is the tool's own, plain JSON values."""
         mpps = [self.grid.mpp.times(2**level) for level in range(len(self.sizes))]
         with cannot_write(self.store):

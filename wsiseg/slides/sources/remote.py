@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
+from wsiseg.choices import DEFAULT_RETRY_S
 from wsiseg.errors import RemoteError
 from wsiseg.slides.sources.blocks import BLOCK, BlockFile, ByteCache, Run, merged
 from wsiseg.slides.sources.source import ByteSource, LocalSource, Range
-from wsiseg.slides.sources.transport import DEFAULT_RETRY_S, Answer, Cause, Fault, Retry, Transport, insist, try_seconds
+from wsiseg.slides.sources.transport import Answer, Cause, Fault, Retry, Transport, insist, try_seconds
 from wsiseg.system.addresses import is_address, last_part, local_path
 from wsiseg.system.threads import ReaderPool
 

@@ -56,8 +56,11 @@ def as_png(tissue_map: TissueMap) -> bytes:
     """A small picture of the classes upon white, as a PNG."""
     from PIL import Image  # noqa: PLC0415  (only pictures need it)
 
+    from wsiseg.export.picture import draw  # noqa: PLC0415
+
     packed = BytesIO()
-    Image.fromarray(tissue_map.overlay(max_px=PICTURE_PX, opacity=1.0)).save(packed, format="PNG")
+    picture = draw(tissue_map, max_px=PICTURE_PX, opacity=1.0).image
+    Image.fromarray(picture).save(packed, format="PNG")
     return packed.getvalue()
 
 
