@@ -153,24 +153,23 @@ def test_links_at_the_top_are_for_people(link: str) -> None:
         assert not {module for module in imports(path) if module.split(".")[0] == link}, path
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_help_loads_nothing_heavy() -> None:
+    wanted = [
         *(["--help"], *([name, "--help"] for name in COMMANDS)),
         *(["models", "import", "--help"], ["dataset", "check", "--help"]),
-    ],
-)
-def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    ]
     code = (
         "import sys\n"
         "from wsiseg.cli.main import main\n"
-        f"try: main({arguments!r})\n"
-        "except SystemExit as stop: assert not stop.code, stop.code\n"
-        "print(sorted({'torch', 'zarr', 'numpy', 'dask', 'openslide', 'lightning'} & set(sys.modules)))"
+        f"for arguments in {wanted!r}:\n"
+        "    try: main(arguments)\n"
+        "    except SystemExit as stop: assert not stop.code, stop.code\n"
+        "    heavy = {'torch', 'zarr', 'numpy', 'dask', 'openslide', 'lightning'} & set(sys.modules)\n"
+        "    assert not heavy, (arguments, heavy)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Usage: " in done.stdout
-    assert done.stdout.splitlines()[-1] == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Usage: ") == len(wanted)
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

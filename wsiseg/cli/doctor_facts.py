@@ -214,6 +214,9 @@ def without_paths(text: str, *folders: str) -> str:
 def _devices() -> dict[str, str]:
     import torch
 
+    from wsiseg.models.devices import keep_to_quota
+
+    keep_to_quota()
     found = {"cpu": f"{torch.get_num_threads()} threads of torch"}
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)

@@ -29,6 +29,7 @@ def tell_machine(model: str, options: PredictOptions) -> None:
     """What computes, in how many threads, and the memory that a run may take; loads torch."""
     import torch
 
+    from wsiseg.models.devices import keep_to_quota
     from wsiseg.prediction.many import wanted_maps
     from wsiseg.system.control_group import usable_cpus
     from wsiseg.system.memory import default_max_memory
@@ -38,6 +39,7 @@ def tell_machine(model: str, options: PredictOptions) -> None:
     exact = ", exact" if runtime.exact else ""
     _tell("runtime", f"{runtime.name}, {runtime.precision}{exact}, on {chosen.device}; batches of {chosen.batch_size}")
     _tell("gate", f"mode {chosen.gate_mode}, rule {chosen.gate_rule}, context {chosen.gate_context:g}")
+    keep_to_quota()
     threads = torch.get_num_threads()
     _tell("threads", f"{threads} that compute, {chosen.workers} that read; {usable_cpus()} processors may be used")
     memory = options.max_memory or default_max_memory()

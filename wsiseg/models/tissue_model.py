@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import DeviceError, NetworkError
+from wsiseg.models.devices import keep_to_quota
 from wsiseg.models.gate_kinds import RULES
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import check_shared_gate
@@ -158,6 +159,7 @@ class TissueModel:
 
     def _use(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        keep_to_quota()
         self._threads = torch.get_num_threads()  # now: who asks for patches may have torch use fewer
         self._networks: dict[Task, BatchNetwork] = {}
 

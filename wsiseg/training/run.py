@@ -18,6 +18,7 @@ from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import read_dataset
 from wsiseg.errors import OptionError
 from wsiseg.models.bundle import save_bundle
+from wsiseg.models.devices import keep_to_quota
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tissue_model import checked_device
@@ -83,6 +84,7 @@ def train(
         raise OptionError(f"expected the folder of a model to write, got {out}")
     check_choice("a stage", stage, STAGES)
     check_logger(logger)
+    keep_to_quota()
     target = checked_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder = RunFolder.of(out)
     if not is_first():
