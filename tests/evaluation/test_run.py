@@ -11,9 +11,10 @@ from tests.helpers.color_model import color_model
 from tests.helpers.evaluation_data import painted, write_dataset
 from wsiseg.choices import GateMode
 from wsiseg.errors import BundleError, DatasetError, OptionError
-from wsiseg.evaluation.inference import orientations, tile_probabilities, undone
+from wsiseg.evaluation.gates import Exclude, MultiplyLogits, orientations, undone
 from wsiseg.evaluation.result import TITLES
 from wsiseg.evaluation.run import EvaluateOptions, evaluate
+from wsiseg.models.large_tiles import Windows
 from wsiseg.prediction.run import PredictOptions, predict
 from wsiseg.tissue_map.reader import open_map
 
@@ -149,12 +150,14 @@ def test_orientations_are_eight_and_turn_back() -> None:
         assert torch.equal(undone(view, index), patches)
 
 
-def test_averaging_flips_changes_nothing_of_a_model_that_sees_pixels_alone() -> None:
-    patches = torch.from_numpy(painted(halves(0, 1))).permute(2, 0, 1)[None]
-    model = color_model()
-    for gate in ("none", "predicted"):
-        plain, averaged = (tile_probabilities(model, patches, gate, flips=flips) for flips in (False, True))
-        torch.testing.assert_close(plain, averaged)
+@pytest.mark.parametrize("rule", [Exclude(), MultiplyLogits()])
+def test_the_mean_of_equal_views_is_gated_as_each_of_them(rule: Exclude | MultiplyLogits) -> None:
+    random = torch.Generator().manual_seed(0)
+    logits, presence = torch.randn(2, 3, 8, 8, generator=random), torch.rand(2, 1, 3, generator=random)
+    thresholds, windows = torch.tensor([0.3, 0.5, 0.7]), Windows(8, 8, 8)
+    plain, mean = (rule.apply(values, presence, thresholds, windows) for values in (logits, rule.mean([logits] * 8)))
+    assert (plain[presence[:, 0] > thresholds] > 0).all()
+    torch.testing.assert_close(plain, mean)
 
 
 def test_cells_of_a_table(tmp_path: Path) -> None:
