@@ -65,7 +65,7 @@ class Way:
     megapixels: float = 0.0
     rows: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
-    def classes(self, pixels: npt.NDArray[np.uint8], num_classes: int) -> npt.NDArray[np.int64]:
+    def classes(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         """Class channels (h, w) of an image (h, w, 3), white around it; counts the networks' and the gate's time."""
         height, width = pixels.shape[:2]
         tiles = TileGrid(Size(width, height), self.tile_px, self.overlap_px)
@@ -170,7 +170,7 @@ def measure(
         for index in range(orientations):
             pixels = turned(image.pixels, index)
             for way in found:
-                classes = way.classes(pixels, len(NAMES))
+                classes = way.classes(pixels)
                 way.look_up(turned_back(classes, index), image.cells, slide)
     click.echo(f"{model.runtime.name}, {model.runtime.precision}, one thread")
     print_table(found, split, len(slides), orientations)

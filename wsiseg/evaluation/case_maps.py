@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -57,12 +55,10 @@ class CaseMap:
 
     Attributes:
         classes: (height, width) uint8, as `predict` writes them: 1 is the first class.
-        when_whole: called when that is done.
     """
 
     def __init__(self, key: str, case: Case, grid: Grid, pieces: int, tally: Tally) -> None:
         self.classes = np.zeros(grid.size.shape, np.uint8)
-        self.when_whole: Callable[[], None] = lambda: None
         self._key = key
         self._case = case
         self._grid = grid
@@ -77,7 +73,6 @@ class CaseMap:
             truth, given = compared(self._case, self.classes - 1, self._grid)
             found = confusion_matrix(truth, given, self._tally.num_classes)
             self._tally.add(self._key, self._tally.group(self._case.group), found)
-            self.when_whole()
 
 
 def compared(

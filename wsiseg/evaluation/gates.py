@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from wsiseg.arrays import Float32Array
-from wsiseg.choices import GateRule
+from wsiseg.choices import GateMode, GateRule
+from wsiseg.evaluation.result import TITLES
+from wsiseg.models.context import context_tiles
 from wsiseg.models.gate import allowed_classes, gate_published
 from wsiseg.models.large_tiles import Windows, gate_windows
-from wsiseg.prediction.gated import Gated, ModelGate, batch_tensor
+from wsiseg.models.tissue_model import TissueModel
+from wsiseg.prediction.gate_field import GateField
+from wsiseg.prediction.gated import Gated, batch_tensor, make_gate
+from wsiseg.prediction.options import ResolvedOptions
 from wsiseg.prediction.piece_reader import PatchBatch
+from wsiseg.prediction.plan import Plan
 
 
 class Rule(Protocol):
@@ -55,65 +63,116 @@ class MultiplyLogits:
 _RULES: dict[GateRule, Rule] = {"exclude": Exclude(), "multiply_logits": MultiplyLogits()}
 
 
-class ComparedGates:
-    """The gate that `predict` has, beside others; gives the maps of `COLUMNS`, in their order.
+class JudgedGate(ABC):
+    """A model's own gate, which is judged by what is known of the patches; a `Gate` for prediction's stream.
 
     A batch's `presence` holds what `Known` knows of each patch: the true classes of its windows, and, where the gate
-    looks beyond a patch, what it goes by, plain and averaged over the orientations.
+    looks beyond a patch, the views of what it sees in context.
 
     Args:
-        gate: of the model.
-        rule: of that gate.
-        device: of the model.
-        num_classes: K.
+        model: ready to compute.
+        options: resolved.
+
+    Attributes:
+        columns: keys of the maps that it gives.
+        views: of what it sees.
+        tiling: of the patches.
+        windows: of a patch.
+        context: of the model's own gate.
     """
 
+    columns: tuple[str, ...] = ()
+    views = 1
     always_segments = True
 
-    def __init__(self, gate: ModelGate, rule: GateRule, device: torch.device, num_classes: int) -> None:
-        assert gate.thresholds is not None
-        self.thresholds: Tensor = gate.thresholds
-        self.context = gate.context
-        self._gate = gate
-        self._rule = _RULES[rule]
-        self._device = device
-        self._num_classes = num_classes
+    def __init__(self, model: TissueModel, options: ResolvedOptions) -> None:
+        self.own = make_gate(model, options)
+        self.context = self.own.context
+        self.tiling = model.spec.tiling(self._mode(options), options.overlap)
+        self.windows = self.own.windows(self.tiling.side_px)
+        self._device = model.device
+        self._classes = len(model.classes)
+        self._rule = _RULES[options.gate_rule]
+
+    def _mode(self, options: ResolvedOptions) -> GateMode:
+        return options.gate_mode
+
+    @property
+    def thresholds(self) -> Tensor:
+        """See `Gate`."""
+        assert self.own.thresholds is not None
+        return self.own.thresholds
+
+    @abstractmethod
+    def __call__(self, batch: PatchBatch) -> Gated:
+        """See `Gate`."""
+
+    def presence(self, pixels: Tensor) -> Tensor:
+        """What it sees in the windows, all views of it one after the other, (N, views * W, K)."""
+        return self.own.presence(pixels)
+
+    def field(self, plan: Plan) -> GateField | None:
+        """Where the views of all patches of an image are put, if the gate looks beyond a patch."""
+        if not self.context:
+            return None
+        tiles = plan.tiles
+        values = np.zeros((tiles.rows, tiles.columns, self.views * self.windows.side**2 * self._classes), np.float32)
+        return GateField(values, plan.selected, context_tiles(self.context, tiles))
+
+
+class LabelGate(JudgedGate):
+    """Says what the gate sees, and no more: for patches of which the labels alone are known."""
+
+    def _mode(self, options: ResolvedOptions) -> GateMode:
+        return "patches"  # whatever it is: the patch is its only window
+
+    def __call__(self, batch: PatchBatch) -> Gated:
+        """See `Gate`; there are no maps."""
+        assert batch.presence is not None
+        _, *seen = parted(batch.presence, self.windows, self._classes)
+        presence = torch.from_numpy(seen[0]) if seen else self.presence(batch_tensor(batch.patches, self._device))
+        return Gated((), (presence > self.thresholds.to(presence.device)).any(dim=1), presence)
+
+
+class ComparedGate(JudgedGate):
+    """Beside the gate that `predict` has: none, that of the true classes, and the mean of the eight orientations."""
+
+    columns = tuple(TITLES)
+    views = 2
 
     def __call__(self, batch: PatchBatch) -> Gated:
         """See `Gate`."""
         assert batch.presence is not None
         pixels = batch_tensor(batch.patches, self._device)
-        windows = self._gate.windows(pixels.shape[-1])
-        truth, *foreseen = parted(batch.presence, windows, self._num_classes)
-        plain, mean = (torch.from_numpy(seen).to(self._device) for seen in foreseen) if foreseen else (None, None)
-        predicted = self._gate(replace(batch, presence=foreseen[0][:, 0] if foreseen else None))
-        logits, presence = self._gate.scored(pixels, plain)
-        turned = [(logits, presence), *(self._turned(pixels, index, mean, windows) for index in range(1, 8))]
+        truth, *seen = parted(batch.presence, self.windows, self._classes)
+        predicted = self.own(replace(batch, presence=seen[0][:, 0] if seen else None))
+        plain, mean = (torch.from_numpy(view).to(self._device) for view in seen) if seen else (None, None)
+        logits, presence = self.own.scored(pixels, plain)
+        turned = [(logits, presence), *(self._turned(pixels, index, mean) for index in range(1, 8))]
+        if mean is None:
+            mean = torch.stack([view for _, view in turned]).mean(dim=0)
         known = torch.from_numpy(truth > 0).to(self._device)
-        columns = (
-            torch.softmax(logits, dim=1),
-            *predicted.probabilities,
-            gate_windows(logits, known | ~known.any(dim=2, keepdim=True), windows),
-            self._rule.apply(
-                self._rule.mean([view for view, _ in turned]),
-                torch.stack([seen for _, seen in turned]).mean(dim=0) if mean is None else mean,
-                self.thresholds,
-                windows,
+        maps = {
+            "no_gate": torch.softmax(logits, dim=1),
+            "predicted_gate": predicted.probabilities[0],
+            "oracle_gate": gate_windows(logits, known | ~known.any(dim=2, keepdim=True), self.windows),
+            "flips": self._rule.apply(
+                self._rule.mean([view for view, _ in turned]), mean, self.thresholds, self.windows
             ),
-        )
-        return Gated(columns, predicted.allowed, presence)
+        }
+        return Gated(tuple(maps[key] for key in self.columns), predicted.allowed, presence)
 
     def presence(self, pixels: Tensor) -> Tensor:
-        """What the gate sees, plain and averaged over the orientations, (N, 2 W, K)."""
-        windows = self._gate.windows(pixels.shape[-1])
-        plain = self._gate.presence(pixels)
-        views = [_places_undone(self._gate.presence(oriented(pixels, i)), i, windows) for i in range(1, 8)]
+        """What it sees in the patch, and the mean of the orientations."""
+        plain = self.own.presence(pixels)
+        turned = (self.own.presence(oriented(pixels, index)) for index in range(1, 8))
+        views = [_places_undone(seen, index, self.windows) for index, seen in enumerate(turned, start=1)]
         return torch.cat([plain, torch.stack([plain, *views]).mean(dim=0)], dim=1)
 
-    def _turned(self, pixels: Tensor, index: int, mean: Tensor | None, windows: Windows) -> tuple[Tensor, Tensor]:
-        """Logits and presence of an orientation, turned back; `mean` where presence is known."""
-        logits, seen = self._gate.scored(oriented(pixels, index), mean)
-        return undone(logits, index), seen if mean is not None else _places_undone(seen, index, windows)
+    def _turned(self, pixels: Tensor, index: int, mean: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Logits and presence of an orientation, turned back; `mean` where that is known."""
+        logits, seen = self.own.scored(oriented(pixels, index), mean)
+        return undone(logits, index), seen if mean is not None else _places_undone(seen, index, self.windows)
 
 
 def parted(presence: Float32Array, windows: Windows, num_classes: int) -> list[Float32Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,10 @@ from wsiseg.evaluation.figures import bootstrap, confusion_figures
 from wsiseg.evaluation.gate import GateReport, gate_report, thresholds_for_recall
 from wsiseg.evaluation.result import Evaluation, column_of
 from wsiseg.evaluation.truth import open_source
-from wsiseg.models.bundle import load_model
-from wsiseg.models.devices import pick_device
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.options import PredictOptions
+from wsiseg.prediction.run import loaded_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,8 @@ class EvaluateOptions:
         check_choice("a split", self.split, SPLITS)
         check_choice("a precision", self.precision, EVALUATION_PRECISIONS)
         self.predict_options()  # refuses what predict would
+        if "," in self.device:
+            raise OptionError(f"an evaluation uses one device, got {self.device}")
         if self.gate_recall is not None and self.split != "val":
             raise OptionError(
                 f"thresholds are chosen on --split val alone, not on {self.split}: that would be tuning on it"
@@ -100,7 +101,8 @@ def evaluate(
     """Measure a model on a data set with masks, cell dots, or (the gate alone) patch labels.
 
     Args:
-        model: a shipped model's name, a bundle's folder, or a model that is loaded already.
+        model: a shipped model's name or a bundle's folder, which torch computes layer by layer; or a model that is
+            loaded already, which computes as it was prepared, as in `predict`.
         dataset: the data set's folder.
         options: see `EvaluateOptions`.
         progress: called as images are done.
@@ -109,14 +111,14 @@ def evaluate(
         WsisegError: on bad input.
     """
     options = options or EvaluateOptions()
-    loaded = model if isinstance(model, TissueModel) else load_model(model, pick_device(options.device))
-    if loaded is not model or options.precision != loaded.runtime.precision:
-        loaded.prepare("torch", options.precision)
+    asked = options.predict_options()
+    if not isinstance(model, TissueModel):
+        asked = replace(asked, runtime="torch")  # the reference, on every machine
+    loaded, resolved = loaded_model(model, asked)
     source = open_source(
         Path(dataset), options.split, loaded.classes, mpp=options.mpp, classes=options.classes,
         excluded=options.excluded, cell_classes=options.cell_classes,
     )  # fmt: skip
-    resolved = options.predict_options().resolved(loaded)
     thresholds = make_gate(loaded, resolved).thresholds
     assert thresholds is not None
     tally = collected(loaded, source, resolved, progress or (lambda done, total: None))

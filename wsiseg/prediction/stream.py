@@ -141,21 +141,17 @@ class Stream:
             for group in self._together(batches):
                 pixels = batch_tensor([patch for _, batch in group for patch in batch.patches], self.model.device)
                 presence = self.gate.presence(pixels).flatten(1).cpu().numpy()  # (N, C)
-                start = 0
-                for work, batch in group:
+                for work, batch, share in _shares(group):
                     assert work.field is not None
-                    work.field.put(
-                        [patch.tile for patch in batch.patches], presence[start : start + len(batch.patches)]
-                    )
-                    start += len(batch.patches)
+                    work.field.put([patch.tile for patch in batch.patches], presence[share])
                     advance(len(batch.patches))
                     if batch.last:
                         book(batch.piece)
 
     def _batches(self, works: Iterable[SlideWork], *, owned: bool = False) -> Generator[Batch, None, None]:
         """The patches of slides, one slide after the other; of those that pieces share, each once where `owned`."""
+        options = self._options
         for work in works:
-            options = self._options
             reader = PieceReader(
                 work.slide,
                 work.plan,
@@ -172,10 +168,13 @@ class Stream:
 
     def _together(self, batches: Iterable[Batch]) -> Iterator[list[Batch]]:
         """What the networks get at once: each batch by itself, or as many as fit where they are joined."""
+        if not self._joined:
+            yield from ([batch] for batch in batches)  # at once: none waits for the next one to be read
+            return
         group: list[Batch] = []
         patches = 0
         for work, batch in batches:
-            if group and not (self._joined and patches + len(batch.patches) <= self._options.batch_size):
+            if patches + len(batch.patches) > self._options.batch_size and group:
                 yield group
                 group, patches = [], 0
             group.append((work, batch))
@@ -195,10 +194,8 @@ class Stream:
             else ((group, self._gate_together(group)) for group in groups)
         ) as gated:
             for group, found in gated:
-                start = 0
-                for work, batch in group:
-                    yield work, batch, found.of(slice(start, start + len(batch.patches)))
-                    start += len(batch.patches)
+                for work, batch, share in _shares(group):
+                    yield work, batch, found.of(share)
 
     def _gate_together(self, group: list[Batch]) -> Gated:
         return self.gate(PatchBatch.joined([batch for _, batch in group]))
@@ -229,6 +226,14 @@ class Stream:
 def _weights(patch_px: int, overlap_px: int, device: torch.device) -> Tensor:
     """The weight (P, P) of each pixel of a patch, on a device."""
     return torch.from_numpy(window(patch_px, overlap_px)).to(device)
+
+
+def _shares(group: Iterable[Batch]) -> Iterator[tuple[SlideWork, PatchBatch, slice]]:
+    """Batches that are computed at once, and which rows of what comes of it are theirs."""
+    start = 0
+    for work, batch in group:
+        yield work, batch, slice(start, start + len(batch.patches))
+        start += len(batch.patches)
 
 
 def _add(sums: PieceSums, batch: PatchBatch, probabilities: Tensor) -> None:

@@ -40,4 +40,5 @@ def blend(size: Size, patches: list[tuple[Tile, Float32Array]], tiles: TileGrid)
         target = sums[(slice(None), *inside.slices())]
         target[:-1] += weights[rows, columns] * values[:, rows, columns]
         target[-1] += weights[rows, columns]
-    return np.divide(sums[:-1], sums[-1], out=np.zeros_like(sums[:-1]), where=sums[-1] > 0)
+    blended: Float32Array = np.divide(sums[:-1], sums[-1], out=np.zeros_like(sums[:-1]), where=sums[-1] > 0)
+    return blended

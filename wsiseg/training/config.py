@@ -194,6 +194,11 @@ class GateConfig(_Part):
         check_gate_mode(self.mode, self.context, self.rule)
         return self
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether the segmenter's encoder gets a gate of its own, which is taught after it."""
+        return self.mode == "shared"
+
 
 class TrainingConfig(_Part):
     """A whole training, both stages.
