@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsiseg.export.polygons import VectorOptions
+from wsiseg.export.vector_options import VectorOptions
 from wsiseg.prediction.unfinished import check_outputs
 
 
