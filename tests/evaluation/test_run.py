@@ -109,6 +109,20 @@ def test_large_tiles_have_the_columns_of_patches(tmp_path: Path) -> None:
         assert row["recall"] == pytest.approx(patches.gate.per_class[name]["recall"], abs=0.1)
 
 
+@pytest.mark.parametrize("context", [0.0, 1.0])
+def test_an_image_of_several_pieces_counts_each_tile_and_pixel_once(tmp_path: Path, context: float) -> None:
+    """Patches that reach over the border of a piece are computed for both."""
+    shown = halves(0, 1, 64).repeat(52, axis=1)  # 64 x 3328, and pieces are at most 3072 px wide
+    data = write_dataset(tmp_path / "d", [(PLAIN, PLAIN, "t", "train"), (shown, shown, "a", "test")])
+    told: list[tuple[int, int]] = []
+    options = EvaluateOptions(gate_mode="patches", gate_context=context, resamples=0)
+    found = evaluate(color_model(), data, options, lambda *done: told.append(done))
+    assert found.gate.tiles == 1 + -(-(3328 - 64) // 48)
+    for column in found.columns.values():
+        assert column.confusion.tolist() == np.diag([64 * 1664, 64 * 1664, 0]).tolist()
+    assert told == [(0, 1), (1, 1)]
+
+
 def test_labels_judge_the_gate_of_tiles_patch_by_patch(tmp_path: Path) -> None:
     images = [(PLAIN, PLAIN, "t", "train"), (halves(0, 1), halves(0, 1), "a", "test"), (PLAIN, PLAIN, "b", "test")]
     data = write_dataset(tmp_path / "d", images)
