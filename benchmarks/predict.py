@@ -94,7 +94,8 @@ class Floor:
                 for group in groups
             ]
             memory = MemoryPlan.of(options.max_memory, 1 + len(loaded.classes))
-            self._stream = Stream(reader, todo, loaded, make_gate(loaded, self.options), self.options, memory)
+            self._gate = make_gate(loaded, self.options)
+            self._stream = Stream(loaded, self._gate, self.options, memory)
         self.seconds: list[float] = []
 
     def measure(self) -> float:
@@ -120,7 +121,7 @@ class Floor:
         if mode.shared_head:
             return model.segment_scored(patches)
         if mode.large_tiles:
-            return self._stream.gate.of_pixels(patches)
+            return self._gate.of_pixels(patches)
         if thresholds is None:
             return (model.segment(patches),)
         seen = model.classify(patches)

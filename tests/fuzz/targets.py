@@ -232,10 +232,10 @@ def dataset(case: Path) -> None:
             assert patch.mask is None or patch.mask.resolve().is_relative_to(root)
 
     def evaluate() -> None:
-        for found in open_source(
-            path, "test", model, mpp=0.5, cell_classes={"B": "Stroma"} if "cells" in path.name else None
-        ).cases():
-            assert found.pixels.ndim == 3
+        names = {"B": "Stroma"} if "cells" in path.name else None
+        source = open_source(path, "test", model, mpp=0.5, cell_classes=names)
+        for entry in source.entries:
+            assert source.case(entry).pixels.ndim == 3
 
     _try_all([train, evaluate, lambda: json.dumps(check_dataset(path).to_json())])
 

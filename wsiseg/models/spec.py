@@ -46,6 +46,9 @@ FORMAT_VERSION = 1
 """The newest format of `model.json` that this program reads, and the one it writes."""
 
 SPEC_FILE = "model.json"
+
+THRESHOLDS: dict[GateMode, str] = {"patches": "gate", "windows": "gate", "shared": "shared_gate"}
+"""The field of `BundleSpec` that has the thresholds of each gate mode."""
 WHITE_WORDS = frozenset(
     (
         *("adi", "adipocyte", "adipocytes", "adipose", "fat", "fatty", "muc", "mucin", "mucus"),

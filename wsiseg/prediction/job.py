@@ -16,7 +16,7 @@ from wsiseg.models.context import context_tiles
 from wsiseg.models.devices import device_names
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.devices import SharedWork, run_on_devices
-from wsiseg.prediction.gate_field import GateField, GateFieldFile
+from wsiseg.prediction.gate_field import GateFieldFile, StoredGateField
 from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.journal import Fingerprint
 from wsiseg.prediction.options import OF_SPEED, ResolvedOptions
@@ -27,7 +27,7 @@ from wsiseg.prediction.plan import plan as plan_of
 from wsiseg.prediction.progress import Advance, Progress
 from wsiseg.prediction.result import Counts, Damage, Found, Prediction, slide_provenance, tissue_provenance
 from wsiseg.prediction.steps import CommitStep, GateStep, LevelStep
-from wsiseg.prediction.stream import Stream
+from wsiseg.prediction.stream import SlideWork, Stream
 from wsiseg.prediction.unfinished import UnfinishedRun, begun_drawing
 from wsiseg.slides.base import SlideReader
 from wsiseg.slides.overview import read_picture
@@ -184,7 +184,7 @@ class MapJob:
         pieces = pieces_of(plan.tiles, plan.selected, self.memory.piece_px)
         piece_writer = PieceWriter(writer, plan, run.journal, self.slide.damage, self.watch.check)
         missing = piece_writer.missing(pieces)
-        stream = Stream(self.slide, plan, self.model, self.gate, self.options, self.memory)
+        stream = Stream(self.model, self.gate, self.options, self.memory)
         field = self._gate_field(run, plan, stream, pieces)
         total = sum(patches_of(piece, plan.selected) for piece in pieces)
         done = total - sum(patches_of(piece, plan.selected) for piece in missing)
@@ -198,18 +198,21 @@ class MapJob:
             waited_s = run_on_devices(work, devices, missing, run.journal.book, advance)
         else:
             with WriteBehind(piece_writer.write) as behind:
-                stream.run(missing, field, behind, advance)
-            waited_s = stream.reader.waited_s
+                told = lambda batch, found: advance(len(batch.patches))  # noqa: E731
+                stream.run([SlideWork(self.slide, plan, missing, field, [behind], told)])
+            waited_s = stream.waited_s
         self.clock.lap("tiles")
         return Streamed(writer, done / max(1, total), waited_s)
 
-    def _gate_field(self, run: UnfinishedRun, plan: Plan, stream: Stream, pieces: list[Piece]) -> GateField | None:
+    def _gate_field(
+        self, run: UnfinishedRun, plan: Plan, stream: Stream, pieces: list[Piece]
+    ) -> StoredGateField | None:
         """The classifier's probabilities of all patches, by a pass of its own; None unless the gate has a context."""
         if not self.gate.context:
             return None
         sigma = context_tiles(self.gate.context, plan.tiles)
         file = GateFieldFile(run.scratch / "gate.f32", len(self.classes), sigma)
-        field = GateField(file, plan.tiles, plan.selected)
+        field = StoredGateField(file, plan.tiles, plan.selected)
         booked = {step.index for step in run.journal.booked(GateStep)} if field.resumed else set()
         missing = [piece for piece in pieces if piece.index not in booked]
         total = int(plan.selected.sum())
@@ -220,7 +223,8 @@ class MapJob:
             self.watch.check()
             run.journal.book(GateStep(piece.index))
 
-        stream.classify(missing, field, book, Advance(self.progress, "gate", done, total))
+        work = SlideWork(self.slide, plan, missing, field, [], lambda batch, found: None)
+        stream.classify([work], book, Advance(self.progress, "gate", done, total))
         self.clock.lap("gate")
         return field
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from wsiseg.choices import Background, GateMode, GateRule, TrainingPrecision
 from wsiseg.errors import OptionError
+from wsiseg.models.gate_kinds import MODES
 from wsiseg.models.tile_shape import check_gate_mode
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -193,6 +194,11 @@ class GateConfig(_Part):
     def _check_mode(self) -> Self:
         check_gate_mode(self.mode, self.context, self.rule)
         return self
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the segmenter's encoder gets a gate of its own, which is taught after it."""
+        return MODES[self.mode].shared_head
 
 
 class TrainingConfig(_Part):

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from wsiseg.choices import Background, GateMode
 from wsiseg.errors import OptionError
+from wsiseg.models.gate_kinds import MODES
 from wsiseg.training.config import PRESETS, PseudoMaskConfig, SupervisionConfig, TrainingConfig, lite_config
 from wsiseg.training.faithful import faithful
 from wsiseg.training.losses import SupervisionOptions
@@ -54,7 +55,8 @@ def effective_config(
     values = read_settings(path) if path else {}
     if gate_mode is not None:
         values["gate"] = {**values.get("gate", {}), "mode": gate_mode}
-    if values.get("gate", {}).get("mode", "patches") != "patches":
+    mode = MODES.get(values.get("gate", {}).get("mode"))  # another one is refused later, by name
+    if mode is not None and mode.large_tiles:
         values["gate"].setdefault("context", 0.0)
     named = values.pop("preset", "lite")
     preset = preset or named
