@@ -118,18 +118,19 @@ def tissue_and_plan(slide: SlideReader, model: str | None) -> dict[str, Any]:
         MissingMppError: the slide's resolution is unknown or implausible.
         BundleError: there is no such model.
     """
-    from wsiseg.models.spec import list_bundles, read_spec
+    from wsiseg.models.folder import list_bundles
+    from wsiseg.models.summary import read_summary
     from wsiseg.prediction.plan import plan
     from wsiseg.tissue.find import tissue_mask
 
     if model is None and DEFAULT_MODEL not in list_bundles():
         return _tissue(slide, tissue_mask(slide))
-    spec = read_spec(model or DEFAULT_MODEL)
-    todo = plan(slide, spec.mpp, spec.tiling())
+    about = read_summary(model or DEFAULT_MODEL)
+    todo = plan(slide, about.mpp, about.tiling)
     grid, read = todo.grid, int(todo.selected.sum())
     found = _tissue(slide, todo.mask)
     found["predict"] = {
-        "model": spec.name,
+        "model": about.name,
         "level": grid.level,
         "resampled": grid.resamples,
         "zoom": [grid.zoom_x, grid.zoom_y],

@@ -108,10 +108,10 @@ class TissueMask:
         return low[first], high[last] + 1
 
     def _sums(self, side: int) -> npt.NDArray[np.int32]:
-        """(h + 1, w + 1): how many mask pixels above and left of each corner are tissue, each as the top left of a
-        square of `side` pixels, 1 or 2, that is all tissue.
+        """(h + 1, w + 1): how many mask pixels above and left of each corner are tissue.
 
-        Not kept: of a large slide it would be the largest thing that a run holds to its end.
+        With `side` 2 instead of 1 those alone count that are the top left one of four that are. Not kept:
+        of a large slide it would be the largest thing that a run holds to its end.
         """
         height, width = self.mask.shape
         sums = np.zeros((height + 1, width + 1), np.int32)
