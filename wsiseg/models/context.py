@@ -11,7 +11,6 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import correlate1d
 
 from wsiseg.arrays import Float32Array
 from wsiseg.tiling.grid import TileGrid
@@ -80,6 +79,8 @@ def _finished(
         weight = weights[r - row + radius]
         sums[:-1, columns] += weight * np.stack([values for _, _, values in entries], axis=1)
         sums[-1, columns] += weight
+    from scipy.ndimage import correlate1d  # noqa: PLC0415  (only a gate that looks around needs it)
+
     sums = correlate1d(sums, weights, axis=1, mode="constant")
     for item, column, _ in rows[row]:
         yield item, (sums[:-1, column - first] / sums[-1, column - first]).astype(np.float32)
@@ -97,6 +98,8 @@ def mean_in_context(values: Float32Array, present: npt.NDArray[np.bool_], sigma:
     Returns:
         (rows, columns, K) float32, 0 where no tile is present.
     """
+    from scipy.ndimage import correlate1d  # noqa: PLC0415  (only a gate that looks around needs it)
+
     weights = gaussian(sigma)
     sums = np.concatenate([np.where(present[..., None], values, 0.0), present[..., None]], axis=2, dtype=np.float64)
     for axis in (0, 1):
