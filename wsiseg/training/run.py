@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,12 @@ from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import read_dataset
 from wsiseg.errors import OptionError
 from wsiseg.models.bundle import save_bundle
-from wsiseg.models.devices import keep_to_quota
+from wsiseg.models.devices import keep_to_quota, pick_device
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tissue_model import checked_device
 from wsiseg.system.files import refuse_address
+from wsiseg.system.json_values import JsonObject
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.initial import share_encoder
 from wsiseg.training.loading import PatchImages, patch_weights, plain_loader, positive_weights, train_loader
@@ -85,7 +86,7 @@ def train(
     check_choice("a stage", stage, STAGES)
     check_logger(logger)
     keep_to_quota()
-    target = checked_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    target = checked_device(pick_device(device))
     folder = RunFolder.of(out)
     if not is_first():
         progress, say = False, _nothing
@@ -280,7 +281,7 @@ def _write_bundle(run: Run, out: Path, overwrite: bool) -> None:
         cast(Segmenter, segmenter).add_shared_gate(len(data.classes)).load_state_dict(load_file(run.folder.shared_gate))
         arguments["segmenter"] = {**arguments["segmenter"], "shared_gate": True}
         tiles["shared_gate"] = json.loads(run.folder.shared_gate_done.read_text(encoding="utf-8"))["gate"]
-    fields: dict[str, Any] = {
+    fields: JsonObject = {
         "classes": data.classes,
         "mpp": data.mpp,
         "patch_size_px": data.patch_size_px,

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from wsiseg.datasets.dataset import PatchDataset
 from wsiseg.errors import DatasetError, OptionError, OutputError
 from wsiseg.models.folder import SPEC_FILE
 from wsiseg.system.files import whole_file
+from wsiseg.system.json_values import JsonObject
 from wsiseg.training.config import TrainingConfig
 
 RUN_SUFFIX = ".training"
@@ -123,7 +123,7 @@ def check_outputs(out: Path, folder: RunFolder, stage: StageName, resume: bool, 
 def begin(run: Run, stage: StageName, resume: bool) -> None:
     """Write down what this run is of; a resumed one must be of the same."""
     folder = run.folder
-    state: dict[str, Any] = {"dataset": run.data.fingerprint, "config": run.config.model_dump(mode="json")}
+    state: JsonObject = {"dataset": run.data.fingerprint, "config": run.config.model_dump(mode="json")}
     if folder.state.is_file() and (resume or stage in ("masks", "2")):
         before = _read_state(folder.state)
         if before["dataset"] != state["dataset"]:
@@ -141,7 +141,7 @@ def begin(run: Run, stage: StageName, resume: bool) -> None:
         raise OutputError(f"{folder.root} cannot be written: {error.strerror or error}") from error
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def _read_state(path: Path) -> JsonObject:
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
         return {"dataset": state["dataset"], "config": {"classifier": None, **state["config"]}}
