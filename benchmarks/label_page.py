@@ -3,9 +3,9 @@
     python -m benchmarks.label_page SLIDE [--patches 96]      drives the page in Chromium, key by key
     python -m benchmarks.label_page --journal FILE.jsonl      what a person did: patches a minute, without pauses
 
-The first prints milliseconds from a key to its dot, which means that the answer is on the disk, and from the key that turns
-the page to the last picture of the next one. Keys come one after the other without a person's thinking, so that its patches
-a minute are the page's limit, not a person's pace.
+The first prints milliseconds from a key to its dot, which means that the answer is on the disk, and from the key that
+turns the page to the last picture of the next one. Keys come one after the other without a person's thinking, so that
+its patches a minute are the page's limit, not a person's pace.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from playwright.sync_api import sync_playwright
 
 from wsiseg.labelling.answers import Answers
 from wsiseg.labelling.status import PAUSE_S
@@ -60,8 +62,6 @@ def print_pace(path: Path) -> None:
 
 def print_latency(slide: str, patches: int, chromium: str) -> None:
     """Drive the page."""
-    from playwright.sync_api import sync_playwright
-
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as started:
         process = subprocess.Popen(
             [

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from wsiseg.datasets.check import DatasetCheck
+from wsiseg.datasets.check import ClassInSplit, DatasetCheck
 from wsiseg.datasets.problems import KINDS
 
 EXAMPLES, COMBINATIONS, SIZES = 2, 20, 8
@@ -60,14 +60,11 @@ def _show_counts(console: Console, check: DatasetCheck, splits: Sequence[str]) -
     header = ["class", *splits, *(f"{s}, % of pixels" for s in splits if shares)]
     rows = []
     for row in check.class_counts():
-        pixels = [row[s]["pixel_share"] for s in splits if shares]
+        pixels = [row.splits[s].pixel_share for s in splits if shares]
         rows.append(
             [
-                row["class"],
-                *(
-                    f"{row[s]['patches']} (+{row[s]['unknown']}?)" if row[s]["unknown"] else row[s]["patches"]
-                    for s in splits
-                ),
+                row.name,
+                *(_with_unknown(row.splits[s]) for s in splits),
                 *("" if v is None else f"{100 * v:.1f}" for v in pixels),
             ]
         )
@@ -94,3 +91,8 @@ def _table(console: Console, header: Sequence[str], rows: Sequence[Sequence[Any]
         table.add_row(*(escape(str(value)) for value in row))
     console.print(table)
     console.print()
+
+
+def _with_unknown(counts: ClassInSplit) -> int | str:
+    """Patches that have a class and, in brackets, those that may."""
+    return f"{counts.patches} (+{counts.unknown}?)" if counts.unknown else counts.patches

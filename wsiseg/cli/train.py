@@ -10,6 +10,7 @@ import click
 from wsiseg.choices import BACKGROUNDS, GATE_MODES, LOGGERS, PRESETS, STAGES, TRAINING_PRECISIONS, LoggerName, StageName
 from wsiseg.cli.command import Command
 from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, json_option, overwrite_option
+from wsiseg.system.json_values import JsonObject
 
 
 @click.command(cls=Command)
@@ -137,13 +138,13 @@ def train(
     if faithful and preset is None and config is None and encoder is None:
         preset = "published"
     settings = effective_config(config, preset, encoder, background, cast(Any, gate_mode))
-    stages: dict[str, dict[str, Any]] = {"stage1": {}, "stage2": {}}
+    stages: dict[str, JsonObject] = {"stage1": {}, "stage2": {}}
     for name, own in (("stage1", epochs1), ("stage2", epochs2)):
         if (count := own if own is not None else epochs) is not None:
             stages[name]["epochs"] = count
         if batch_size is not None:
             stages[name]["batch_size"] = batch_size
-    networks: dict[str, dict[str, Any]] = {"classifier": {}, "segmenter": {}}
+    networks: dict[str, JsonObject] = {"classifier": {}, "segmenter": {}}
     for name, source in (("classifier", init_stage1 or init), ("segmenter", init_stage2 or init2 or init)):
         if source is not None:
             networks[name]["initial_weights"] = source
@@ -178,4 +179,4 @@ def train(
 
 
 def _nothing(text: str) -> None:
-    """What --quiet says."""
+    """Take a message and print nothing, for --quiet."""

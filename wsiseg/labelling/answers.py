@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
+from wsiseg.system.json_values import JsonObject
+
 Status = Literal["draft", "labelled", "unsure", "excluded"]
 """Of an answer: not yet confirmed; a label; "cannot tell", kept out of training; not tissue to learn from."""
 
@@ -51,7 +53,7 @@ class Answer:
         """The answer after a class got another name."""
         return replace(self, classes={new if name == old else name: value for name, value in self.classes.items()})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As the journal has it."""
         return {
             "classes": {name: int(value) for name, value in self.classes.items()},

@@ -10,6 +10,7 @@ import numpy as np
 
 from wsiseg.labelling.answers import Source
 from wsiseg.labelling.choose import Chosen
+from wsiseg.system.json_values import JsonObject
 
 REPEATED = 0.05
 """Share of a round that is shown a second time, unmarked, to see how well a person agrees with herself."""
@@ -42,7 +43,7 @@ class Round:
     items: tuple[Item, ...]
     model_hash: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As the journal has it."""
         return {
             "do": "round",

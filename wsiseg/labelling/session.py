@@ -16,6 +16,7 @@ from wsiseg.errors import DatasetError, OptionError
 from wsiseg.labelling.places import LabelSlide
 from wsiseg.system.durable_lines import DurableLines, Line, read_lines
 from wsiseg.system.files import cannot_write
+from wsiseg.system.json_values import JsonObject
 from wsiseg.system.locks import locked
 
 FOLDER = "labelling"
@@ -61,7 +62,7 @@ class Session:
         with cannot_write(root):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.terms = terms
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[JsonObject] = []
         self._renamed: list[tuple[str, str]] = []
         self._slides: dict[str, str] = {}
         self._known = 1  # lines taken

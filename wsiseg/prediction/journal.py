@@ -15,6 +15,7 @@ from wsiseg.prediction.steps import AnyStep, Step
 from wsiseg.system.durable_lines import DurableLines, Line, read_lines
 
 JOURNAL_FORMAT = 1
+"""Raise it when the form of a step changes: a run of another version is then refused instead of misread."""
 
 Fingerprint = Mapping[str, Any]
 """What a result depends on, by name: plain JSON values."""
@@ -51,7 +52,7 @@ class Journal:
         self.steps.append(step)
 
     def of(self, kind: str) -> list[Line]:
-        """The steps of one kind."""
+        """The steps of one kind as the file has them, in order."""
         return [step for step in self.steps if step.get("step") == kind]
 
     def book(self, step: Step) -> None:
@@ -59,7 +60,7 @@ class Journal:
         self.add(step.to_json())
 
     def booked(self, kind: type[AnyStep]) -> list[AnyStep]:
-        """The steps of one kind, in order."""
+        """The steps of one kind as objects, in order."""
         return [kind.from_json(line) for line in self.of(kind.KIND)]
 
     def close(self) -> None:

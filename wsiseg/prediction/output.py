@@ -11,7 +11,7 @@ from wsiseg.prediction.unfinished import check_outputs
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a run writes.
+    """The files that a run writes, and what it may replace.
 
     Attributes:
         map: the OME-Zarr store, a name that ends in `.zarr`.

@@ -11,12 +11,13 @@ import os
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from wsiseg.errors import OutputError
 from wsiseg.system.files import cannot_write, sync_path
+from wsiseg.system.json_values import JsonObject
 
-Line = dict[str, Any]
+Line = JsonObject
 """A line as the file has it: a JSON object."""
 
 _CHECKSUM = b',"crc":'
@@ -38,7 +39,9 @@ class DurableLines:
     def __init__(self, path: Path, whole_bytes: int) -> None:
         self.path = path
         with cannot_write(path):
+            # Without a buffer, which would try to write a failed line once more when the file is closed.
             self._file: IO[bytes] = path.open("r+b" if whole_bytes else "wb", buffering=0)
+            # A line that a kill cut off must go: every line behind it would be lost.
             self._file.truncate(whole_bytes)
             self._file.seek(whole_bytes)
         if not whole_bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,12 @@ from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import read_dataset
 from wsiseg.errors import OptionError
 from wsiseg.models.bundle import save_bundle
+from wsiseg.models.devices import keep_to_quota, pick_device
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tissue_model import checked_device
 from wsiseg.system.files import refuse_address
+from wsiseg.system.json_values import JsonObject
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.initial import share_encoder
 from wsiseg.training.loading import PatchImages, patch_weights, plain_loader, positive_weights, train_loader
@@ -83,7 +85,8 @@ def train(
         raise OptionError(f"expected the folder of a model to write, got {out}")
     check_choice("a stage", stage, STAGES)
     check_logger(logger)
-    target = checked_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    keep_to_quota()
+    target = checked_device(pick_device(device))
     folder = RunFolder.of(out)
     if not is_first():
         progress, say = False, _nothing
@@ -109,7 +112,7 @@ def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool)
     # Built before anything is written, since initial weights may be missing.
     classifier = initial_network(run, "classifier", config.seed) if stage in ("1", "all") else None
     segmenter = initial_network(run, "segmenter", config.seed + 1) if stage in ("2", "all") else None
-    if config.gate.mode == "shared" and segmenter is not None:
+    if config.gate.is_shared and segmenter is not None:
         check_carries_gate(segmenter, config.segmenter.architecture)
     wait_for_all()
     if is_first():
@@ -135,7 +138,7 @@ def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool)
     _train_segmenter(run, segmenter, resume)
     wait_for_all()
     if is_first():
-        if config.gate.mode == "shared":
+        if config.gate.is_shared:
             _train_shared_gate(run, resume)
         _write_bundle(run, out, overwrite)
         page = write_summary(run, out)
@@ -261,7 +264,7 @@ def _train_shared_gate(run: Run, resume: bool) -> None:
 def _sheets(
     run: Run, folder: Path, classifier: Classifier | None = None, thresholds: Tensor | None = None
 ) -> list[Callback]:
-    """What draws the sheet of each epoch, where one is wanted."""
+    """The callbacks that draw a sheet after each epoch, where one is wanted."""
     if not run.config.sheet_patches:
         return []
     chosen = choose_patches(run.data, run.config.sheet_patches)
@@ -274,11 +277,11 @@ def _write_bundle(run: Run, out: Path, overwrite: bool) -> None:
     segmenter.load_state_dict(load_file(run.folder.segmenter))
     tiles = tile_fields(config, data.patch_size_px)
     arguments = {"classifier": config.classifier.arguments, "segmenter": config.segmenter.arguments}
-    if config.gate.mode == "shared":
+    if config.gate.is_shared:
         cast(Segmenter, segmenter).add_shared_gate(len(data.classes)).load_state_dict(load_file(run.folder.shared_gate))
         arguments["segmenter"] = {**arguments["segmenter"], "shared_gate": True}
         tiles["shared_gate"] = json.loads(run.folder.shared_gate_done.read_text(encoding="utf-8"))["gate"]
-    fields: dict[str, Any] = {
+    fields: JsonObject = {
         "classes": data.classes,
         "mpp": data.mpp,
         "patch_size_px": data.patch_size_px,

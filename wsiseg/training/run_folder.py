@@ -7,15 +7,15 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from wsiseg.choices import LoggerName, StageName
 from wsiseg.datasets.dataset import PatchDataset
 from wsiseg.errors import DatasetError, OptionError, OutputError
-from wsiseg.models.spec import SPEC_FILE
+from wsiseg.models.folder import SPEC_FILE
 from wsiseg.system.files import whole_file
+from wsiseg.system.json_values import JsonObject
 from wsiseg.training.config import TrainingConfig
 
 RUN_SUFFIX = ".training"
@@ -69,7 +69,7 @@ class RunFolder:
 
     @property
     def shared_gate_done(self) -> Path:
-        """Its thresholds; there when the weights are."""
+        """The file of the shared gate's thresholds; it is there when the weights are."""
         return self.root / "shared_gate" / "gate.json"
 
 
@@ -123,7 +123,7 @@ def check_outputs(out: Path, folder: RunFolder, stage: StageName, resume: bool, 
 def begin(run: Run, stage: StageName, resume: bool) -> None:
     """Write down what this run is of; a resumed one must be of the same."""
     folder = run.folder
-    state: dict[str, Any] = {"dataset": run.data.fingerprint, "config": run.config.model_dump(mode="json")}
+    state: JsonObject = {"dataset": run.data.fingerprint, "config": run.config.model_dump(mode="json")}
     if folder.state.is_file() and (resume or stage in ("masks", "2")):
         before = _read_state(folder.state)
         if before["dataset"] != state["dataset"]:
@@ -141,7 +141,7 @@ def begin(run: Run, stage: StageName, resume: bool) -> None:
         raise OutputError(f"{folder.root} cannot be written: {error.strerror or error}") from error
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def _read_state(path: Path) -> JsonObject:
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
         return {"dataset": state["dataset"], "config": {"classifier": None, **state["config"]}}

@@ -7,12 +7,14 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pydantic import BaseModel
 
 from wsiseg.choices import Background, GateMode
 from wsiseg.errors import OptionError
+from wsiseg.models.gate_kinds import MODES
+from wsiseg.system.json_values import JsonObject
 from wsiseg.training.config import PRESETS, PseudoMaskConfig, SupervisionConfig, TrainingConfig, lite_config
 from wsiseg.training.faithful import faithful
 from wsiseg.training.losses import SupervisionOptions
@@ -54,7 +56,8 @@ def effective_config(
     values = read_settings(path) if path else {}
     if gate_mode is not None:
         values["gate"] = {**values.get("gate", {}), "mode": gate_mode}
-    if values.get("gate", {}).get("mode", "patches") != "patches":
+    mode = MODES.get(values.get("gate", {}).get("mode"))  # another one is refused later, by name
+    if mode is not None and mode.large_tiles:
         values["gate"].setdefault("context", 0.0)
     named = values.pop("preset", "lite")
     preset = preset or named
@@ -84,8 +87,8 @@ def _behaving(config: TrainingConfig, published_background: Background | None) -
     return config if published_background is None else faithful(config, published_background)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """What a TOML file sets, its keys checked and "none" made None; values are checked by `TrainingConfig`.
+def read_settings(path: Path) -> JsonObject:
+    """Read a TOML file of settings: keys are checked, "none" becomes None; `TrainingConfig` checks the values.
 
     Raises:
         OptionError: a file that cannot be read, or an unknown key, with the nearest known one.
@@ -103,8 +106,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     return _checked(values, TrainingConfig, "", path)
 
 
-def _checked(values: dict[str, Any], model: type[BaseModel], prefix: str, path: Path) -> dict[str, Any]:
-    checked: dict[str, Any] = {}
+def _checked(values: JsonObject, model: type[BaseModel], prefix: str, path: Path) -> JsonObject:
+    checked: JsonObject = {}
     for key, value in values.items():
         field = model.model_fields.get(key)
         if field is None:
@@ -165,7 +168,7 @@ def format_settings(config: TrainingConfig) -> str:
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """What each field of a part is, from the docstring's attributes: the one place where it is written."""
+    """The description of each field of a part, taken from its docstring's attributes."""
     found: dict[str, str] = {}
     for source in (model, _DESCRIBED_BY.get(model)):
         for match in _ATTRIBUTE.finditer(_docstring(source)) if source else ():

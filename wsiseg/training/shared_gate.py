@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +17,12 @@ from torch.nn import functional as F
 
 from wsiseg.datasets.dataset import Patch, PatchDataset
 from wsiseg.errors import OptionError
+from wsiseg.models.gate_kinds import MODES
 from wsiseg.models.large_tiles import Windows
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tile_shape import default_tile
 from wsiseg.models.tissue_model import normalise
+from wsiseg.system.json_values import JsonObject
 from wsiseg.training.augment import Augmentation
 from wsiseg.training.config import NetworkConfig, TrainingConfig
 from wsiseg.training.loading import PatchImages, patch_weights, plain_loader
@@ -35,7 +36,7 @@ _STEPS = 200
 
 @dataclass(frozen=True, slots=True)
 class SharedGate:
-    """What `train_shared_gate` made.
+    """The outcome of `train_shared_gate`.
 
     Attributes:
         gate: the head, on the segmenter's device; it is the segmenter's `shared_gate` now.
@@ -48,9 +49,9 @@ class SharedGate:
     precision: float | None
 
 
-def tile_fields(config: TrainingConfig, patch_px: int) -> dict[str, Any]:
+def tile_fields(config: TrainingConfig, patch_px: int) -> JsonObject:
     """Fields of a bundle for a gate mode that needs tiles; empty for patches."""
-    if config.gate.mode == "patches":
+    if not MODES[config.gate.mode].large_tiles:
         return {}
     tile_px, margin_px = default_tile(patch_px, config.overlap)
     return {"gate_mode": config.gate.mode, "tile_px": tile_px, "tile_margin_px": margin_px}

@@ -22,6 +22,7 @@ from wsiseg.labelling.rounds import Round
 from wsiseg.labelling.workplace import PAGE, Workplace
 from wsiseg.server.app import json_body
 from wsiseg.server.label.training import Training
+from wsiseg.system.json_values import JsonObject
 
 PICTURE_S = 20.0
 """How long a picture may wait for its slide."""
@@ -122,7 +123,7 @@ class LabelRoutes:
         pixels = self.place.cache.pixels(patch)
         return None if pixels is None else _looks(pixels)
 
-    def _item(self, of: Round, place: int) -> dict[str, Any]:
+    def _item(self, of: Round, place: int) -> JsonObject:
         answer = self.labelling.answer_at(of, place)
         return {
             "place": place,
@@ -135,7 +136,7 @@ class LabelRoutes:
         review = self.place.review
         return () if review is None else review.given.get(patch, ())
 
-    def _status(self) -> dict[str, Any]:
+    def _status(self) -> JsonObject:
         return dataclasses.asdict(self.labelling.status())
 
     def _cut_first(self, of: Round, pages: Sequence[Sequence[int]]) -> None:
@@ -254,7 +255,7 @@ def _picture(content: bytes | None, kind: str) -> Response:
     return Response(content, media_type=kind, headers=_KEPT)
 
 
-def _said(answer: Answer | None, given: Sequence[str]) -> dict[str, Any]:
+def _said(answer: Answer | None, given: Sequence[str]) -> JsonObject:
     """An answer as the page has it; without one what the label says that is looked at again."""
     if answer is None:
         return {"status": None, "present": list(given)}
