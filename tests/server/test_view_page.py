@@ -46,14 +46,16 @@ class Shown:
     maps: list[TissueMap]
     asked: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    open: set[int] = field(default_factory=set)
 
     def rest(self) -> None:
         """Until everything that is in view has come."""
         before = ""
         while (now := self.page.url) != before or "at=" not in now:
             before = now
-            self.page.wait_for_load_state("networkidle")
             self.page.wait_for_timeout(700)
+            while self.open:
+                self.page.wait_for_timeout(100)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Where a level-0 pixel is in the window, from what the link says."""
@@ -89,6 +91,9 @@ def viewer(tmp_path_factory: pytest.TempPathFactory, sample_data: Path) -> Itera
         page = browser.new_page(viewport=SIZE, accept_downloads=True)
         shown = Shown(page, server, folder, [open_map(path) for path in paths])
         page.on("request", lambda request: shown.asked.append(request.url))
+        page.on("request", lambda request: shown.open.add(id(request)))
+        for end in ("requestfinished", "requestfailed"):
+            page.on(end, lambda request: shown.open.discard(id(request)))
         page.on("console", lambda message: shown.said.append(message.text))
         page.on("pageerror", lambda error: shown.said.append(str(error)))
         page.on("dialog", lambda dialog: shown.said.append("a dialog"))
@@ -179,7 +184,7 @@ def test_heat_maps(viewer: Shown) -> None:
     page, opened = viewer.page, viewer.maps[0]
     page.get_by_label("heat map").select_option(label="probability of Tumour")
     viewer.rest()
-    x, y = 1000, 1300
+    x, y = 1020, 1300  # the middle of an area of one value
     probability = int(opened.read_probability(1, Box(x, y, 1, 1))[0, 0]) / 255
     page.get_by_label("threshold").fill(f"{min(1, probability + 0.1):.2f}")
     viewer.becomes(viewer.at(x, y), NOTHING)
@@ -245,7 +250,8 @@ def test_a_link_restores_the_view(viewer: Shown) -> None:
     page.keyboard.press("3")
     page.keyboard.press("g")
     viewer.rest()
-    assert viewer.message().startswith("uncertain region 1 of ")
+    expect(page.locator("#message")).to_contain_text("uncertain region 1 of ", timeout=30_000)
+    viewer.rest()
     link, places = page.url, [viewer.at(*place) for place in ((1000, 1000), (1500, 2000))]
     page.goto("about:blank")
     page.goto(link)
