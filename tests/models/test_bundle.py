@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, DeviceError, OutputError
 from wsiseg.models.bundle import load_model, save_bundle
+from wsiseg.models.folder import find_bundle, list_bundles
 from wsiseg.models.networks.architectures import ARCHITECTURES, build_network
-from wsiseg.models.spec import FORMAT_VERSION, BundleSpec, find_bundle, list_bundles, read_spec
+from wsiseg.models.spec import FORMAT_VERSION, BundleSpec, read_spec
 from wsiseg.models.tissue_model import normalise
 
 ENCODER = {"encoder": "mobilenetv3_small_050"}
@@ -193,7 +194,7 @@ def test_a_folder_that_cannot_be_written(networks, tmp_path):
 
 
 def test_a_missing_bundle_names_the_shipped_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr("wsiseg.models.spec.BUNDLES_FOLDER", tmp_path)
+    monkeypatch.setattr("wsiseg.models.folder.BUNDLES_FOLDER", tmp_path)
     (tmp_path / "shipped-one").mkdir()
     refused("no-such-model", "'no-such-model'", "shipped models: none")
     (tmp_path / "shipped-one" / "model.json").write_text("{}")
@@ -370,3 +371,5 @@ def test_every_architecture_has_as_many_channels_as_classes(name):
     with torch.inference_mode():
         shape = network(torch.rand(1, 3, 64, 64)).shape
     assert shape == ((1, 5) if entry.kind == "classifier" else (1, 5, 64, 64))
+    parameters = [parameter for parameter, _ in network.named_parameters()]
+    assert all(any(parameter.startswith(layer) for parameter in parameters) for layer in entry.new_layers)

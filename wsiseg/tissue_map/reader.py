@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError, SlideError, WsisegError
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.system.addresses import is_address, names_elsewhere, without_secrets
+from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.checks import check_files, check_grid, check_levels, check_metadata
 from wsiseg.tissue_map.codecs import bounded
 from wsiseg.tissue_map.ome import LABELS, READ_FORMATS, grid_from_json
@@ -22,11 +23,7 @@ from wsiseg.tissue_map.shards import shards_in
 
 if TYPE_CHECKING:
     import dask.array as da
-    import xarray
-    from spatialdata import SpatialData
 
-    from wsiseg.export.polygons import VectorOptions
-    from wsiseg.slides.base import SlideReader
     from wsiseg.tissue_map.area_table import AreaTable
 
 _NEEDED = ("classes", "grid", "slide", "model")
@@ -174,44 +171,6 @@ class TissueMap:
 
         return AreaTable.of(self.path, self.metadata)
 
-    def overlay(
-        self,
-        box: Box | None = None,
-        slide: SlideReader | None = None,
-        *,
-        max_px: int = 1024,
-        opacity: float = 0.4,
-    ) -> npt.NDArray[np.uint8]:
-        """The classes in colour as a picture, (height, width, 3) uint8; see `wsiseg.export.picture.draw`.
-
-        Args:
-            box: in level-0 pixels of the slide; None draws all of it.
-            slide: the slide to draw on, open for reading; None draws on white.
-            max_px: longest side of the picture.
-            opacity: of the colours, 0 to 1.
-        """
-        from wsiseg.export.picture import draw  # noqa: PLC0415  (only pictures need it)
-
-        return draw(self, slide, box, max_px=max_px, opacity=opacity).image
-
-    def to_xarray(self, level: int = 0) -> xarray.Dataset:
-        """A level as an `xarray.Dataset`, lazy; see `wsiseg.export.conversions.to_xarray`."""
-        from wsiseg.export.conversions import to_xarray  # noqa: PLC0415
-
-        return to_xarray(self, level)
-
-    def polygons(self, options: VectorOptions | None = None) -> Any:
-        """The classes' polygons in level-0 pixels; see `wsiseg.export.conversions.polygons`."""
-        from wsiseg.export.conversions import polygons  # noqa: PLC0415
-
-        return polygons(self, options)
-
-    def to_spatialdata(self, *, polygons: bool = True) -> SpatialData:
-        """A `spatialdata.SpatialData`; see `wsiseg.export.conversions.to_spatialdata`."""
-        from wsiseg.export.conversions import to_spatialdata  # noqa: PLC0415
-
-        return to_spatialdata(self, with_polygons=polygons)
-
     def _check_level(self, level: int) -> None:
         if isinstance(level, bool) or not isinstance(level, int | np.integer) or not 0 <= level < self.levels:
             raise OptionError(f"{self.path.name} has the levels 0 to {self.levels - 1}, got {level!r:.40}")
@@ -222,27 +181,21 @@ class TissueMap:
                 f"{self.path.name} was written without probabilities; predict again without --no-probabilities"
             )
 
-    def __repr__(self) -> str:
-        from wsiseg.tissue_map.display import as_text  # noqa: PLC0415
 
-        return as_text(self)
-
-    def _repr_html_(self) -> str:
-        from wsiseg.tissue_map.display import as_html  # noqa: PLC0415
-
-        return as_html(self)
-
-    def _repr_png_(self) -> bytes:
-        from wsiseg.tissue_map.display import as_png  # noqa: PLC0415
-
-        return as_png(self)
+AnyMap = TypeVar("AnyMap", bound=TissueMap)
 
 
 def open_map(path: str | Path) -> TissueMap:
-    """Open a tissue map.
+    """Open a tissue map; see `opened`."""
+    return opened(path, TissueMap)
+
+
+def opened(path: str | Path, kind: type[AnyMap]) -> AnyMap:
+    """A tissue map as a kind of `TissueMap`: `wsiseg.open_map` opens one that can do more.
 
     Args:
         path: a folder, or an address: `s3://`, `gs://`, `az://`, `https://`.
+        kind: what it is opened as.
 
     Raises:
         SlideError: there is none, it is not one of this program's, or it is damaged.
@@ -252,7 +205,7 @@ def open_map(path: str | Path) -> TissueMap:
     if is_address(path):
         from wsiseg.tissue_map.remote import open_remote  # noqa: PLC0415  (addresses need an extra)
 
-        return _opened(Path(without_secrets(str(path))), lambda: open_remote(str(path)))
+        return _checked(Path(without_secrets(str(path))), lambda: open_remote(str(path)), kind)
     folder = Path(path)
     if not folder.exists():
         raise SlideError(f"{path} does not exist; expected a tissue map (a .zarr folder)")
@@ -263,13 +216,13 @@ def open_map(path: str | Path) -> TissueMap:
         check_files(folder)
         return zarr.open_group(folder, mode="r")
 
-    return _opened(folder, checked)
+    return _checked(folder, checked, kind)
 
 
-def _opened(path: Path, open_root: Callable[[], zarr.Group]) -> TissueMap:
+def _checked(path: Path, open_root: Callable[[], zarr.Group], kind: type[AnyMap]) -> AnyMap:
     try:
         with bounded():
-            return TissueMap(path, open_root())
+            return kind(path, open_root())
     except WsisegError:
         raise
     except Exception as error:  # Zarr raises whatever it likes on damaged metadata
@@ -277,7 +230,7 @@ def _opened(path: Path, open_root: Callable[[], zarr.Group]) -> TissueMap:
         raise SlideError(f"{path} is not a tissue map, or it is damaged ({reason:.200})") from error
 
 
-def _own_metadata(path: Path, root: zarr.Group) -> dict[str, Any]:
+def _own_metadata(path: Path, root: zarr.Group) -> JsonObject:
     own = root.attrs.asdict().get("wsiseg")
     if not isinstance(own, dict) or "format" not in own:
         raise SlideError(f"{path} was not written by wsiseg; expected a map made by `wsiseg predict`")

@@ -14,7 +14,7 @@ import torch
 from wsiseg.choices import LoggerName, StageName
 from wsiseg.datasets.dataset import PatchDataset
 from wsiseg.errors import DatasetError, OptionError, OutputError
-from wsiseg.models.spec import SPEC_FILE
+from wsiseg.models.folder import SPEC_FILE
 from wsiseg.system.files import whole_file
 from wsiseg.training.config import TrainingConfig
 
@@ -69,7 +69,7 @@ class RunFolder:
 
     @property
     def shared_gate_done(self) -> Path:
-        """Its thresholds; there when the weights are."""
+        """The file of the shared gate's thresholds; it is there when the weights are."""
         return self.root / "shared_gate" / "gate.json"
 
 

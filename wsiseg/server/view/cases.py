@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wsiseg.choices import DEFAULT_RETRY_S
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Mpp, Size
 from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
-from wsiseg.slides.sources.transport import DEFAULT_RETRY_S
 from wsiseg.system.addresses import last_part
 from wsiseg.tissue_map.reader import TissueMap, open_map
 
