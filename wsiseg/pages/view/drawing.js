@@ -3,7 +3,7 @@
 /** @import { Area, Color, Field, Place } from "./types.js" */
 /** @import { Frame } from "./pane.js" */
 
-import { length } from "./units.js";
+import { distance, length } from "./units.js";
 
 const HALO = "rgb(0 0 0 / 75%)";
 
@@ -76,8 +76,7 @@ export function drawMeasure(context, frame, ends, mpp) {
       context.lineTo(x + dx, y + dy);
     }
   });
-  const um = Math.hypot((ends[1].x - ends[0].x) * mpp[0], (ends[1].y - ends[0].y) * mpp[1]);
-  label(context, frame, length(um), Math.max(x0, x1) + 8 * frame.ratio, x0 > x1 ? y0 : y1);
+  label(context, frame, length(distance(ends, mpp)), Math.max(x0, x1) + 8 * frame.ratio, x0 > x1 ? y0 : y1);
 }
 
 /**

@@ -13,7 +13,7 @@ import { snapshot } from "./snapshot.js";
 import { Stage } from "./stage.js";
 import { State } from "./state.js";
 import { enclosed, Tools } from "./tools.js";
-import { area } from "./units.js";
+import { area, distance, length } from "./units.js";
 
 const MAGNIFICATIONS = [2.5, 5, 10, 20, 40];
 const PAN_SHARE = 0.2;
@@ -36,6 +36,7 @@ class View {
     this.regions = new Map();
     this.region = -1;
     this.hashTimer = 0;
+    this.lastView = "";
     this.keys = new Keys();
     this.bindKeys();
     this.buttons();
@@ -93,6 +94,10 @@ class View {
   }
 
   moved() {
+    const { x = 0, y = 0, scale = 0 } = this.stage.view() ?? {};
+    const view = `${x} ${y} ${scale}`;
+    if (view === this.lastView) return; // more of the same view was drawn
+    this.lastView = view;
     showScale(this.state, this.stage);
     this.fields.later();
     this.remember();
@@ -278,6 +283,8 @@ class View {
     byId("stage", HTMLElement).classList.toggle("with-tool", tools.tool !== "move");
     const prompt = byId("prompt", HTMLElement);
     prompt.hidden = tools.tool === "move";
+    const ends = tools.ends.length === 2 ? tools.measure() : null;
+    if (ends !== null) this.say(`distance: ${length(distance(ends, state.case.mpp))}`);
     if (tools.tool === "measure") {
       prompt.textContent = tools.ends.length === 1 ? "Click the other end. Esc drops it." : "Measure: click one end. Esc ends.";
     } else if (tools.isClosed) {

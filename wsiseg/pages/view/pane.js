@@ -25,6 +25,12 @@ import { element } from "../common/dom.js";
 const MOST_MAGNIFIED = 8;
 /** Screen pixels per level-0 pixel that one can zoom in to. */
 
+// OpenSeadragon puts a style of its own into pages that have none marked so; the page's policy refuses it, with a
+// message. This is no style to the browser, since it is no element of HTML.
+const mark = document.createElementNS("urn:wsiseg", "style");
+mark.setAttribute("data-openseadragon-mobile-css", "true");
+document.head.append(mark);
+
 export class Pane {
   /**
    * @param {HTMLElement} parent

@@ -57,8 +57,7 @@ export class Panel {
 
   classes() {
     const maps = this.state.maps();
-    const names = maps.length > 1 ? ["A", "B"] : [""];
-    const heads = names.flatMap((name) => [`${name} map`.trim(), `${name} in view`.trim()]);
+    const heads = maps.length > 1 ? ["A in view", "B in view"] : ["map", "in view"];
     const rows = this.state.classes().map((one, index) => this.classRow(one, index));
     const rest = [this.restRow("white", ({ white_mm2 }) => white_mm2, ({ white }) => white)];
     return element(
@@ -84,9 +83,9 @@ export class Panel {
   classRow(one, index) {
     const { state } = this;
     const own = state.styleOf(one.name);
-    const numbers = state.maps().flatMap((map) => {
+    const numbers = this.numbers((map, field) => {
       const place = map.classes.findIndex(({ name }) => name === one.name);
-      return [map.areas[place], this.fields.get(map.id)?.classes[place]];
+      return [map.areas[place], field?.classes[place]];
     });
     const changed = (/** @type {() => void} */ change) => () => {
       change();
@@ -115,8 +114,23 @@ export class Panel {
       element("td", {}, shown, color),
       element("td", { class: "name", title: one.name }, solo),
       element("td", {}, index < 9 ? element("kbd", {}, String(index + 1)) : null),
-      ...numbers.map((value) => element("td", { class: "number" }, value === undefined ? "–" : area(value))),
+      ...numbers,
     );
+  }
+
+  /**
+   * Cells of a row: of one map its area and that in view; of two maps those in view, the others when one points there.
+   *
+   * @param {(map: import("./types.js").MapFacts, field: FieldAreas | undefined) => Array<number | undefined>} values
+   */
+  numbers(values) {
+    const text = (/** @type {number | undefined} */ value) => (value === undefined ? "–" : area(value));
+    const maps = this.state.maps();
+    return maps.flatMap((map) => {
+      const [whole, inView] = values(map, this.fields.get(map.id)).map(text);
+      const cell = element("td", { class: "number", title: `${whole} mm² in all of ${map.name}` }, inView);
+      return maps.length > 1 ? [cell] : [element("td", { class: "number" }, whole), cell];
+    });
   }
 
   /**
@@ -125,17 +139,14 @@ export class Panel {
    * @param {(field: FieldAreas) => number} ofField
    */
   restRow(name, ofMap, ofField) {
-    const numbers = this.state.maps().flatMap((map) => {
-      const field = this.fields.get(map.id);
-      return [ofMap(map), field === undefined ? undefined : ofField(field)];
-    });
+    const numbers = this.numbers((map, field) => [ofMap(map), field === undefined ? undefined : ofField(field)]);
     return element(
       "tr",
       { class: "rest" },
       element("td"),
       element("td", { class: "name", title: "tissue that is white: glass, lumina, fat; no class" }, name),
       element("td"),
-      ...numbers.map((value) => element("td", { class: "number" }, value === undefined ? "–" : area(value))),
+      ...numbers,
     );
   }
 

@@ -7,6 +7,16 @@ export function length(um) {
   return um >= 100 ? `${um.toFixed(0)} µm` : `${um.toFixed(1)} µm`;
 }
 
+/**
+ * How far two places are from each other, in um.
+ *
+ * @param {[import("./types.js").Place, import("./types.js").Place]} ends level-0 pixels
+ * @param {[number, number]} mpp
+ */
+export function distance([from, to], mpp) {
+  return Math.hypot((to.x - from.x) * mpp[0], (to.y - from.y) * mpp[1]);
+}
+
 /** @param {number} mm2 */
 export function area(mm2) {
   if (mm2 === 0) return "0";
