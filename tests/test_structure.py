@@ -19,7 +19,7 @@ LAYERS = [
     {"geojson", "tiling"},
     {"tissue", "models", "export"},
     {"datasets", "prediction"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "corrections"},
     {"cli"},
 ]
 """From the ground up: a folder imports from the lines above its own, and from itself."""
@@ -47,7 +47,7 @@ USERS = {
     "pydicom": {"slides", "export/dicom_seg.py"},
     "zarr": {"tissue_map", "export"},
     "dask": {"tissue_map"},
-    "shapely": {"polygons", "geojson", "export"},
+    "shapely": {"polygons", "geojson", "export", "corrections"},
     "highdicom": {"export"},
 }  # fmt: skip
 """Who may import which library: folders, or files."""
@@ -117,7 +117,7 @@ def test_links_at_the_top_are_for_people(link: str) -> None:
     "arguments",
     [
         *(["--help"], ["predict", "--help"], ["train", "--help"], ["evaluate", "--help"], ["export", "--help"]),
-        *(["models", "import", "--help"], ["dataset", "check", "--help"]),
+        *(["models", "import", "--help"], ["dataset", "check", "--help"], ["correct", "--help"]),
     ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:

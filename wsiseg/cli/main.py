@@ -21,6 +21,7 @@ from wsiseg.system.printable import printable
 COMMANDS = {
     "predict": "Segment a slide: write its tissue map and polygons.",
     "train": "Train a model on patches and their labels.",
+    "correct": "Turn corrections of a map, made in QuPath, into training data.",
     "dataset": "Check data sets of labelled patches: count, find problems, draw.",
     "evaluate": "Measure a model on masks or cell dots, with and without the gate.",
     "info": "Show what a slide file records and what predict would do, or what a tissue map holds.",
