@@ -50,6 +50,8 @@ def test_what_is_read_back_is_what_was_given(tmp_path: Path) -> None:
     assert data.val[0].provenance is None
     np.testing.assert_array_equal(np.array(Image.open(root / first)), pixels(1))
     np.testing.assert_array_equal(data.train[1].read_truth(3), np.where(mask == 255, 3, mask))
+    assert data.train[1].mask is not None
+    np.testing.assert_array_equal(np.array(Image.open(data.train[1].mask)), mask)
     assert sorted(p.name for p in root.iterdir()) == ["dataset.json", "images", "labels.csv", "masks"]
 
 

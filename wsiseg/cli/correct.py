@@ -68,10 +68,11 @@ def correct(
     if as_json:
         click.echo(json.dumps(record))
     elif not quiet:
-        _show(record, out)
+        show(record, out)
 
 
-def _show(record: Mapping[str, Any], out: Path) -> None:
+def show(record: Mapping[str, Any], out: Path) -> None:
+    """Tell what became of a file of annotations."""
     for kind, count in record["changes"].items():
         echo(f"{count:6} {kind}")
     for row in record["moved"]:

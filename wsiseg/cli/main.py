@@ -22,7 +22,7 @@ COMMANDS = {
     "predict": "Segment a slide: write its tissue map and polygons.",
     "train": "Train a model on patches and their labels.",
     "correct": "Turn corrections of a map, made in QuPath, into training data.",
-    "dataset": "Check data sets of labelled patches: count, find problems, draw.",
+    "dataset": "Check data sets of labelled patches, or make one from QuPath's annotations.",
     "evaluate": "Measure a model on masks or cell dots, with and without the gate.",
     "info": "Show what a slide file records and what predict would do, or what a tissue map holds.",
     "export": "Write polygons, pictures, rasters or areas of a map.",

@@ -15,7 +15,9 @@ COMPLETE_SHARE = 0.95
 """Of a patch that must be known not to be a class, before its absence is."""
 
 
-def patch_labels(evidence: Evidence, names: Sequence[str], outside_px: int, dots: Iterable[int] = ()) -> dict[str, int]:
+def patch_labels(
+    evidence: Evidence, names: Sequence[str], outside_px: int, dots: Iterable[int] = (), *, coarse: bool = False
+) -> dict[str, int]:
     """The label of a patch by class name; a class that is not in it is unknown.
 
     A class is present where it covers 5 % of the patch, or a class point lies in it. It is absent where it covers
@@ -26,13 +28,14 @@ def patch_labels(evidence: Evidence, names: Sequence[str], outside_px: int, dots
         names: of the classes, in the order of their channels.
         outside_px: pixels of the patch outside the map, where nothing is.
         dots: channels of the class points in it.
+        coarse: an area of a class may hold others as well, so that it says nothing of their absence.
     """
     found = {}
     pointed = set(dots)
     total = evidence.known.size
     for channel, name in enumerate(names):
         present = int((evidence.known == channel).sum())
-        other = (evidence.known != UNKNOWN) & (evidence.known != channel)
+        other = (evidence.known != UNKNOWN) & (evidence.known != channel) & (not coarse)
         absent = int((other | evidence.none | (evidence.absent == channel)).sum()) + outside_px
         if channel in pointed or present >= PRESENT_SHARE * total:
             found[name] = 1

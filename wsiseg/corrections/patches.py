@@ -36,6 +36,8 @@ class PatchPlan:
         group: slide or patient.
         provenance: what holds for all of them.
         suffix: of their files' names.
+        split: that they belong to; empty for no choice.
+        coarse: areas say that a class occurs, not that nothing else does: they make no masks and no absences.
     """
 
     grid: Grid
@@ -44,6 +46,8 @@ class PatchPlan:
     group: str
     provenance: Provenance
     suffix: str
+    split: str = ""
+    coarse: bool = False
 
 
 @dataclass(slots=True)
@@ -121,8 +125,9 @@ def _write_patch(
     )
     if inside.is_empty or not touched:
         return
-    labels = patch_labels(evidence, plan.classes.names, box.size.area - inside.size.area, dots)
-    known = int((evidence.known != UNKNOWN).sum())
+    outside_px = box.size.area - inside.size.area
+    labels = patch_labels(evidence, plan.classes.names, outside_px, dots, coarse=plan.coarse)
+    known = 0 if plan.coarse else int((evidence.known != UNKNOWN).sum())
     if not labels and known < LEAST_KNOWN * box.size.area:
         return
     region = slide.read(plan.grid, box)
@@ -131,7 +136,7 @@ def _write_patch(
         return
     x, y = box.x * plan.grid.step_x, box.y * plan.grid.step_y
     name = f"{PurePath(plan.provenance.slide).stem}_x{x:.0f}_y{y:.0f}_{plan.suffix}"
-    row = PatchRow(labels, plan.group, "", replace(plan.provenance, x=x, y=y, size_px=plan.patch_px), name)
+    row = PatchRow(labels, plan.group, plan.split, replace(plan.provenance, x=x, y=y, size_px=plan.patch_px), name)
     file = writer.add(np.ascontiguousarray(region.pixels), row, evidence.known if known else None)
     written.files.append(file)
     written.masked += bool(known)

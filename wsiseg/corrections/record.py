@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,16 +50,18 @@ def record_of(tissue_map: TissueMap, changes: Changes, written: Written, about: 
         "moved": sorted(moved, key=lambda row: -row["area_um2"]),
         "patches": len(written.files),
         "masks": written.masked,
-        "labels": {
-            name: {
-                "present": written.present.get(name, 0),
-                "absent": written.absent.get(name, 0),
-                "unknown": len(written.files) - written.present.get(name, 0) - written.absent.get(name, 0),
-            }
-            for name in tissue_map.classes.names
-        },
+        "labels": label_counts(written, tissue_map.classes.names),
         "files": written.files,
     }
+
+
+def label_counts(written: Written, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Patches that have each class, that do not, and of which it is unknown."""
+    counts = {}
+    for name in names:
+        present, absent = written.present.get(name, 0), written.absent.get(name, 0)
+        counts[name] = {"present": present, "absent": absent, "unknown": len(written.files) - present - absent}
+    return counts
 
 
 def records_in(out: Path) -> int:

@@ -77,7 +77,7 @@ def correct(
     patch_px, mpp = patch_size(tissue_map, options.model)
     file = read_annotations(corrected)
     require_of_map(file, tissue_map)
-    _require_on_slide(file.annotations, slide, file.name)
+    require_on_slide(file.annotations, slide, file.name)
     originals, source = originals_of(tissue_map, options.original)
     changes = find_changes(
         file, originals, Names(tissue_map.classes, options.names), bounds=slide.bounds, partial=options.partial,
@@ -110,7 +110,7 @@ def correct(
                 "time": now, "labeller": options.labeller, "group": group, "patch_px": patch_px, "mpp": mpp,
                 "map_names": dict(options.names or {}), "partial": options.partial,
                 "trust_locked": options.trust_locked, "replaced_patches": replaced,
-                "notes": [*file.notes, *changes.notes, *_notes(written)],
+                "notes": [*file.notes, *changes.notes, *damage_notes(written)],
             },
         )  # fmt: skip
         writer.finish()
@@ -141,7 +141,7 @@ def patch_size(tissue_map: TissueMap, model: str | None) -> tuple[int, float]:
     raise OptionError(f"{tissue_map.path.name} does not say how large its model's patches are; state it with --model")
 
 
-def _require_on_slide(annotations: Any, slide: SlideReader, file: str) -> None:
+def require_on_slide(annotations: Any, slide: SlideReader, file: str) -> None:
     """Refuse a file none of whose areas touches the slide."""
     width, height = slide.size.width, slide.size.height
     areas = [a.area.bounds for a in annotations if a.area is not None]
@@ -163,7 +163,8 @@ def _discard_earlier(writer: DatasetWriter, provenance: Provenance, written: Wri
     return len(old)
 
 
-def _notes(written: Written) -> list[str]:
+def damage_notes(written: Written) -> list[str]:
+    """What was left out of the patches, and why."""
     notes = []
     if written.damaged:
         notes.append(f"{written.damaged} patches left out, since the slide cannot be read there")
