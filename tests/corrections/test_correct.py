@@ -87,7 +87,7 @@ def masks_of(out: Path, shape: tuple[int, int]) -> tuple[np.ndarray, dict[tuple[
     found, patches = np.full(shape, UNKNOWN, np.uint8), {}
     for patch in read_dataset(out).train:
         assert patch.provenance is not None
-        x, y = int(patch.provenance.x), int(patch.provenance.y)
+        x, y = (int(value or 0) for value in (patch.provenance.x, patch.provenance.y))
         patches[x // PATCH, y // PATCH] = patch
         if patch.mask is not None:
             part = found[y : y + PATCH, x : x + PATCH]

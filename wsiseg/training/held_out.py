@@ -28,11 +28,9 @@ def hold_out(patches: Sequence[Patch], seed: int, share: float = HELD_SHARE) -> 
     wanted = share * sum(len(region) for region in regions)
     held: list[Patch] = []
     for index in np.random.default_rng(seed).permutation(len(regions)):
-        if held and len(held) + len(regions[index]) > wanted:
-            continue
-        held += regions[index]
-        if len(held) >= wanted:
-            break
+        if abs(len(held) + len(regions[index]) - wanted) < abs(len(held) - wanted):
+            held += regions[index]
+    held = held or min(regions, key=len)
     names = {patch.name for patch in held}
     return [patch for patch in patches if patch.name not in names], held
 
