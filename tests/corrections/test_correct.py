@@ -236,6 +236,28 @@ def test_forms_of_older_versions_are_one(mapped: Path, slide: Path, tmp_path: Pa
         assert (tmp_path / "new" / name).read_bytes() == (tmp_path / "old" / name).read_bytes()
 
 
+def test_a_whole_hierarchy_is_read(mapped: Path, slide: Path, tmp_path: Path) -> None:
+    """QuPath may put objects into the properties of those that hold them; cells are none of ours."""
+    features = regions(mapped)
+    inner = drawn(shapely.box(500, 400, 700, 600), "Stroma")
+    inner["properties"]["childObjects"] = [
+        drawn(shapely.box(510, 410, 520, 420), "Tumour", objectType="cell"),
+        {**drawn(shapely.box(510, 410, 520, 420), "Tumour"), "id": "PathDetectionObject"},
+    ]
+    del inner["properties"]["childObjects"][1]["properties"]["objectType"]
+    features[0]["properties"]["childObjects"] = [*features[1:], inner]
+    record = corrected(mapped, slide, tmp_path / "out", features[:1])
+    assert record["changes"] == {"unchanged": len(features), "new": 1}
+    assert record["notes"] == [
+        "corrected.geojson: left out 2 objects that are no annotations (detections, cells, cores)"
+    ]
+    deep: dict[str, Any] = drawn(shapely.box(500, 400, 700, 600), "Stroma")
+    for _ in range(60):
+        deep = drawn(shapely.box(500, 400, 700, 600), "Stroma", childObjects=[deep])
+    with pytest.raises(OptionError, match="without their hierarchy"):
+        corrected(mapped, slide, tmp_path / "deep", [deep], partial=True)
+
+
 def test_ids_lost_on_the_way_are_found_by_place(mapped: Path, slide: Path, tmp_path: Path) -> None:
     features = regions(mapped)
     for feature in features:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,6 +25,15 @@ MAX_COLLECTIONS = 8
 
 DEPTHS = {"Point": 0, "MultiPoint": 1, "LineString": 1, "MultiLineString": 2, "Polygon": 2, "MultiPolygon": 3}
 """Of the lists around a position, by geometry type."""
+
+MAX_HIERARCHY = 32
+"""Objects inside each other; a slide's annotations, cells and all are a handful."""
+
+OTHER_KINDS = frozenset({
+    "detection", "cell", "tile", "tma_core", "tmacore", "root",
+    "pathdetectionobject", "pathcellobject", "pathtileobject", "tmacoreobject", "pathrootobject",
+})  # fmt: skip
+"""Types of objects that are no annotations; QuPath takes anything else for one."""
 
 LINES = ("LineString", "MultiLineString")
 
@@ -93,10 +102,9 @@ def read_annotations(path: str | Path, max_bytes: int = MAX_BYTES) -> Annotation
         _items(read_tree(source, max_bytes), source.name), start=1
     ):
         where = f"{source.name}, feature {number}"
-        kind = properties.get("objectType", properties.get("object_type", "annotation"))
         if geometry is None:
             found.left_out["annotations without geometry"] += 1
-        elif str(kind).lower() not in ("annotation", "unknown"):
+        elif _kind(feature, properties) in OTHER_KINDS:
             found.left_out["objects that are no annotations (detections, cells, cores)"] += 1
         else:
             _require_plane(geometry, properties, where)
@@ -116,8 +124,34 @@ def _items(tree: Any, name: str) -> list[tuple[Mapping[str, Any], Any, Mapping[s
     whole = features if isinstance(features, list) else [features]
     items: list[tuple[Mapping[str, Any], Any, Mapping[str, Any]]] = []
     for feature, (geometry, properties) in zip(whole, features_of(tree, name), strict=True):
-        items.append((feature, geometry, properties if isinstance(properties, dict) else {}))
+        items += _with_children(feature, geometry, properties if isinstance(properties, dict) else {}, name, 0)
     return items
+
+
+def _with_children(
+    feature: Mapping[str, Any], geometry: Any, properties: Mapping[str, Any], name: str, depth: int
+) -> Iterator[tuple[Mapping[str, Any], Any, Mapping[str, Any]]]:
+    """A feature, and those that an export of a whole hierarchy puts into its properties."""
+    yield feature, geometry, properties
+    children = properties.get("childObjects", properties.get("children"))
+    if not isinstance(children, list):
+        return
+    if depth >= MAX_HIERARCHY:
+        raise OptionError(f"{name}: objects lie in each other {depth} deep; export them without their hierarchy")
+    for child in children:
+        if isinstance(child, dict):
+            inner = child.get("properties")
+            yield from _with_children(
+                child, child.get("geometry"), inner if isinstance(inner, dict) else {}, name, depth + 1
+            )
+
+
+def _kind(feature: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
+    """The type of an object, small letters; 0.2 wrote it in place of an id."""
+    for name in ("objectType", "object_type", "type"):
+        if isinstance(kind := properties.get(name), str):
+            return kind.lower()
+    return str(feature.get("id")).lower()
 
 
 def _annotation(
