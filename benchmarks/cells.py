@@ -34,7 +34,7 @@ from wsiseg.models.bundle import load_model, save_bundle
 from wsiseg.models.networks.architectures import build_network
 from wsiseg.models.spec import SPEC_FILE, find_bundle, parse_spec
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.tiling.blending import Blender
+from wsiseg.tiling.blending import blend
 from wsiseg.tiling.grid import TileGrid
 from wsiseg.training.config import TrainingConfig
 from wsiseg.training.initial import initialise
@@ -109,18 +109,12 @@ def activations(model: TissueModel) -> ClassAt:
         image = F.interpolate(image, size, mode="area").round().to(torch.uint8)
         patch = model.spec.patch_size_px
         tiles = TileGrid.of(Size(size[1], size[0]), patch, model.spec.overlap)
-        blender = Blender(tiles, len(model.classes))
-        result = np.zeros((len(model.classes), *size), dtype=np.float32)
         padded = F.pad(image, (0, patch, 0, patch), value=255)
-        blocks = []
+        patches = []
         for tile in tiles.tiles():
             rows, columns = tile.box.slices()
-            maps = _activation_maps(model, padded[:, :, rows, columns])
-            blocks += list(blender.add(tile, maps.numpy()))
-        for block in [*blocks, *blender.finish()]:
-            rows, columns = block.box.slices()
-            result[:, rows, columns] = block.probabilities
-        best: npt.NDArray[np.int64] = result.argmax(axis=0)
+            patches.append((tile, _activation_maps(model, padded[:, :, rows, columns]).numpy()))
+        best: npt.NDArray[np.int64] = blend(tiles.map_size, patches, tiles).argmax(axis=0)
         return best
 
     return method

@@ -34,7 +34,7 @@ from wsiseg.models.tile_shape import check_margin, default_tile
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.gated import PredictTiles
 from wsiseg.prediction.run import predict_patches
-from wsiseg.tiling.blending import Blender
+from wsiseg.tiling.blending import blend
 from wsiseg.tiling.grid import TileGrid
 from wsiseg.training.config import TrainingConfig
 from wsiseg.training.shared_gate import check_carries_gate, tile_fields, train_shared_gate
@@ -65,14 +65,13 @@ class Way:
     megapixels: float = 0.0
     rows: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
-    def classes(self, pixels: npt.NDArray[np.uint8], num_classes: int) -> npt.NDArray[np.int64]:
+    def classes(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         """Class channels (h, w) of an image (h, w, 3), white around it; counts the networks' and the gate's time."""
         height, width = pixels.shape[:2]
         tiles = TileGrid(Size(width, height), self.tile_px, self.overlap_px)
         padded = np.pad(pixels, ((0, self.tile_px), (0, self.tile_px), (0, 0)), constant_values=255)
         places = list(tiles.tiles())
-        blender = Blender(tiles, num_classes)
-        result = np.zeros((num_classes, height, width), np.float32)
+        found = []
         size = max(1, 2**17 // self.tile_px**2)
         for first in range(0, len(places), size):
             batch = places[first : first + size]
@@ -83,12 +82,8 @@ class Way:
             values = self.predict(images)
             self.seconds += time.process_time() - begun
             self.megapixels += len(batch) * tiles.stride_px**2 / 1e6
-            for place, value in zip(batch, values.numpy(), strict=True):
-                for block in blender.add(place, value):
-                    result[(slice(None), *block.box.slices())] = block.probabilities
-        for block in blender.finish():
-            result[(slice(None), *block.box.slices())] = block.probabilities
-        best: npt.NDArray[np.int64] = result.argmax(axis=0)
+            found += list(zip(batch, values.numpy(), strict=True))
+        best: npt.NDArray[np.int64] = blend(tiles.map_size, found, tiles).argmax(axis=0)
         return best
 
     def look_up(self, classes: npt.NDArray[np.int64], cells: npt.NDArray[np.float64], slide: int) -> None:
@@ -175,7 +170,7 @@ def measure(
         for index in range(orientations):
             pixels = turned(image.pixels, index)
             for way in found:
-                classes = way.classes(pixels, len(NAMES))
+                classes = way.classes(pixels)
                 way.look_up(turned_back(classes, index), image.cells, slide)
     click.echo(f"{model.runtime.name}, {model.runtime.precision}, one thread")
     print_table(found, split, len(slides), orientations)

@@ -35,11 +35,12 @@ from torch.nn import functional as F
 
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import Patch, PatchDataset
-from wsiseg.evaluation.inference import orientations, undone
+from wsiseg.evaluation.gates import orientations, undone
 from wsiseg.geometry import Size
 from wsiseg.metrics import confusion_matrix, segmentation_scores
-from wsiseg.models.context import context_tiles, in_context
+from wsiseg.models.context import context_tiles, mean_in_context
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
+from wsiseg.models.gate_kinds import RULES
 from wsiseg.models.networks.architectures import build_network
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.tissue_model import normalise
@@ -329,11 +330,11 @@ def _maps(
 def _gated(logits: Tensor, seen: Tensor, config: TrainingConfig, grid: TileGrid, tiles: list[Tile]) -> Tensor:
     gate = config.gate
     if gate.context:
-        items = ((None, tile, values) for tile, values in zip(tiles, seen.numpy(), strict=True))
-        near = in_context(items, context_tiles(gate.context, grid))
-        seen = torch.from_numpy(np.stack([values for _, values in near]))
+        whole = np.ones((grid.rows, grid.columns), np.bool_)
+        values = seen.numpy().reshape(grid.rows, grid.columns, K)
+        seen = torch.from_numpy(mean_in_context(values, whole, context_tiles(gate.context, grid)).reshape(-1, K))
     thresholds = torch.full((K,), gate.threshold)
-    if gate.rule == "multiply_logits":
+    if RULES[gate.rule].by_sign:
         return gate_published(logits, seen, thresholds)
     return gate_logits(logits, allowed_classes(seen, thresholds))
 

@@ -11,9 +11,10 @@ from tests.helpers.color_model import color_model
 from tests.helpers.evaluation_data import painted, write_dataset
 from wsiseg.choices import GateMode
 from wsiseg.errors import BundleError, DatasetError, OptionError
-from wsiseg.evaluation.inference import orientations, tile_probabilities, undone
+from wsiseg.evaluation.gates import Exclude, MultiplyLogits, orientations, undone
 from wsiseg.evaluation.result import TITLES
 from wsiseg.evaluation.run import EvaluateOptions, evaluate
+from wsiseg.models.large_tiles import Windows
 from wsiseg.prediction.run import PredictOptions, predict
 from wsiseg.tissue_map.reader import open_map
 
@@ -108,6 +109,20 @@ def test_large_tiles_have_the_columns_of_patches(tmp_path: Path) -> None:
         assert row["recall"] == pytest.approx(patches.gate.per_class[name]["recall"], abs=0.1)
 
 
+@pytest.mark.parametrize("context", [0.0, 1.0])
+def test_an_image_of_several_pieces_counts_each_tile_and_pixel_once(tmp_path: Path, context: float) -> None:
+    """Patches that reach over the border of a piece are computed for both."""
+    shown = halves(0, 1, 64).repeat(52, axis=1)  # 64 x 3328, and pieces are at most 3072 px wide
+    data = write_dataset(tmp_path / "d", [(PLAIN, PLAIN, "t", "train"), (shown, shown, "a", "test")])
+    told: list[tuple[int, int]] = []
+    options = EvaluateOptions(gate_mode="patches", gate_context=context, resamples=0)
+    found = evaluate(color_model(), data, options, lambda *done: told.append(done))
+    assert found.gate.tiles == 1 + -(-(3328 - 64) // 48)
+    for column in found.columns.values():
+        assert column.confusion.tolist() == np.diag([64 * 1664, 64 * 1664, 0]).tolist()
+    assert told == [(0, 1), (1, 1)]
+
+
 def test_labels_judge_the_gate_of_tiles_patch_by_patch(tmp_path: Path) -> None:
     images = [(PLAIN, PLAIN, "t", "train"), (halves(0, 1), halves(0, 1), "a", "test"), (PLAIN, PLAIN, "b", "test")]
     data = write_dataset(tmp_path / "d", images)
@@ -149,12 +164,14 @@ def test_orientations_are_eight_and_turn_back() -> None:
         assert torch.equal(undone(view, index), patches)
 
 
-def test_averaging_flips_changes_nothing_of_a_model_that_sees_pixels_alone() -> None:
-    patches = torch.from_numpy(painted(halves(0, 1))).permute(2, 0, 1)[None]
-    model = color_model()
-    for gate in ("none", "predicted"):
-        plain, averaged = (tile_probabilities(model, patches, gate, flips=flips) for flips in (False, True))
-        torch.testing.assert_close(plain, averaged)
+@pytest.mark.parametrize("rule", [Exclude(), MultiplyLogits()])
+def test_the_mean_of_equal_views_is_gated_as_each_of_them(rule: Exclude | MultiplyLogits) -> None:
+    random = torch.Generator().manual_seed(0)
+    logits, presence = torch.randn(2, 3, 8, 8, generator=random), torch.rand(2, 1, 3, generator=random)
+    thresholds, windows = torch.tensor([0.3, 0.5, 0.7]), Windows(8, 8, 8)
+    plain, mean = (rule.apply(values, presence, thresholds, windows) for values in (logits, rule.mean([logits] * 8)))
+    assert (plain[presence[:, 0] > thresholds] > 0).all()
+    torch.testing.assert_close(plain, mean)
 
 
 def test_cells_of_a_table(tmp_path: Path) -> None:

@@ -1,23 +1,23 @@
-"""The gate's context: a weighted mean over the tiles around, streamed row by row."""
-
-from dataclasses import dataclass
+"""The gate's context: a weighted mean over the tiles around."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsiseg.models.context import gaussian, in_context
+from wsiseg.models.context import gaussian, mean_in_context
 
 
-@dataclass(frozen=True)
-class Place:
-    row: int
-    column: int
-
-
-def stream(places, values):
-    return [(number, Place(*place), value) for number, (place, value) in enumerate(zip(places, values, strict=True))]
+def in_grid(places, values, sigma):
+    """The means of tiles at some places, in their order."""
+    rows, columns = np.array(places).T
+    present = np.zeros((rows.max() + 1, columns.max() + 1), bool)
+    field = np.full((*present.shape, values.shape[1]), np.nan, np.float32)  # what is not there must not count
+    present[rows, columns] = True
+    field[rows, columns] = values
+    found = mean_in_context(field, present, sigma)
+    assert (found[~present] == 0).all()
+    return found[rows, columns]
 
 
 def plainly(places, values, sigma):
@@ -43,39 +43,29 @@ def plainly(places, values, sigma):
 def test_the_mean_is_that_of_its_definition_in_any_shape_of_tissue(places, sigma, seed):
     places = sorted(places)
     values = np.random.default_rng(seed).random((len(places), 3), dtype=np.float32)
-    found = list(in_context(stream(places, values), sigma))
-    assert [item for item, _ in found] == list(range(len(places)))  # all, once, in their order
-    np.testing.assert_allclose([value for _, value in found], plainly(places, values, sigma), rtol=1e-5)
+    np.testing.assert_allclose(in_grid(places, values, sigma), plainly(places, values, sigma), rtol=1e-5)
 
 
-def test_one_tile_alone_keeps_its_probabilities():
-    value = np.array([0.25, 0.75], np.float32)
-    ((_, found),) = in_context(stream([(5, 3)], [value]), 2.0)
-    assert found.tolist() == value.tolist()
+@pytest.mark.parametrize("sigma", [0.0, 2.0])
+def test_one_tile_alone_keeps_its_probabilities(sigma):
+    value = np.array([[0.25, 0.75]], np.float32)
+    assert in_grid([(5, 3)], value, sigma).tolist() == value.tolist()
+
+
+def test_without_context_all_keep_their_probabilities():
+    values = np.random.default_rng(0).random((12, 3), dtype=np.float32)
+    assert in_grid([(n // 4, n % 4) for n in range(12)], values, 0.0).tobytes() == values.tobytes()
 
 
 def test_a_single_outlier_gives_way_to_its_neighbours():
     values = np.zeros((49, 1), np.float32)
     values[24] = 1.0  # the middle of 7 x 7
     places = [(n // 7, n % 7) for n in range(49)]
-    found = np.array([value for _, value in in_context(stream(places, values), 1.0)])[:, 0]
+    found = in_grid(places, values, 1.0)[:, 0]
     # Of a Gaussian of sigma 1 cut at 2: 1 / (1 + 2 e^-0.5 + 2 e^-2)^2
     assert found[24] == pytest.approx(1 / (1 + 2 * np.exp(-0.5) + 2 * np.exp(-2)) ** 2)
     assert found[24] == found.max()
     assert found[0] == 0
-
-
-def test_it_holds_no_more_rows_than_the_gaussian_reaches():
-    """An item comes out as soon as the rows below that have weight are there."""
-    taken = []
-
-    def source():
-        for row in range(20):
-            taken.append(row)
-            yield row, Place(row, 0), np.ones(1, np.float32)
-
-    for row, _ in in_context(source(), 1.5):
-        assert taken[-1] - row <= 3 + 1
 
 
 def test_weights():

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from wsiseg.datasets.check import DatasetCheck
+from wsiseg.datasets.check import ClassInSplit, DatasetCheck
 from wsiseg.datasets.problems import KINDS
 
 EXAMPLES, COMBINATIONS, SIZES = 2, 20, 8
@@ -60,14 +60,11 @@ def _show_counts(console: Console, check: DatasetCheck, splits: Sequence[str]) -
     header = ["class", *splits, *(f"{s}, % of pixels" for s in splits if shares)]
     rows = []
     for row in check.class_counts():
-        pixels = [row[s]["pixel_share"] for s in splits if shares]
+        pixels = [row.splits[s].pixel_share for s in splits if shares]
         rows.append(
             [
-                row["class"],
-                *(
-                    f"{row[s]['patches']} (+{row[s]['unknown']}?)" if row[s]["unknown"] else row[s]["patches"]
-                    for s in splits
-                ),
+                row.name,
+                *(_patches(row.splits[s]) for s in splits),
                 *("" if v is None else f"{100 * v:.1f}" for v in pixels),
             ]
         )
@@ -82,6 +79,11 @@ def _show_counts(console: Console, check: DatasetCheck, splits: Sequence[str]) -
     if len(sizes) > SIZES:
         rows.append([f"{len(sizes) - SIZES} more"])
     _table(console, ["size", "split", "patches"], rows)
+
+
+def _patches(counts: ClassInSplit) -> str | int:
+    """Patches that have a class, and in brackets those of which it is unknown."""
+    return f"{counts.patches} (+{counts.unknown}?)" if counts.unknown else counts.patches
 
 
 def _table(console: Console, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -220,4 +220,4 @@ def _origin(name: str | None, old: Path | None, fixed: list[str]) -> Origin | No
 
 
 def _nothing(text: str) -> None:
-    """What --quiet says."""
+    """Take a message and print nothing, for --quiet."""

@@ -1,17 +1,14 @@
-"""The class maps of one image while its tiles come in, and what is counted when they are whole."""
+"""The class maps of one image, held against the truth once their pieces have come, and what is counted in all."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.evaluation.result import TITLES
 from wsiseg.evaluation.truth import Case
-from wsiseg.geometry import Box, Grid
+from wsiseg.geometry import Grid
 from wsiseg.metrics import confusion_matrix
-from wsiseg.tiling.blending import Blender, Block
-from wsiseg.tiling.grid import TileGrid
-from wsiseg.tiling.reading import Patch
+from wsiseg.prediction.stream import FinishedPiece
 
 
 class Tally:
@@ -36,56 +33,46 @@ class Tally:
             rows.append(np.zeros((self.num_classes, self.num_classes), np.int64))
         rows[group] += confusion
 
+    def add_presence(self, group: str, presence: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> None:
+        """Add what the gate saw in windows, and what is true of them, both (..., K); NaN where that is not known."""
+        rows = (values.reshape(-1, self.num_classes) for values in (presence, truth))
+        for seen, known in zip(*rows, strict=True):
+            if not np.isnan(known[0]):
+                self.probabilities.append(seen.astype(np.float64))
+                self.truth.append(known > 0)
+                self.tile_groups.append(self.group(group))
 
-class CaseMaps:
-    """The class maps of one image, one for each column, while its tiles come in."""
 
-    def __init__(self, case: Case, grid: Grid, tiles: TileGrid, num_classes: int) -> None:
-        self.case = case
-        self.grid = grid
-        self.tiles = tiles
-        self.left = len(tiles)
-        keys = () if case.label is not None else tuple(TITLES)
-        self.maps = {key: np.zeros(grid.size.shape, np.uint8) for key in keys}
-        self._blenders = {key: Blender(tiles, num_classes) for key in keys}
-        self.num_classes = num_classes
+class CaseMap:
+    """Takes the pieces of one image's map, as a `PieceWriter` does for a slide's, and counts instead of writing.
 
-    def add(self, key: str, patch: Patch, probabilities: npt.NDArray[np.float32]) -> None:
-        """Blend a tile's probabilities (K, P, P) into the map of the column `key`."""
-        for block in self._blenders[key].add(patch.tile, probabilities):
-            self._put(key, block)
+    Args:
+        key: of its column.
+        case: the image.
+        grid: of its map.
+        pieces: how many will come.
+        tally: gets the image's confusion matrix with the last of them.
 
-    def _put(self, key: str, block: Block) -> None:
-        self.maps[key][block.box.slices()] = block.probabilities.argmax(axis=0)
+    Attributes:
+        classes: (height, width) uint8, as `predict` writes them: 1 is the first class.
+    """
 
-    def finish(self, tally: Tally) -> None:
-        """Hold the maps against the truth."""
-        group = tally.group(self.case.group)
-        for key, blender in self._blenders.items():
-            for block in blender.finish():
-                self._put(key, block)
-            truth, given = compared(self.case, self.maps[key], self.grid)
-            tally.add(key, group, confusion_matrix(truth, given, self.num_classes))
+    def __init__(self, key: str, case: Case, grid: Grid, pieces: int, tally: Tally) -> None:
+        self.classes = np.zeros(grid.size.shape, np.uint8)
+        self._key = key
+        self._case = case
+        self._grid = grid
+        self._left = pieces
+        self._tally = tally
 
-    def true_classes(self, box: Box) -> npt.NDArray[np.bool_] | None:
-        """Which classes truly occur in a tile, (K,); None where nothing is known of it."""
-        case, grid = self.case, self.grid
-        if case.label is not None:
-            return case.label
-        left, top, right, bottom = (
-            box.x * grid.step_x, box.y * grid.step_y, box.right * grid.step_x, box.bottom * grid.step_y,
-        )  # fmt: skip
-        if case.dots is not None:
-            x, y = case.dots[:, 0], case.dots[:, 1]
-            values = case.dots[(x >= left) & (x < right) & (y >= top) & (y < bottom), 2].astype(np.int64)
-        else:
-            assert case.mask is not None
-            # Pixels whose centre lies in the tile.
-            rows, columns = (slice(round(a), max(round(a) + 1, round(b))) for a, b in ((top, bottom), (left, right)))
-            values = case.mask[rows, columns].ravel().astype(np.int64)
-            if not (values < self.num_classes).any():
-                return None
-        return np.bincount(values, minlength=self.num_classes + 1)[: self.num_classes] > 0
+    def put(self, finished: FinishedPiece) -> None:
+        """Take a piece."""
+        self.classes[finished.piece.box.slices()] = finished.pixels.classes
+        self._left -= 1
+        if not self._left:
+            truth, given = compared(self._case, self.classes - 1, self._grid)
+            found = confusion_matrix(truth, given, self._tally.num_classes)
+            self._tally.add(self._key, self._tally.group(self._case.group), found)
 
 
 def compared(

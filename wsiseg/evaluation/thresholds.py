@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wsiseg.choices import GateMode
 from wsiseg.errors import OutputError
-from wsiseg.models.spec import SPEC_FILE, checked_weights, find_bundle, parse_spec, read_spec
+from wsiseg.models.spec import SPEC_FILE, THRESHOLDS, checked_weights, find_bundle, parse_spec, read_spec
 from wsiseg.system.files import put_folder, refuse_address
 
 
@@ -35,8 +35,7 @@ def write_bundle(model: str | Path, out: Path, thresholds: Sequence[float], gate
     check_new_bundle(out)
     folder, spec = find_bundle(model), read_spec(model)
     fields = spec.model_dump(mode="json")
-    name = "shared_gate" if gate_mode == "shared" else "gate"
-    fields.update({name: [float(value) for value in thresholds], "metrics": []})
+    fields.update({THRESHOLDS[gate_mode]: [float(value) for value in thresholds], "metrics": []})
     temporary = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
     try:
         temporary.mkdir()

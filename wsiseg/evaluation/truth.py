@@ -54,15 +54,14 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The images of one split, read one by one.
+    """The images of one split.
 
     Attributes:
         name: of the data set.
         kind: of truth.
         mpp: microns per pixel.
-        count: number of images.
-        entries: what `read` takes, in order.
-        classes: of the model.
+        entries: what `case` takes, in order.
+        num_classes: K, of the model.
         channels: model channel of each class value of the masks or labels.
     """
 
@@ -73,13 +72,9 @@ class Source:
     num_classes: int
     channels: tuple[int, ...] = ()
 
-    def cases(self) -> Iterator[Case]:
-        """The images, each read when it is asked for."""
-        for entry in self.entries:
-            if isinstance(entry, DottedFile):
-                yield _dotted_case(entry)
-            else:
-                yield self._patch_case(entry)
+    def case(self, entry: Patch | DottedFile) -> Case:
+        """One of its images, read."""
+        return _dotted_case(entry) if isinstance(entry, DottedFile) else self._patch_case(entry)
 
     def _patch_case(self, patch: Patch) -> Case:
         pixels = read_image(patch.path)

@@ -6,9 +6,6 @@ tumour stroma, thirty of them in a row do not. A classifier that errs on patches
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
-
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import correlate1d
@@ -20,16 +17,6 @@ REACH = 2.0
 """Patches further away than this many standard deviations have no weight."""
 
 
-class _HasPlace(Protocol):
-    @property
-    def row(self) -> int: ...
-    @property
-    def column(self) -> int: ...
-
-
-Item = TypeVar("Item")
-
-
 def gaussian(sigma: float) -> npt.NDArray[np.float64]:
     """Weights (2 r + 1,) of the tiles up to r = `REACH` sigma to either side, the middle one 1; `sigma` in tiles."""
     radius = int(REACH * sigma)
@@ -38,61 +25,13 @@ def gaussian(sigma: float) -> npt.NDArray[np.float64]:
     return weights
 
 
-def in_context(
-    items: Iterable[tuple[Item, _HasPlace, Float32Array]], sigma: float
-) -> Iterator[tuple[Item, Float32Array]]:
-    """The same items in the same order, each with the weighted mean of the probabilities around it.
-
-    The mean is over the tiles that come, by a Gaussian of their distance in rows and columns; it takes as many rows
-    of tiles into memory as the Gaussian reaches. Its sums are taken in a fixed order.
-
-    Args:
-        items: anything, its place in the grid of tiles, and its probabilities (K,); row by row, from left to right.
-        sigma: standard deviation in tiles (from one tile's corner to the next one's); above 0.
-    """
-    weights = gaussian(sigma)
-    radius = len(weights) // 2
-    rows: dict[int, list[tuple[Item, int, Float32Array]]] = {}
-    written = 0  # first row that has not been handed out
-    for item, place, values in items:
-        for row in [row for row in rows if written <= row < place.row - radius]:
-            yield from _finished(rows, row, weights)
-            written = row + 1
-        for row in [row for row in rows if row < min(written, place.row) - 2 * radius]:
-            del rows[row]
-        rows.setdefault(place.row, []).append((item, place.column, values))
-    for row in [row for row in rows if row >= written]:
-        yield from _finished(rows, row, weights)
-
-
-def _finished(
-    rows: dict[int, list[tuple[Item, int, Float32Array]]], row: int, weights: npt.NDArray[np.float64]
-) -> Iterator[tuple[Item, Float32Array]]:
-    """The items of a row whose neighbours have all come; afterwards only their probabilities are kept."""
-    radius = len(weights) // 2
-    near = {r: rows[r] for r in range(row - radius, row + radius + 1) if r in rows}
-    first = min(column for entries in near.values() for _, column, _ in entries)
-    last = max(column for entries in near.values() for _, column, _ in entries)
-    channels = len(rows[row][0][2])
-    sums = np.zeros((channels + 1, last - first + 1))  # the weights' own sum last
-    for r, entries in near.items():
-        columns = np.array([column for _, column, _ in entries]) - first
-        weight = weights[r - row + radius]
-        sums[:-1, columns] += weight * np.stack([values for _, _, values in entries], axis=1)
-        sums[-1, columns] += weight
-    sums = correlate1d(sums, weights, axis=1, mode="constant")
-    for item, column, _ in rows[row]:
-        yield item, (sums[:-1, column - first] / sums[-1, column - first]).astype(np.float32)
-    rows[row] = [(None, column, values) for _, column, values in rows[row]]  # type: ignore[misc]
-
-
 def mean_in_context(values: Float32Array, present: npt.NDArray[np.bool_], sigma: float) -> Float32Array:
-    """The same means of a whole grid of tiles at once.
+    """The weighted means of the probabilities around the tiles of a grid, by a Gaussian of their distance.
 
     Args:
         values: probabilities (rows, columns, K); those of tiles that are not `present` do not count.
         present: (rows, columns) bool.
-        sigma: standard deviation in tiles; above 0.
+        sigma: standard deviation in tiles; 0 leaves each tile to itself.
 
     Returns:
         (rows, columns, K) float32, 0 where no tile is present.

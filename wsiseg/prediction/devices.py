@@ -17,13 +17,13 @@ from typing import Any
 from wsiseg.errors import DeviceError, WsisegError
 from wsiseg.models.bundle import load_model
 from wsiseg.models.runtime.choose import Runtime
-from wsiseg.prediction.gate_field import GateField, GateFieldFile
+from wsiseg.prediction.gate_field import GateFieldFile, StoredGateField
 from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.options import ResolvedOptions
 from wsiseg.prediction.piece_writer import PieceWriter
 from wsiseg.prediction.plan import Plan
 from wsiseg.prediction.steps import AnyStep, Step
-from wsiseg.prediction.stream import Stream
+from wsiseg.prediction.stream import SlideWork, Stream
 from wsiseg.slides import open_slide
 from wsiseg.slides.watch import SlideWatch
 from wsiseg.system.memory import MemoryPlan, keep_little_freed_memory
@@ -34,7 +34,7 @@ from wsiseg.tissue_map.writer import MapWriter
 
 @dataclass(frozen=True)
 class SharedWork:
-    """What every process is told; all of it can be pickled.
+    """All that a process needs to know of the work; it can be pickled.
 
     Attributes:
         slide: its path or address.
@@ -61,28 +61,28 @@ class SharedWork:
 
 @dataclass(frozen=True)
 class Booked:
-    """A process has a step booked."""
+    """A message: a piece is on the disk, and its step is to be booked."""
 
     step: Step
 
 
 @dataclass(frozen=True)
 class Done:
-    """A process is done with so many more patches."""
+    """A message: so many more patches are done."""
 
     patches: int
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A process has no more work; its networks waited so many seconds for pixels."""
+    """A message: a process has no more work; its networks waited so many seconds for pixels."""
 
     waited_s: float
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A process cannot go on."""
+    """A message: a process cannot go on."""
 
     error: WsisegError
 
@@ -167,11 +167,11 @@ class _Booking:
         self._messages = messages
 
     def book(self, step: Step) -> None:
-        """Have a step booked."""
+        """Send a step to the process that keeps the journal."""
         self._messages.put(Booked(step))
 
     def booked(self, kind: type[AnyStep]) -> list[AnyStep]:
-        """Nothing: what an earlier run did is the parent's business."""
+        """No steps: what an earlier run did is known to the parent process."""
         return []
 
 
@@ -190,11 +190,17 @@ def _work(work: SharedWork, device: str, queued: Any, messages: Any) -> None:
                 work.store, model.classes, work.plan.grid, work.memory.piece_px, probabilities=options.probabilities
             )
             piece_writer = PieceWriter(writer, work.plan, _Booking(messages), slide.damage, SlideWatch(slide).check)
-            stream = Stream(slide, work.plan, model, make_gate(model, options), options, work.memory)
-            field = None if work.field is None else GateField(work.field, work.plan.tiles, work.plan.selected)
+            stream = Stream(model, make_gate(model, options), options, work.memory)
+            field = None if work.field is None else StoredGateField(work.field, work.plan.tiles, work.plan.selected)
             with WriteBehind(piece_writer.write) as behind:
-                stream.run(iter(queued.get, None), field, behind, lambda count: messages.put(Done(count)))
-            messages.put(Ended(stream.reader.waited_s))
+                pieces = iter(queued.get, None)
+                stream.run([
+                    SlideWork(
+                        slide, work.plan, pieces, field, [behind],
+                        lambda batch, found: messages.put(Done(len(batch.patches))),
+                    )
+                ])  # fmt: skip
+            messages.put(Ended(stream.waited_s))
     except WsisegError as error:
         messages.put(Failed(error))
     except KeyboardInterrupt:

@@ -32,42 +32,27 @@ class GateFieldFile:
 
 
 class GateField:
-    """The classifier's probabilities of all patches, in a file of the unfinished run, and their means in context.
+    """The classifier's probabilities of all patches, and their means in context.
 
     Args:
-        file: what an earlier run, or another process, put there is kept.
-        tiles: the grid of patches.
+        values: (rows, columns, C) float32; what is known of them already is kept.
         selected: (rows, columns) bool, the patches that are classified.
-
-    Attributes:
-        file: likewise.
-        resumed: whether the file was there.
+        sigma: standard deviation of the Gaussian, in patches of the grid; 0 leaves each patch to itself.
     """
 
-    def __init__(self, file: GateFieldFile, tiles: TileGrid, selected: npt.NDArray[np.bool_]) -> None:
-        self.file = file
-        path, sigma = file.path, file.sigma
-        shape = (tiles.rows, tiles.columns, file.classes)
-        self.resumed = path.exists() and path.stat().st_size == 4 * np.prod(shape)
-        if not self.resumed:
-            _reserve(path, 4 * tiles.rows * tiles.columns * file.classes)
-        self._values = np.memmap(path, np.float32, "r+", shape=shape)
+    def __init__(self, values: Float32Array, selected: npt.NDArray[np.bool_], sigma: float) -> None:
+        self._values = values
         self._selected = selected
         self._sigma = sigma
         self._reach = len(gaussian(sigma)) // 2
 
     def put(self, patches: list[Tile], values: Float32Array) -> None:
-        """Keep the probabilities (N, K) of patches."""
+        """Keep the probabilities (N, C) of patches."""
         rows, columns = [tile.row for tile in patches], [tile.column for tile in patches]
         self._values[rows, columns] = values
 
-    def save(self) -> None:
-        """See what was put onto the disk."""
-        with cannot_write(self.file.path):
-            self._values.flush()
-
     def of(self, piece: Piece) -> Float32Array:
-        """The means in context of a piece's patches, (rows, columns, K)."""
+        """The means in context of a piece's patches, (rows, columns, C)."""
         top, left = max(0, piece.rows.start - self._reach), max(0, piece.columns.start - self._reach)
         rows, columns = slice(top, piece.rows.stop + self._reach), slice(left, piece.columns.stop + self._reach)
         means = mean_in_context(np.asarray(self._values[rows, columns]), self._selected[rows, columns], self._sigma)
@@ -76,6 +61,34 @@ class GateField:
             slice(piece.columns.start - left, piece.columns.stop - left),
         )
         return means[inner]
+
+
+class StoredGateField(GateField):
+    """A gate field in a file of the unfinished run.
+
+    Args:
+        file: what an earlier run, or another process, put there is kept.
+        tiles: the grid of patches.
+        selected: (rows, columns) bool, the patches that are classified.
+
+    Attributes:
+        file: where the field lies.
+        resumed: whether the file was there.
+    """
+
+    def __init__(self, file: GateFieldFile, tiles: TileGrid, selected: npt.NDArray[np.bool_]) -> None:
+        self.file = file
+        shape = (tiles.rows, tiles.columns, file.classes)
+        self.resumed = file.path.exists() and file.path.stat().st_size == 4 * np.prod(shape)
+        if not self.resumed:
+            _reserve(file.path, 4 * tiles.rows * tiles.columns * file.classes)
+        self._mapped = np.memmap(file.path, np.float32, "r+", shape=shape)
+        super().__init__(self._mapped, selected, file.sigma)
+
+    def save(self) -> None:
+        """Write to the disk what was put."""
+        with cannot_write(self.file.path):
+            self._mapped.flush()
 
 
 def _reserve(path: Path, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,7 +12,15 @@ from torch import Tensor
 
 from wsiseg.choices import GateMode, GateRule
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
-from wsiseg.models.large_tiles import predict_shared, predict_windows, shared_thresholds
+from wsiseg.models.gate_kinds import RULES
+from wsiseg.models.large_tiles import (
+    Windows,
+    classify_windows,
+    predict_shared,
+    predict_windows,
+    segment_scored,
+    shared_thresholds,
+)
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.tiling.grid import Tiling
 from wsiseg.tiling.reading import Patch
@@ -24,12 +33,33 @@ PredictTiles = Callable[[TissueModel, Tensor, Tensor | None, int, int], tuple[Te
 """What gives probabilities (N, K, T, T) and open classes (N, P, K); see `wsiseg.models.large_tiles.predict_windows`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """What a gate makes of N patches.
+
+    Attributes:
+        probabilities: (N, K, P, P) float32, for each map that is made of them; `predict` makes one.
+        allowed: (N, K) bool, the classes left open somewhere in each patch.
+        presence: (N, W, K) float32, the probability that each class occurs in each window of a patch; None where only
+            the maps are wanted.
+    """
+
+    probabilities: tuple[Tensor, ...]
+    allowed: Tensor
+    presence: Tensor | None = None
+
+    def of(self, patches: slice) -> Gated:
+        """The same of some of the patches."""
+        presence = None if self.presence is None else self.presence[patches]
+        return Gated(tuple(values[patches] for values in self.probabilities), self.allowed[patches], presence)
+
+
 class Gate(Protocol):
     """Decides which classes a patch may hold, and has the networks say where they are."""
 
     @property
     def thresholds(self) -> Tensor | None:
-        """What it asks of each class, (K,); None where it leaves every class open."""
+        """The probability that each class must exceed, (K,); None where every class is open."""
 
     @property
     def context(self) -> float:
@@ -39,11 +69,29 @@ class Gate(Protocol):
     def always_segments(self) -> bool:
         """Whether the segmenter is asked about patches with a single class as well."""
 
-    def __call__(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
-        """Probabilities (N, K, P, P) float32, and the classes (N, K) left open somewhere in each patch."""
+    def __call__(self, batch: PatchBatch) -> Gated:
+        """What it makes of a batch."""
+
+    def presence(self, pixels: Tensor) -> Tensor:
+        """What it sees in the windows of patches (N, 3, P, P) uint8: probabilities (N, W, K)."""
+
+
+class ModelGate(Gate, Protocol):
+    """A gate of the model's own: one map, and what it is made of."""
 
     def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The same of pixels (N, 3, P, P) uint8, and (N, K) probabilities that take the place of the classifier's."""
+        """Probabilities (N, K, P, P) float32, and the classes (N, K) left open somewhere in each patch.
+
+        Args:
+            pixels: (N, 3, P, P) uint8.
+            presence: probabilities (N, K) that take the place of the classifier's.
+        """
+
+    def windows(self, side_px: int) -> Windows:
+        """The W windows of a patch of this side, each of which it decides about."""
+
+    def scored(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (N, K, P, P), not gated, and what it sees in the windows, (N, W, K); that may be given as well."""
 
     def warm_up(self) -> None:
         """Have every network that may be asked made ready, by an empty patch."""
@@ -60,22 +108,35 @@ class PatchGate:
     def __init__(self, model: TissueModel, options: ResolvedOptions) -> None:
         self.thresholds = _thresholds(model, options, model.spec.gate)
         self.context = options.gate_context if options.gate else 0.0
-        self.always_segments = options.gate_rule != "exclude"
+        self.always_segments = RULES[options.gate_rule].by_sign
         self._model = model
         self._rule = options.gate_rule
         self._side_px = _tiling(model, options).side_px
 
-    def __call__(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: PatchBatch) -> Gated:
         """See `Gate`."""
         presence = None if batch.presence is None else torch.from_numpy(batch.presence)
-        return self.of_pixels(batch_tensor(batch.patches, self._model.device), presence)
+        probabilities, allowed = self.of_pixels(batch_tensor(batch.patches, self._model.device), presence)
+        return Gated((probabilities,), allowed)
+
+    def presence(self, pixels: Tensor) -> Tensor:
+        """See `Gate`; a patch is its only window."""
+        return self._model.classify(pixels)[:, None]
 
     def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See `Gate`."""
+        """See `ModelGate`."""
         return predict_patches(self._model, pixels, self.thresholds, self._rule, presence)
 
+    def windows(self, side_px: int) -> Windows:
+        """See `ModelGate`."""
+        return Windows(side_px, side_px, side_px)
+
+    def scored(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See `ModelGate`."""
+        return self._model.segment(pixels), self.presence(pixels) if presence is None else presence
+
     def warm_up(self) -> None:
-        """See `Gate`."""
+        """See `ModelGate`."""
         pixels = _blank(self._side_px)
         self.of_pixels(pixels)
         self._model.segment(pixels)  # which the gate may have left out
@@ -104,18 +165,23 @@ class LargeTileGate:
         windows = model.spec.tiling("patches", options.overlap)
         self._window_px, self._stride_px = windows.side_px, windows.side_px - windows.overlap_px
 
-    def __call__(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: PatchBatch) -> Gated:
         """See `Gate`."""
-        return self.of_pixels(batch_tensor(batch.patches, self._model.device))
+        probabilities, allowed = self.of_pixels(batch_tensor(batch.patches, self._model.device))
+        return Gated((probabilities,), allowed)
 
     def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See `Gate`; windows have no context, so that `presence` is None."""
+        """See `ModelGate`; windows have no context, so that `presence` is None."""
         assert presence is None
         probabilities, allowed = self._predict(self._model, pixels, self.thresholds, self._window_px, self._stride_px)
         return probabilities, allowed.any(dim=1)
 
+    def windows(self, side_px: int) -> Windows:
+        """See `ModelGate`."""
+        return Windows(side_px, self._window_px, self._stride_px)
+
     def warm_up(self) -> None:
-        """See `Gate`."""
+        """See `ModelGate`."""
         self.of_pixels(_blank(self._side_px))
 
 
@@ -125,6 +191,14 @@ class WindowGate(LargeTileGate):
     def __init__(self, model: TissueModel, options: ResolvedOptions) -> None:
         super().__init__(model, options, model.spec.gate, predict_windows)
 
+    def presence(self, pixels: Tensor) -> Tensor:
+        """See `Gate`."""
+        return classify_windows(self._model, pixels, self.windows(pixels.shape[-1]))
+
+    def scored(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See `ModelGate`."""
+        return self._model.segment(pixels), self.presence(pixels) if presence is None else presence
+
 
 class SharedGate(LargeTileGate):
     """Shows large tiles to the segmenter alone, whose encoder has a gate of its own."""
@@ -132,6 +206,15 @@ class SharedGate(LargeTileGate):
     def __init__(self, model: TissueModel, options: ResolvedOptions) -> None:
         thresholds = shared_thresholds(model.spec) if options.gate and options.gate_threshold is None else ()
         super().__init__(model, options, thresholds, predict_shared)
+
+    def presence(self, pixels: Tensor) -> Tensor:
+        """See `Gate`."""
+        return self.scored(pixels)[1]
+
+    def scored(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See `ModelGate`; both come out of one pass."""
+        logits, seen = segment_scored(self._model, pixels, self.windows(pixels.shape[-1]))
+        return logits, seen if presence is None else presence
 
 
 _CLASSES: dict[GateMode, type[PatchGate] | type[WindowGate] | type[SharedGate]] = {
@@ -141,7 +224,7 @@ _CLASSES: dict[GateMode, type[PatchGate] | type[WindowGate] | type[SharedGate]] 
 }
 
 
-def make_gate(model: TissueModel, options: ResolvedOptions) -> Gate:
+def make_gate(model: TissueModel, options: ResolvedOptions) -> ModelGate:
     """The gate that resolved options ask for.
 
     Raises:
@@ -209,7 +292,7 @@ def predict_patches(
         allowed = torch.ones(count, len(model.classes), dtype=torch.bool, device=model.device)
         return torch.softmax(model.segment(patches), dim=1), allowed
     presence = model.classify(patches) if presence is None else presence.to(model.device)  # (N, K)
-    if rule == "multiply_logits":
+    if RULES[rule].by_sign:
         return torch.softmax(gate_published(model.segment(patches), presence, thresholds), dim=1), presence > thresholds
     allowed = allowed_classes(presence, thresholds)
     several = allowed.sum(dim=1) > 1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from typing import Protocol
+
+import numpy as np
 
 from wsiseg.arrays import Float32Array
-from wsiseg.prediction.gate_field import GateField
 from wsiseg.prediction.plan import Plan
 from wsiseg.slides.base import SlideReader
 from wsiseg.slides.expected import expected
@@ -43,8 +45,8 @@ class PatchBatch:
         piece: the piece they are computed for.
         patches: N of them, in order.
         tops: for each, the first map row that it, or any later patch of the piece, touches.
-        presence: (N, K) float32, the probability that each class occurs in each patch, where the gate looks beyond a
-            patch and knows it before; None where the gate asks the classifier.
+        presence: (N, C) float32, what the field knows of each patch: where the gate looks beyond a patch, the
+            probability that each class occurs; None without a field, where the gate asks the classifier.
         last: whether the piece ends with this batch.
     """
 
@@ -53,6 +55,30 @@ class PatchBatch:
     tops: list[int]
     presence: Float32Array | None
     last: bool
+
+    @classmethod
+    def joined(cls, batches: Sequence[PatchBatch]) -> PatchBatch:
+        """The patches of several batches for the networks, which do not ask what piece they belong to."""
+        if len(batches) == 1:
+            return batches[0]
+        known = [batch.presence for batch in batches if batch.presence is not None]
+        return cls(
+            batches[0].piece,
+            [patch for batch in batches for patch in batch.patches],
+            [top for batch in batches for top in batch.tops],
+            np.concatenate(known) if known else None,
+            last=batches[-1].last,
+        )
+
+
+class Field(Protocol):
+    """What is known of patches before the networks see them."""
+
+    def put(self, patches: list[Tile], values: Float32Array, /) -> None:
+        """Keep what the gate sees in patches, (N, C)."""
+
+    def of(self, piece: Piece, /) -> Float32Array:
+        """What is known of a piece's patches, (rows, columns, C)."""
 
 
 class PieceReader:
@@ -79,17 +105,12 @@ class PieceReader:
         self._batch_size = batch_size
         self._workers = workers
         self._timeout_s = timeout_s
-        self._side = block_patches(plan.tiles, max(plan.grid.zoom_x, plan.grid.zoom_y))
-        pixels = self.block_px**2 * (1 + max(1.0, plan.grid.zoom_x) * max(1.0, plan.grid.zoom_y))
+        self._side = _patches_along_block(plan)
+        pixels = block_px(plan) ** 2 * (1 + max(1.0, plan.grid.zoom_x) * max(1.0, plan.grid.zoom_y))
         # Two blocks a thread, or as many as the memory allows.
         self._ahead = max(1, min(2 * workers, int(ahead_bytes / (3 * pixels))))
 
-    @property
-    def block_px(self) -> int:
-        """Map pixels along a side of a block of patches."""
-        return (self._side - 1) * self._plan.tiles.stride_px + self._plan.tiles.patch_px
-
-    def batches(self, pieces: Iterable[Piece], field: GateField | None = None) -> Generator[PatchBatch, None, None]:
+    def batches(self, pieces: Iterable[Piece], field: Field | None = None) -> Generator[PatchBatch, None, None]:
         """All patches that touch pieces, piece by piece; batches end with their piece.
 
         Args:
@@ -105,9 +126,7 @@ class PieceReader:
         with closing(self._read(self._blocks(pieces, owned=True), look_for_white=False)) as blocks:
             yield from self._batches(blocks, None)
 
-    def _batches(
-        self, blocks: Iterable[tuple[PatchBlock, list[Patch]]], field: GateField | None
-    ) -> Iterator[PatchBatch]:
+    def _batches(self, blocks: Iterable[tuple[PatchBlock, list[Patch]]], field: Field | None) -> Iterator[PatchBatch]:
         patches: list[Patch] = []
         tops: list[int] = []
         means: tuple[Piece, Float32Array] | None = None  # in context, of all patches of the piece that is under way
@@ -117,6 +136,8 @@ class PieceReader:
             for number, patch in enumerate(read, start=1):
                 patches.append(patch)
                 tops.append(block.top)
+                # No batch goes over the border of a piece: a resumed run leaves pieces out, and a network's values may
+                # depend on the size of the batch.
                 last = block.last and number == len(read)
                 if last or len(patches) == self._batch_size:
                     presence = None if means is None else _of_patches(*means, patches)
@@ -151,8 +172,18 @@ class PieceReader:
             # One block ahead: a piece has too many patches to hold them all where they overlap by nearly all.
             for block, following in pairwise(chain((block for block in kept if block), [None])):
                 assert block is not None
+                # The first row of this row of blocks, not of this block: one to the right may have patches higher up.
                 row = (block[0].row - piece.rows.start) // self._side * self._side + piece.rows.start
                 yield PatchBlock(piece, row * tiles.stride_px, block, last=following is None)
+
+
+def block_px(plan: Plan) -> int:
+    """Map pixels along a side of a block of patches, which is read at once."""
+    return (_patches_along_block(plan) - 1) * plan.tiles.stride_px + plan.tiles.patch_px
+
+
+def _patches_along_block(plan: Plan) -> int:
+    return block_patches(plan.tiles, max(plan.grid.zoom_x, plan.grid.zoom_y))
 
 
 def _of_patches(piece: Piece, means: Float32Array, patches: list[Patch]) -> Float32Array:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Protocol
 
@@ -14,10 +15,9 @@ from torch import Tensor
 
 from wsiseg.arrays import BoolArray
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.prediction.gate_field import GateField
-from wsiseg.prediction.gated import Gate, batch_tensor
+from wsiseg.prediction.gated import Gate, Gated, batch_tensor
 from wsiseg.prediction.options import ResolvedOptions
-from wsiseg.prediction.piece_reader import PatchBatch, PieceReader
+from wsiseg.prediction.piece_reader import Field, PatchBatch, PieceReader, block_px
 from wsiseg.prediction.plan import Plan
 from wsiseg.prediction.result import Counts
 from wsiseg.prediction.sums import PiecePixels, PieceSums
@@ -52,102 +52,158 @@ class Writer(Protocol):
         """Take a piece; may return before it is written."""
 
 
-class Stream:
-    """Reads, gates, segments and sums the pieces of one slide's map.
+@dataclass(frozen=True, eq=False, slots=True)
+class SlideWork:
+    """Pieces of one slide's map: where their pixels come from, and where the pieces go.
 
-    Args:
+    Attributes:
         slide: open for reading; several threads read from it.
         plan: grid, tissue and patches.
+        pieces: which; they are taken ahead of what is computed.
+        field: what the gate goes by where it looks beyond a patch, else None.
+        writers: each is given the pieces of one map: one for each that the gate makes.
+        told: called with batches as they are done, in order, and with what the gate made of them.
+    """
+
+    slide: SlideReader
+    plan: Plan
+    pieces: Iterable[Piece]
+    field: Field | None
+    writers: Sequence[Writer]
+    told: Callable[[PatchBatch, Gated], None]
+
+
+Batch = tuple[SlideWork, PatchBatch]
+"""A batch and the slide that it is of."""
+
+
+class Stream:
+    """Reads, gates, segments and sums the pieces of slides' maps.
+
+    Args:
         model: both networks.
         gate: made for that model and these options.
         options: how to read.
         memory: what may be taken.
+        joined: whether the networks get patches of several pieces at once, which is quicker where pieces are small.
+            Otherwise batches end with their piece, so that its bytes depend on nothing else.
+
+    Attributes:
+        waited_s: seconds in which the networks waited for pixels.
     """
 
     def __init__(
-        self,
-        slide: SlideReader,
-        plan: Plan,
-        model: TissueModel,
-        gate: Gate,
-        options: ResolvedOptions,
-        memory: MemoryPlan,
+        self, model: TissueModel, gate: Gate, options: ResolvedOptions, memory: MemoryPlan, *, joined: bool = False
     ) -> None:
-        self.plan = plan
         self.model = model
         self.gate = gate
-        self.reader = PieceReader(
-            slide,
-            plan,
-            batch_size=options.batch_size,
-            workers=options.workers,
-            ahead_bytes=memory.ahead_bytes,
-            timeout_s=options.read_timeout_s,
-        )
+        self.waited_s = 0.0
+        self._options = options
+        self._memory = memory
+        self._joined = joined
 
     @torch.inference_mode()
-    def run(
-        self, pieces: Iterable[Piece], field: GateField | None, writer: Writer, advance: Callable[[int], None]
-    ) -> None:
-        """Compute pieces, one after the other.
-
-        Args:
-            pieces: which; they are taken ahead of what is computed.
-            field: what the gate goes by where it looks beyond a patch, else None.
-            writer: given each piece.
-            advance: told of patches as they are done.
-        """
-        tiles, classes = self.plan.tiles, len(self.model.classes)
-        weights = torch.from_numpy(window(tiles.patch_px, tiles.overlap_px)).to(self.model.device)  # (P, P)
+    def run(self, works: Iterable[SlideWork]) -> None:
+        """Compute pieces, one after the other."""
+        classes = len(self.model.classes)
         with (
             self.threads_for_networks(),
-            closing(self.reader.batches(pieces, field)) as batches,  # read ahead over the borders of pieces
+            closing(self._batches(works)) as batches,  # read ahead over the borders of pieces
             closing(self._gated(batches)) as gated,
         ):
-            for piece, of_piece in groupby(gated, key=lambda pair: pair[0].piece):  # a square of the map, one shard
-                sums = PieceSums(piece.box, classes, weights, self.reader.block_px)
+            for (work, piece), of_piece in groupby(gated, key=lambda found: (found[0], found[1].piece)):  # one shard
+                maps = [self._sums(work, piece) for _ in work.writers]
                 counts = Counts(0, 0, shut=[0] * classes)
-                bright = None if self.plan.white is None else np.zeros(piece.box.size.shape, np.bool_)
-                for batch, (probabilities, allowed) in of_piece:  # (N, K, P, P), (N, K)
-                    for top, patch, values in zip(batch.tops, batch.patches, probabilities, strict=True):
-                        sums.close_above(top)
-                        sums.add(patch.tile, values, patch.readable)
+                bright = None if work.plan.white is None else np.zeros(piece.box.size.shape, np.bool_)
+                for _, batch, found in of_piece:
+                    for sums, probabilities in zip(maps, found.probabilities, strict=True):  # (N, K, P, P)
+                        _add(sums, batch, probabilities)
                     _mark_bright(bright, batch)
                     mine = [piece.owns(patch.tile) for patch in batch.patches]  # others are counted where they belong
                     counts.read += sum(mine)
-                    counts.add(allowed.cpu().numpy()[mine], segmented=self.gate.always_segments)
-                    advance(len(batch.patches))
-                writer.put(FinishedPiece(piece, sums.finish(), counts, bright))  # written, then journaled
+                    counts.add(found.allowed.cpu().numpy()[mine], segmented=self.gate.always_segments)
+                    work.told(batch, found)
+                for writer, sums in zip(work.writers, maps, strict=True):
+                    writer.put(FinishedPiece(piece, sums.finish(), counts, bright))  # written, then journaled
 
+    @torch.inference_mode()
     def classify(
-        self, pieces: Iterable[Piece], field: GateField, book: Callable[[Piece], None], advance: Callable[[int], None]
+        self, works: Iterable[SlideWork], book: Callable[[Piece], None], advance: Callable[[int], None]
     ) -> None:
-        """The pass before, for a gate that looks beyond a patch: what the classifier says of all patches.
+        """The pass before, for a gate that looks beyond a patch: what it sees in all patches is put into the fields.
 
         Args:
-            pieces: whose own patches are classified.
-            field: what it says is put there.
+            works: whose own patches are classified.
             book: called with each piece when that is done.
             advance: told of patches as they are done.
         """
-        with closing(self.reader.owned_batches(pieces)) as batches:
-            for batch in batches:
-                presence = self.model.classify(batch_tensor(batch.patches, self.model.device))  # (N, K)
-                field.put([patch.tile for patch in batch.patches], presence.cpu().numpy())
-                advance(len(batch.patches))
-                if batch.last:
-                    book(batch.piece)
+        with closing(self._batches(works, owned=True)) as batches:
+            for group in self._together(batches):
+                pixels = batch_tensor([patch for _, batch in group for patch in batch.patches], self.model.device)
+                presence = self.gate.presence(pixels).flatten(1).cpu().numpy()  # (N, C)
+                for work, batch, share in _shares(group):
+                    assert work.field is not None
+                    work.field.put([patch.tile for patch in batch.patches], presence[share])
+                    advance(len(batch.patches))
+                    if batch.last:
+                        book(batch.piece)
 
-    def _gated(
-        self, batches: Generator[PatchBatch, None, None]
-    ) -> Generator[tuple[PatchBatch, tuple[Tensor, Tensor]], None, None]:
+    def _batches(self, works: Iterable[SlideWork], *, owned: bool = False) -> Generator[Batch, None, None]:
+        """The patches of slides, one slide after the other; of those that pieces share, each once where `owned`."""
+        options = self._options
+        for work in works:
+            reader = PieceReader(
+                work.slide,
+                work.plan,
+                batch_size=options.batch_size,
+                workers=options.workers,
+                ahead_bytes=self._memory.ahead_bytes,
+                timeout_s=options.read_timeout_s,
+            )
+            batches = reader.owned_batches(work.pieces) if owned else reader.batches(work.pieces, work.field)
+            with closing(batches):
+                for batch in batches:
+                    yield work, batch
+            self.waited_s += reader.waited_s
+
+    def _together(self, batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+        """What the networks get at once: each batch by itself, or as many as fit where they are joined."""
+        if not self._joined:
+            yield from ([batch] for batch in batches)  # at once: none waits for the next one to be read
+            return
+        group: list[Batch] = []
+        patches = 0
+        for work, batch in batches:
+            if patches + len(batch.patches) > self._options.batch_size and group:
+                yield group
+                group, patches = [], 0
+            group.append((work, batch))
+            patches += len(batch.patches)
+        if group:
+            yield group
+
+    def _gated(self, batches: Iterable[Batch]) -> Generator[tuple[SlideWork, PatchBatch, Gated], None, None]:
         """Batches and what the gate makes of them.
 
         A runtime with threads of its own computes the next batch while one is summed.
         """
-        if self.side_by_side:
-            return read_ahead(batches, self.gate, workers=2, ahead=2)
-        return ((batch, self.gate(batch)) for batch in batches)
+        groups = self._together(batches)
+        with closing(
+            read_ahead(groups, self._gate_together, workers=2, ahead=2)
+            if self.side_by_side
+            else ((group, self._gate_together(group)) for group in groups)
+        ) as gated:
+            for group, found in gated:
+                for work, batch, share in _shares(group):
+                    yield work, batch, found.of(share)
+
+    def _gate_together(self, group: list[Batch]) -> Gated:
+        return self.gate(PatchBatch.joined([batch for _, batch in group]))
+
+    def _sums(self, work: SlideWork, piece: Piece) -> PieceSums:
+        tiles = work.plan.tiles
+        weights = _weights(tiles.patch_px, tiles.overlap_px, self.model.device)
+        return PieceSums(piece.box, len(self.model.classes), weights, block_px(work.plan))
 
     @property
     def side_by_side(self) -> bool:
@@ -164,6 +220,30 @@ class Stream:
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+@lru_cache(maxsize=4)
+def _weights(patch_px: int, overlap_px: int, device: torch.device) -> Tensor:
+    """The weight (P, P) of each pixel of a patch, on a device."""
+    return torch.from_numpy(window(patch_px, overlap_px)).to(device)
+
+
+def _shares(group: Iterable[Batch]) -> Iterator[tuple[SlideWork, PatchBatch, slice]]:
+    """Batches that are computed at once, and which rows of what comes of it are theirs."""
+    start = 0
+    for work, batch in group:
+        yield work, batch, slice(start, start + len(batch.patches))
+        start += len(batch.patches)
+
+
+def _add(sums: PieceSums, batch: PatchBatch, probabilities: Tensor) -> None:
+    """Add the probabilities (N, K, P, P) of a batch to its piece, patch by patch in the order they were read.
+
+    The order of the sums decides the map's bytes.
+    """
+    for top, patch, values in zip(batch.tops, batch.patches, probabilities, strict=True):
+        sums.close_above(top)
+        sums.add(patch.tile, values, patch.readable)
 
 
 def _mark_bright(bright: BoolArray | None, batch: PatchBatch) -> None:

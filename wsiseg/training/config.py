@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from wsiseg.choices import Background, GateMode, GateRule, TrainingPrecision
 from wsiseg.errors import OptionError
+from wsiseg.models.gate_kinds import MODES
 from wsiseg.models.tile_shape import check_gate_mode
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -174,7 +175,7 @@ class GateConfig(_Part):
             multiplies its logits by 0.
         mode: of the bundle. "patches" asks the classifier about each patch by itself; "windows" shows it large tiles
             and averages its activation maps over each patch inside; "shared" puts the gate on the segmenter's encoder,
-            so that the classifier is not needed to predict. The last two are faster (docs/wide-tiles.md) and need
+            so that the classifier is not needed to predict. The last two are faster (docs/large-tiles.md) and need
             context 0 and rule "exclude".
         shared_passes: over the training patches, each augmented otherwise, to teach the shared gate; 0 for one pass
             over them as they are.
@@ -193,6 +194,11 @@ class GateConfig(_Part):
     def _check_mode(self) -> Self:
         check_gate_mode(self.mode, self.context, self.rule)
         return self
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the segmenter's encoder gets a gate of its own, which is taught after it."""
+        return MODES[self.mode].shared_head
 
 
 class TrainingConfig(_Part):

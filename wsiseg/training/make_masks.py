@@ -7,10 +7,11 @@ batch of which a mask is missing is computed as a whole, and every file is what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +23,17 @@ from wsiseg.datasets.dataset import Patch, PatchDataset, read_image
 from wsiseg.datasets.patch import UNKNOWN
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.tissue_model import normalise
-from wsiseg.training.background_io import WriteBehind, read_ahead
+from wsiseg.system.threads import read_ahead
+from wsiseg.training.background_io import WriteBehind
 from wsiseg.training.config import GateConfig, NetworkConfig, PseudoMaskConfig, TrainingConfig
 from wsiseg.training.loading import PatchImages, plain_loader, pseudo_mask_name, read_pseudo_mask
 from wsiseg.training.mask_files import class_counts, finished_counts, made_of, prepare_folder, write_mask
 from wsiseg.training.pseudo_masks import PseudoMaskOptions, decided_by_label, maps_needed, pseudo_masks
 
+Content = TypeVar("Content")
+
 _BATCH = 32
+_READERS, _AHEAD = 2, 3  # threads, and batches that are under way or wait
 _COMPARED_PATCHES = 8
 _SEEN = 0.5
 """Probability from which on a class of which nobody said anything counts as present."""
@@ -36,7 +41,7 @@ _SEEN = 0.5
 
 @dataclass(frozen=True, slots=True)
 class WrittenMasks:
-    """What `write_masks` did.
+    """The outcome of `write_masks`.
 
     Attributes:
         class_shares: share (K,) of each class among the pixels that are not background, at the deepest depth.
@@ -94,8 +99,10 @@ def write_masks(
     counts = dict(_finished(batches, paths, data.patch_size_px, num_classes))
     kept, differing = len(counts), None
     open_batches = [batch for batch in batches if any(index not in counts for index in batch)]
-    ahead = read_ahead(open_batches, lambda index: read_image(patches[index].path))
-    with closing(ahead) as reading, WriteBehind() as writer:
+    with (
+        closing(_read_of_batches(open_batches, lambda index: read_image(patches[index].path))) as reading,
+        WriteBehind() as writer,
+    ):
         for batch, images in track(
             reading, "Pseudo masks", total=len(open_batches), disable=not progress, transient=True
         ):
@@ -132,7 +139,7 @@ def with_labels(
 
 
 def mask_options(config: PseudoMaskConfig) -> PseudoMaskOptions:
-    """What of a configuration says how maps become masks."""
+    """The part of a configuration that says how activation maps become masks."""
     return PseudoMaskOptions(**config.model_dump(exclude={"precision", "batch_size"}))
 
 
@@ -144,11 +151,18 @@ def _batches(patches: Sequence[Patch], num_classes: int, config: PseudoMaskConfi
     return [order[i : i + config.batch_size] for i in range(0, len(order), config.batch_size)]
 
 
+def _read_of_batches(
+    batches: Iterable[Sequence[int]], read: Callable[[int], Content]
+) -> Generator[tuple[Sequence[int], list[Content]], None, None]:
+    """Batches of indices and what `read` makes of each index, a few batches ahead."""
+    return read_ahead(batches, lambda batch: [read(index) for index in batch], workers=_READERS, ahead=_AHEAD)
+
+
 def _finished(
     batches: Sequence[Sequence[int]], paths: Sequence[Sequence[Path]], side_px: int, num_classes: int
 ) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
     """Index and `class_counts` of each patch whose masks are all there."""
-    for batch, found in read_ahead(batches, lambda index: finished_counts(paths[index], side_px, num_classes)):
+    for batch, found in _read_of_batches(batches, lambda i: finished_counts(paths[i], side_px, num_classes)):
         yield from ((index, counts) for index, counts in zip(batch, found, strict=True) if counts is not None)
 
 

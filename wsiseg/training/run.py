@@ -19,6 +19,7 @@ from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import Patch, read_dataset
 from wsiseg.errors import OptionError
 from wsiseg.models.bundle import save_bundle
+from wsiseg.models.devices import keep_to_quota
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tissue_model import checked_device
@@ -92,6 +93,7 @@ def train(
         raise OptionError(f"expected the folder of a model to write, got {out}")
     check_choice("a stage", stage, STAGES)
     check_logger(logger)
+    keep_to_quota()
     target = checked_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder = RunFolder.of(out)
     if not is_first():
@@ -125,7 +127,7 @@ def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool)
     # Built before anything is written, since initial weights may be missing.
     classifier = initial_network(run, "classifier", config.seed) if stage in ("1", "all") else None
     segmenter = initial_network(run, "segmenter", config.seed + 1) if stage in ("2", "all") else None
-    if config.gate.mode == "shared" and segmenter is not None:
+    if config.gate.is_shared and segmenter is not None:
         check_carries_gate(segmenter, config.segmenter.architecture)
     wait_for_all()
     if is_first():
@@ -151,7 +153,7 @@ def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool)
     _train_segmenter(run, segmenter, resume)
     wait_for_all()
     if is_first():
-        if config.gate.mode == "shared":
+        if config.gate.is_shared:
             _train_shared_gate(run, resume)
         _write_bundle(run, out, overwrite, _compare(run))
         page = write_summary(run, out)
@@ -312,7 +314,7 @@ def _train_shared_gate(run: Run, resume: bool) -> None:
 def _sheets(
     run: Run, folder: Path, classifier: Classifier | None = None, thresholds: Tensor | None = None
 ) -> list[Callback]:
-    """What draws the sheet of each epoch, where one is wanted."""
+    """The callbacks that draw a sheet after each epoch, where one is wanted."""
     if not run.config.sheet_patches:
         return []
     chosen = choose_patches(run.data, run.config.sheet_patches)
@@ -325,7 +327,7 @@ def _write_bundle(run: Run, out: Path, overwrite: bool, compared: dict[str, Any]
     segmenter.load_state_dict(load_file(run.folder.segmenter))
     tiles = tile_fields(config, data.patch_size_px)
     arguments = {"classifier": config.classifier.arguments, "segmenter": config.segmenter.arguments}
-    if config.gate.mode == "shared":
+    if config.gate.is_shared:
         cast(Segmenter, segmenter).add_shared_gate(len(data.classes)).load_state_dict(load_file(run.folder.shared_gate))
         arguments["segmenter"] = {**arguments["segmenter"], "shared_gate": True}
         tiles["shared_gate"] = json.loads(run.folder.shared_gate_done.read_text(encoding="utf-8"))["gate"]

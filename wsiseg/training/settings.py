@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from wsiseg.choices import Background, GateMode
 from wsiseg.errors import OptionError
+from wsiseg.models.gate_kinds import MODES
 from wsiseg.training.config import PRESETS, PseudoMaskConfig, SupervisionConfig, TrainingConfig, lite_config
 from wsiseg.training.faithful import faithful
 from wsiseg.training.losses import SupervisionOptions
@@ -54,7 +55,8 @@ def effective_config(
     values = read_settings(path) if path else {}
     if gate_mode is not None:
         values["gate"] = {**values.get("gate", {}), "mode": gate_mode}
-    if values.get("gate", {}).get("mode", "patches") != "patches":
+    mode = MODES.get(values.get("gate", {}).get("mode"))  # another one is refused later, by name
+    if mode is not None and mode.large_tiles:
         values["gate"].setdefault("context", 0.0)
     named = values.pop("preset", "lite")
     preset = preset or named
@@ -85,7 +87,7 @@ def _behaving(config: TrainingConfig, published_background: Background | None) -
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """What a TOML file sets, its keys checked and "none" made None; values are checked by `TrainingConfig`.
+    """Read a TOML file of settings: keys are checked, "none" becomes None; `TrainingConfig` checks the values.
 
     Raises:
         OptionError: a file that cannot be read, or an unknown key, with the nearest known one.
@@ -165,7 +167,7 @@ def format_settings(config: TrainingConfig) -> str:
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """What each field of a part is, from the docstring's attributes: the one place where it is written."""
+    """The description of each field of a part, taken from its docstring's attributes."""
     found: dict[str, str] = {}
     for source in (model, _DESCRIBED_BY.get(model)):
         for match in _ATTRIBUTE.finditer(_docstring(source)) if source else ():

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from wsiseg.datasets.dataset import Patch, PatchDataset
 from wsiseg.errors import OptionError
+from wsiseg.models.gate_kinds import MODES
 from wsiseg.models.large_tiles import Windows
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tile_shape import default_tile
@@ -35,7 +36,7 @@ _STEPS = 200
 
 @dataclass(frozen=True, slots=True)
 class SharedGate:
-    """What `train_shared_gate` made.
+    """The outcome of `train_shared_gate`.
 
     Attributes:
         gate: the head, on the segmenter's device; it is the segmenter's `shared_gate` now.
@@ -50,7 +51,7 @@ class SharedGate:
 
 def tile_fields(config: TrainingConfig, patch_px: int) -> dict[str, Any]:
     """Fields of a bundle for a gate mode that needs tiles; empty for patches."""
-    if config.gate.mode == "patches":
+    if not MODES[config.gate.mode].large_tiles:
         return {}
     tile_px, margin_px = default_tile(patch_px, config.overlap)
     return {"gate_mode": config.gate.mode, "tile_px": tile_px, "tile_margin_px": margin_px}
