@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path, PurePath
-from typing import Any
 
 from wsiseg.classes import ClassTable
 from wsiseg.corrections.changes import Changes, find_changes
@@ -22,6 +21,7 @@ from wsiseg.errors import OptionError
 from wsiseg.geojson.annotations import AnnotationFile, read_annotations
 from wsiseg.models.spec import read_spec
 from wsiseg.slides.base import SlideReader
+from wsiseg.system.json_values import JsonObject
 
 SOURCE = "annotated"
 """Source of patches that were drawn without a map."""
@@ -62,7 +62,7 @@ def from_qupath(
     out: Path,
     options: AnnotationOptions,
     progress: Callable[[int], None] = lambda _: None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Turn annotations of a slide into patches of a data set.
 
     An area of a class is that class, unless `options.coarse`. Within areas called or classified `Reviewed`, or of
@@ -138,7 +138,7 @@ def _record(
     written: Written,
     plan: PatchPlan,
     options: AnnotationOptions,
-) -> dict[str, Any]:
+) -> JsonObject:
     return {
         "format": 1,
         "wsiseg": version("wsiseg"),

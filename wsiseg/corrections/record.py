@@ -13,12 +13,13 @@ from typing import Any
 from wsiseg.corrections.changes import Changes
 from wsiseg.corrections.patches import Written
 from wsiseg.system.files import cannot_write, whole_file
+from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.reader import TissueMap
 
 FOLDER, FORMAT = "corrections", 1
 
 
-def record_of(tissue_map: TissueMap, changes: Changes, written: Written, about: Mapping[str, Any]) -> dict[str, Any]:
+def record_of(tissue_map: TissueMap, changes: Changes, written: Written, about: Mapping[str, Any]) -> JsonObject:
     """Everything as plain JSON.
 
     Args:

@@ -21,6 +21,7 @@ from wsiseg.export.picture import require_same_slide
 from wsiseg.geojson.annotations import read_annotations
 from wsiseg.models.spec import bundle_hash, list_bundles, read_spec
 from wsiseg.slides.base import SlideReader
+from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.reader import TissueMap
 
 
@@ -54,7 +55,7 @@ def correct(
     out: Path,
     options: CorrectOptions | None = None,
     progress: Callable[[int], None] = lambda _: None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Turn a person's corrections of a map into patches of a data set.
 
     Args:

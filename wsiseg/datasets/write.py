@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from wsiseg.datasets.table import RESERVED, read_rows
 from wsiseg.errors import DatasetError, OptionError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
 from wsiseg.system.files import cannot_write, refuse_address, sync_path, whole_file, write_csv
+from wsiseg.system.json_values import JsonObject
 from wsiseg.system.locks import locked
 from wsiseg.system.printable import table_cell
 
@@ -81,7 +82,7 @@ class DatasetWriter:
         _check_values(classes, mpp, patch_size_px)
         self.mpp, self.patch_size_px = float(mpp), patch_size_px
         self.given = classes
-        self.about: dict[str, Any] = {}
+        self.about: JsonObject = {}
         self.rows: dict[str, dict[str, str]] = {}
         self.classes = classes
         self._held = ExitStack()

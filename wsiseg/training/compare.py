@@ -15,6 +15,7 @@ from wsiseg.metrics import confusion_matrix, segmentation_scores
 from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.tissue_model import normalise
+from wsiseg.system.json_values import JsonObject
 from wsiseg.training.config import NetworkConfig, TrainingConfig
 from wsiseg.training.loading import PatchImages, plain_loader
 from wsiseg.training.stage1 import average_precision
@@ -61,7 +62,7 @@ class Figures:
     mean_iou: float | None
     class_iou: list[float | None]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The figures as plain JSON."""
         return asdict(self)
 
