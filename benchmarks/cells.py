@@ -31,8 +31,9 @@ from wsiseg.evaluation.result import Evaluation
 from wsiseg.evaluation.run import EvaluateOptions, evaluate
 from wsiseg.geometry import Size
 from wsiseg.models.bundle import load_model, save_bundle
+from wsiseg.models.folder import SPEC_FILE, find_bundle
 from wsiseg.models.networks.architectures import build_network
-from wsiseg.models.spec import SPEC_FILE, find_bundle, parse_spec
+from wsiseg.models.spec import parse_spec
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.tiling.blending import blend
 from wsiseg.tiling.grid import TileGrid

@@ -28,8 +28,8 @@ from torch import Tensor
 from wsiseg.datasets.dataset import read_dataset
 from wsiseg.geometry import Size
 from wsiseg.models.bundle import load_model, save_bundle
+from wsiseg.models.folder import find_bundle
 from wsiseg.models.large_tiles import predict_shared, predict_windows, shared_thresholds
-from wsiseg.models.spec import find_bundle
 from wsiseg.models.tile_shape import check_margin, default_tile
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.gated import PredictTiles

@@ -1,12 +1,14 @@
-"""What `wsiseg predict` does before its first batch of patches, and what `wsiseg info` takes.
+"""What `wsiseg predict` does before its first batch of patches, and what commands that load no network take.
 
     python -m benchmarks.startup sample_data/CMU-1-Small-Region.svs
 
 Each row is a fresh process of its own; rows alternate with `python -c "import torch"`, and figures are the least CPU
 seconds of several rounds, and their ratio to torch's, which another load of the machine does not change much. The
 program itself runs, unchanged: the process ends when the network is asked for its first batch of tiles (not when a
-blank patch makes it ready), told by a profile hook on that one function.
+blank patch makes it ready), told by a profile hook on that one function. Compiled modules (`.pyc`) are kept in a
+folder of the benchmark's own, so that rounds after the first find them, as an installation does.
 
+    --map MAP.zarr  also measures `wsiseg info` of a tissue map
     --modules 15    also prints which packages take longest to import (seconds of wall time, `-X importtime`)
 """
 
@@ -72,12 +74,15 @@ main(sys.argv[1:])
 hook begins when everything is imported, since it would slow that down."""
 
 
-def spent(command: list[str], environment: dict[str, str] | None = None) -> tuple[float, str, str]:
+COMPILED = tempfile.TemporaryDirectory(prefix="wsiseg-startup-")
+
+
+def spent(command: list[str]) -> tuple[float, str, str]:
     """CPU seconds of a process, and what it printed."""
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": COMPILED.name}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     before = os.times()
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     after = os.times()
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -99,25 +104,36 @@ def main() -> None:
     parser.add_argument("slide")
     parser.add_argument("--runtimes", default="torch,openvino")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--map")
     parser.add_argument("--modules", type=int, default=0)
     asked = parser.parse_args()
     runtimes = asked.runtimes.split(",")
-    torch, info = [], []
+    light = [
+        ["--version"],
+        ["--help"],
+        ["models"],
+        ["info", asked.slide],
+        *([["info", asked.map]] if asked.map else []),
+    ]
+    torch: list[float] = []
+    took: dict[str, list[float]] = {" ".join(arguments): [] for arguments in light}
     laps: dict[str, list[dict[str, float]]] = {runtime: [] for runtime in runtimes}
     for _ in range(asked.rounds):
         torch.append(spent([sys.executable, "-c", "import torch"])[0])
-        info.append(spent([sys.executable, "-m", "wsiseg", "info", asked.slide])[0])
+        for arguments in light:
+            took[" ".join(arguments)].append(spent([sys.executable, "-m", "wsiseg", *arguments])[0])
         for runtime in runtimes:
             laps[runtime].append(predict_until_first_batch(asked.slide, runtime)["laps"])  # type: ignore[arg-type]
     unit = min(torch)
     print(f"import torch{'':<22} {unit:6.2f} s")
-    print(f"wsiseg info{'':<23} {min(info):6.2f} s {min(info) / unit:5.2f} of import torch")
+    for command, seconds in took.items():
+        print(f"wsiseg {command[:26]:<27} {min(seconds):6.2f} s {min(seconds) / unit:5.2f} of import torch")
     for runtime in runtimes:
         print(f"wsiseg predict --runtime {runtime}")
         best, before = min(laps[runtime], key=lambda run: run["first batch"]), 0.0
-        for step, seconds in best.items():
-            print(f"  + {step:<30} {seconds - before:6.2f} s")
-            before = seconds
+        for step, until in best.items():
+            print(f"  + {step:<30} {until - before:6.2f} s")
+            before = until
         print(f"  = {'first batch':<30} {before:6.2f} s {before / unit:5.2f} of import torch")
     if asked.modules:
         slowest_imports(asked.slide, runtimes[0], asked.modules)

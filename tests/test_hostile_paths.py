@@ -19,7 +19,8 @@ from wsiseg.datasets.dataset import read_classes, read_dataset
 from wsiseg.errors import BundleError, DatasetError, OptionError, SlideError, WsisegError
 from wsiseg.evaluation.truth import open_source
 from wsiseg.geometry import Box
-from wsiseg.models.spec import BUNDLES_FOLDER, read_spec
+from wsiseg.models.folder import BUNDLES_FOLDER
+from wsiseg.models.spec import read_spec
 from wsiseg.slides import open_slide
 from wsiseg.tissue_map.codecs import frame_bytes
 from wsiseg.tissue_map.reader import open_map

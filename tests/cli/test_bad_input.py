@@ -91,7 +91,7 @@ def test_output_of_another_ending(refused: Run, tmp_path: Path, slide: Path) -> 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """A copy of the shipped model."""
-    from wsiseg.models.spec import find_bundle
+    from wsiseg.models.folder import find_bundle
 
     return Path(shutil.copytree(find_bundle("tissue-brca-lite"), tmp_path / "bundle"))
 

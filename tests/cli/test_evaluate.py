@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from wsiseg.cli.main import main
-from wsiseg.models.spec import find_bundle, read_spec
+from wsiseg.models.folder import find_bundle
+from wsiseg.models.spec import read_spec
 
 
 @pytest.fixture

@@ -61,7 +61,8 @@ def test_a_missing_mpp_is_shown(shared):
 
 
 def test_what_predict_would_do(sample_data):
-    from wsiseg.models.spec import list_bundles, read_spec
+    from wsiseg.models.folder import list_bundles
+    from wsiseg.models.spec import read_spec
 
     if not list_bundles():
         pytest.skip("no model ships yet")

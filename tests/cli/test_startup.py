@@ -13,7 +13,7 @@ from benchmarks.startup import predict_until_first_batch
 NEVER = {
     *("torch._dynamo", "torch._inductor", "sympy", "triton", "torchvision", "timm", "segmentation_models_pytorch"),
     *("huggingface_hub", "lightning", "kornia", "torchmetrics", "dask", "xarray", "pandas", "matplotlib"),
-    *("skimage.measure", "wsiseg.polygons.simplify", "wsiseg.export.polygons", "wsiseg.training"),
+    *("skimage.measure", "wsiseg.polygons.simplify", "wsiseg.export.polygons", "wsiseg.training", "scipy"),
 }
 
 
@@ -45,14 +45,54 @@ def test_openvino_takes_what_it_compiled_before(
     assert not loaded(found["modules"], NEVER)
 
 
-def test_info_loads_no_torch(sample_data: Path) -> None:
+def run_and_list(arguments: list[str], names: set[str]) -> tuple[str, int, list[str]]:
+    """Output and exit code of a command, and those of some modules that it loaded."""
     code = (
         "import sys\n"
         "from wsiseg.cli.main import main\n"
-        f"try: main(['info', {str(sample_data / 'CMU-1-Small-Region.svs')!r}])\n"
-        "except SystemExit as stop: assert not stop.code, stop.code\n"
-        f"print(sorted({NEVER | {'torch', 'zarr', 'openvino', 'shapely'}!r} & set(sys.modules)))"
+        f"try: main({arguments!r})\n"
+        "except SystemExit as stop: print(stop.code or 0)\n"
+        f"print(*sorted({names!r} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "tissue" in done.stdout
-    assert done.stdout.splitlines()[-1] == "[]"
+    *_, status, found = done.stdout.splitlines()
+    return done.stdout + done.stderr, int(status), found.split()
+
+
+WITHOUT_A_NETWORK = NEVER | {
+    "torch",
+    "openvino",
+    "zarr",
+    "shapely",
+    "pydantic",
+    "scipy",
+    "pydicom",
+    "fsspec",
+    "tiffslide",
+}
+
+
+@pytest.mark.parametrize("slide", ["CMU-1-Small-Region.svs", "OS-1-detail.ome.tif"])
+def test_info_loads_a_reader_and_little_else(sample_data: Path, slide: str) -> None:
+    shown, status, found = run_and_list(["info", str(sample_data / slide)], WITHOUT_A_NETWORK | {"tifffile"})
+    assert "tissue" in shown
+    assert "patches" in shown
+    assert (status, found) == (0, ["tifffile"])
+
+
+def test_models_are_listed_without_numbers(sample_data: Path) -> None:
+    shown, status, found = run_and_list(["models"], WITHOUT_A_NETWORK | {"tifffile", "openslide", "click"})
+    assert "Lymphocytes" in shown
+    assert (status, found) == (0, ["click"])
+
+
+def test_a_list_with_one_name_twice_is_refused_before_torch_is_loaded(sample_data: Path, tmp_path: Path) -> None:
+    slides = [tmp_path / part / "a.svs" for part in ("one", "two")]
+    for path in slides:
+        path.parent.mkdir()
+        path.symlink_to(sample_data / "CMU-1-Small-Region.svs")
+    arguments = ["predict", *map(str, slides), "--out", str(tmp_path / "maps")]
+    shown, status, found = run_and_list(arguments, {"torch", "openvino", "zarr", "click"})
+    assert "a.zarr" in shown
+    assert (status, found) == (2, ["click"])
+    assert not (tmp_path / "maps").exists()

@@ -102,7 +102,7 @@ def _dicom(folder: Path, pixels: npt.NDArray[np.uint8], only: set[str] | None = 
 
 def bundles(folder: Path) -> None:
     """The shipped model; its weights are linked, not copied."""
-    from wsiseg.models.spec import BUNDLES_FOLDER
+    from wsiseg.models.folder import BUNDLES_FOLDER
 
     source = BUNDLES_FOLDER / "tissue-brca-lite"
     target = folder / "lite"

@@ -16,7 +16,8 @@ from scipy import ndimage
 from tests.helpers.stored_maps import CLASSES
 from wsiseg.export.polygons import export_geojson
 from wsiseg.geometry import Box
-from wsiseg.models.spec import BUNDLES_FOLDER, bundle_hash
+from wsiseg.models.folder import BUNDLES_FOLDER
+from wsiseg.models.spec import bundle_hash
 from wsiseg.slides import open_slide
 from wsiseg.system.files import put_folder
 from wsiseg.tissue_map.reader import open_map

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, DeviceError, OutputError
 from wsiseg.models.bundle import load_model, save_bundle
+from wsiseg.models.folder import find_bundle, list_bundles
 from wsiseg.models.networks.architectures import ARCHITECTURES, build_network
-from wsiseg.models.spec import FORMAT_VERSION, BundleSpec, find_bundle, list_bundles, read_spec
+from wsiseg.models.spec import FORMAT_VERSION, BundleSpec, read_spec
 from wsiseg.models.tissue_model import normalise
 
 ENCODER = {"encoder": "mobilenetv3_small_050"}
@@ -193,7 +194,7 @@ def test_a_folder_that_cannot_be_written(networks, tmp_path):
 
 
 def test_a_missing_bundle_names_the_shipped_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr("wsiseg.models.spec.BUNDLES_FOLDER", tmp_path)
+    monkeypatch.setattr("wsiseg.models.folder.BUNDLES_FOLDER", tmp_path)
     (tmp_path / "shipped-one").mkdir()
     refused("no-such-model", "'no-such-model'", "shipped models: none")
     (tmp_path / "shipped-one" / "model.json").write_text("{}")

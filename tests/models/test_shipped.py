@@ -6,7 +6,7 @@ import torch
 
 from wsiseg.datasets.dataset import read_dataset
 from wsiseg.models.bundle import load_model
-from wsiseg.models.spec import find_bundle
+from wsiseg.models.folder import find_bundle
 from wsiseg.training.loading import PatchImages
 from wsiseg.training.stage1 import average_precision
 

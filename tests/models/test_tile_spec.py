@@ -8,7 +8,8 @@ import pytest
 
 from tests.helpers.color_model import color_model
 from wsiseg.errors import BundleError
-from wsiseg.models.spec import SPEC_FILE, find_bundle, parse_spec, read_spec
+from wsiseg.models.folder import SPEC_FILE, find_bundle
+from wsiseg.models.spec import parse_spec, read_spec
 from wsiseg.models.tile_shape import default_tile
 
 TILES: dict[str, Any] = {"gate_mode": "windows", "tile_px": 192, "tile_margin_px": 16}

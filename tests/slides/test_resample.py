@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Box, Grid, Level, Mpp, Size, ceil_div, exact_downsample, plan_grid, source_interval
@@ -52,6 +53,21 @@ def test_weights_do_not_depend_on_the_box(start, length, zoom, skip, part):
     offset = own_first - first
     own[:, offset : offset + own_count] = axis_weights(start + skip, part, zoom, own_first, own_count).toarray()
     assert np.array_equal(own, whole)
+
+
+@given(starts, lengths, zooms, st.integers(-3, 3), st.integers(1, 300), st.integers(0, 2**32 - 1))
+def test_the_sums_are_those_of_a_sparse_matrix(start, length, zoom, shift, width, seed):
+    """SciPy adds up each row's products in the order of the columns, in float32; so maps stay as they are."""
+    first, count = source_interval(start, length, zoom)
+    weights = axis_weights(start, length, zoom, first + shift, count)
+    taps = len(weights.source)
+    row = np.repeat(np.arange(length), taps)
+    matrix = sparse.csr_array((weights.weight.T.ravel(), (row, weights.source.T.ravel())), shape=(length, count))
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, width), np.uint8)
+    ours = weights @ pixels
+    assert ours.dtype == np.float32
+    assert np.array_equal(ours, matrix @ pixels)
+    assert np.array_equal(weights.toarray(), matrix.toarray())
 
 
 @given(zooms, st.integers(0, 255), st.integers(-20, 50), st.integers(-20, 50))

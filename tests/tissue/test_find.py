@@ -322,3 +322,18 @@ def test_selecting_patches_at_once_is_asking_for_each(sample_data, mpp, patch, o
     one_by_one = tiles.select(lambda box: bool(mask.rows(grid, box).any()))
     assert 0 < one_by_one.sum() < one_by_one.size
     assert np.array_equal(mask.select(grid, tiles), one_by_one)
+
+
+@given(
+    st.integers(1, 12), st.integers(1, 12), st.floats(0.3, 0.99), st.integers(0, 2**32 - 1), st.floats(0.4, 20),
+    st.floats(0.4, 20), st.integers(1, 90), st.floats(0, 0.9),
+)  # fmt: skip
+def test_selecting_patches_of_any_mask(rows, columns, density, seed, step_x, step_y, patch, overlap):
+    """Masks of noise, with patches from a pixel to all of it, and map pixels smaller or larger than the mask's."""
+    pixels = np.random.default_rng(seed).random((rows, columns)) < density
+    size = Size(max(1, int(columns * step_x)), max(1, int(rows * step_y)))
+    mask = TissueMask(BitMask(pixels), step_x, step_y, size, "otsu")
+    grid = Grid(size, Mpp(1, 1), 1, 1, 0, 1.0, 1.0)
+    tiles = TileGrid.of(size, patch, overlap)
+    one_by_one = tiles.select(lambda box: bool(mask.rows(grid, box).any()))
+    assert np.array_equal(mask.select(grid, tiles), one_by_one)

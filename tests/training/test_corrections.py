@@ -48,7 +48,7 @@ def test_the_loss_leaves_unknown_labels_out() -> None:
     )
     labels[0, 1] = labels[4, 2] = -1
     loss = known_loss(logits, labels)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert (logits.grad[labels < 0] == 0).all()
     assert (logits.grad[labels >= 0] != 0).all()
@@ -221,7 +221,8 @@ def test_corrected_slides_are_not_set_aside_for_validation(folders: tuple[Path, 
 
 @pytest.mark.slow
 def test_going_on_from_the_shipped_model(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    origin, out, said = Origin.of(SHIPPED), tmp_path / "model", []
+    origin, out = Origin.of(SHIPPED), tmp_path / "model"
+    said: list[str] = []
     config = origin.config().changed(
         sheet_patches=0, stage1={"epochs": 1, "batch_size": 4}, stage2={"epochs": 1, "batch_size": 4}
     )

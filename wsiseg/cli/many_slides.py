@@ -45,6 +45,11 @@ def many_slides(
     Returns:
         1 if one failed by a defect of this program, 2 if one failed otherwise, else 0.
     """
+    from wsiseg.prediction.slide_list import map_paths, slides_among
+    from wsiseg.slides.arguments import slides_of
+
+    # Names that cannot be are refused before torch is loaded; `predict_many` does it for all who call it.
+    map_paths(slides_among(slides_of(slides))[0], folder, keep_folders=keep_folders)
     from wsiseg.prediction.batch import BatchSummary
     from wsiseg.prediction.many import predict_many
 

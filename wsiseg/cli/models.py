@@ -31,14 +31,14 @@ def list_command(as_json: bool, quiet: bool) -> None:
 
 
 def _list(*, as_json: bool, quiet: bool) -> None:
-    from wsiseg.models.spec import list_bundles, read_spec
+    from wsiseg.models.folder import list_bundles
+    from wsiseg.models.summary import read_summary
 
     if as_json:
-        specs = [read_spec(name) for name in list_bundles()]
         rows = [
-            {"name": spec.name, "classes": list(spec.classes.names), "patch_size_px": spec.patch_size_px,
-             "mpp": spec.mpp, "licence": spec.licence, "training_data": spec.training_data}
-            for spec in specs
+            {"name": one.name, "classes": list(one.classes), "patch_size_px": one.patch_size_px,
+             "mpp": one.mpp, "licence": one.licence, "training_data": one.training_data}
+            for one in map(read_summary, list_bundles())
         ]  # fmt: skip
         click.echo(json.dumps(rows, indent=2))
         return
@@ -46,10 +46,10 @@ def _list(*, as_json: bool, quiet: bool) -> None:
         if quiet:
             click.echo(name)
             continue
-        spec = read_spec(name)
-        click.echo(f"{name}: {', '.join(spec.classes.names)}")
-        click.echo(f"  {spec.patch_size_px} px patches at {spec.mpp:g} um/px; licence {spec.licence}")
-        click.echo(f"  {spec.training_data}")
+        one = read_summary(name)
+        click.echo(f"{name}: {', '.join(one.classes)}")
+        click.echo(f"  {one.patch_size_px} px patches at {one.mpp:g} um/px; licence {one.licence}")
+        click.echo(f"  {one.training_data}")
 
 
 @models.command("import")

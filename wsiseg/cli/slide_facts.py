@@ -175,14 +175,15 @@ def with_tissue_and_plan(facts: SlideFacts, slide: SlideReader, model: str | Non
 
 
 def _tissue_and_plan(slide: SlideReader, model: str | None) -> tuple[TissueFacts, PlanFacts | None]:
-    from wsiseg.models.spec import list_bundles, read_spec
+    from wsiseg.models.folder import list_bundles
+    from wsiseg.models.summary import read_summary
     from wsiseg.prediction.plan import plan
     from wsiseg.tissue.find import tissue_mask
 
     if model is None and DEFAULT_MODEL not in list_bundles():
         return _tissue(slide, tissue_mask(slide)), None
-    spec = read_spec(model or DEFAULT_MODEL)
-    todo = plan(slide, spec.mpp, spec.tiling())
+    spec = read_summary(model or DEFAULT_MODEL)
+    todo = plan(slide, spec.mpp, spec.tiling)
     grid, read = todo.grid, int(todo.selected.sum())
     return _tissue(slide, todo.mask), PlanFacts(
         model=spec.name,

@@ -11,6 +11,7 @@ import click
 from wsiseg.choices import BACKGROUNDS, GATE_MODES, LOGGERS, PRESETS, STAGES, TRAINING_PRECISIONS, LoggerName, StageName
 from wsiseg.cli.command import Command
 from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, json_option, overwrite_option
+from wsiseg.system.json_values import JsonObject
 
 if TYPE_CHECKING:
     from wsiseg.training.origin import Origin
@@ -157,13 +158,13 @@ def train(
     begun = _origin(origin, old, [name for name, value in fixed.items() if value not in (None, False)])
     own = begun.config() if begun is not None else None
     settings = own or effective_config(config, preset, encoder, background, cast(Any, gate_mode))
-    stages: dict[str, dict[str, Any]] = {"stage1": {}, "stage2": {}}
+    stages: dict[str, JsonObject] = {"stage1": {}, "stage2": {}}
     for name, chosen in (("stage1", epochs1), ("stage2", epochs2)):
         if (count := chosen if chosen is not None else epochs) is not None:
             stages[name]["epochs"] = count
         if batch_size is not None:
             stages[name]["batch_size"] = batch_size
-    networks: dict[str, dict[str, Any]] = {"classifier": {}, "segmenter": {}}
+    networks: dict[str, JsonObject] = {"classifier": {}, "segmenter": {}}
     for name, source in (("classifier", init_stage1 or init), ("segmenter", init_stage2 or init2 or init)):
         if source is not None:
             networks[name]["initial_weights"] = source

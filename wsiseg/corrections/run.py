@@ -19,7 +19,9 @@ from wsiseg.datasets.write import DatasetWriter
 from wsiseg.errors import OptionError
 from wsiseg.export.picture import require_same_slide
 from wsiseg.geojson.annotations import read_annotations
-from wsiseg.models.spec import bundle_hash, list_bundles, read_spec
+from wsiseg.models.folder import list_bundles
+from wsiseg.models.gate_kinds import MODES
+from wsiseg.models.spec import bundle_hash, read_spec
 from wsiseg.slides.base import SlideReader
 from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.reader import TissueMap
@@ -137,7 +139,8 @@ def patch_size(tissue_map: TissueMap, model: str | None) -> tuple[int, float]:
             )
         return spec.patch_size_px, spec.mpp
     patch_px, mpp = parameters.get("patch_px"), own.get("mpp")
-    if parameters.get("gate_mode") == "patches" and isinstance(patch_px, int) and isinstance(mpp, int | float):
+    mode = MODES.get(parameters.get("gate_mode", ""))  # large tiles are no patches
+    if mode and not mode.large_tiles and isinstance(patch_px, int) and isinstance(mpp, int | float):
         return patch_px, float(mpp)
     raise OptionError(f"{tissue_map.path.name} does not say how large its model's patches are; state it with --model")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from wsiseg.choices import GateMode
 from wsiseg.errors import OutputError
-from wsiseg.models.spec import SPEC_FILE, THRESHOLDS, checked_weights, find_bundle, parse_spec, read_spec
+from wsiseg.models.folder import SPEC_FILE, find_bundle
+from wsiseg.models.spec import THRESHOLDS, checked_weights, parse_spec, read_spec
 from wsiseg.system.files import put_folder, refuse_address
 
 

@@ -19,22 +19,12 @@ from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, OutputError
+from wsiseg.models.folder import SPEC_FILE, file_sha256, find_bundle, list_bundles
 from wsiseg.models.gate_kinds import MODES
 from wsiseg.models.networks.architectures import build_network
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import check_shared_gate
-from wsiseg.models.spec import (
-    SPEC_FILE,
-    BundleSpec,
-    NetworkSpec,
-    bundle_hash,
-    checked_weights,
-    file_sha256,
-    find_bundle,
-    list_bundles,
-    parse_spec,
-    read_spec,
-)
+from wsiseg.models.spec import BundleSpec, NetworkSpec, bundle_hash, checked_weights, parse_spec, read_spec
 from wsiseg.models.tissue_model import TissueModel, checked_device
 from wsiseg.system.files import put_folder, refuse_address
 from wsiseg.system.json_values import JsonObject

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import correlate1d
 
 from wsiseg.arrays import Float32Array
 from wsiseg.tiling.grid import TileGrid
@@ -36,6 +35,8 @@ def mean_in_context(values: Float32Array, present: npt.NDArray[np.bool_], sigma:
     Returns:
         (rows, columns, K) float32, 0 where no tile is present.
     """
+    from scipy.ndimage import correlate1d  # noqa: PLC0415  (only a gate that looks around needs it)
+
     weights = gaussian(sigma)
     sums = np.concatenate([np.where(present[..., None], values, 0.0), present[..., None]], axis=2, dtype=np.float64)
     for axis in (0, 1):

@@ -6,8 +6,6 @@ outside and is treated as hostile: sizes are bounded, no file may lie outside th
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -30,22 +28,29 @@ from wsiseg.choices import GateMode, GateRule
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, OptionError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
+from wsiseg.models.folder import (
+    MAX_SPEC_BYTES,
+    MAX_WEIGHT_BYTES,
+    SPEC_FILE,
+    file_inside,
+    file_sha256,
+    find_bundle,
+    read_fields,
+)
 from wsiseg.models.gate_kinds import MODES
 from wsiseg.models.tile_shape import (
     MAX_TILE_PX,
     check_gate_mode,
     check_margin,
     check_tile,
-    default_tile,
     overlap_px,
+    tiling,
 )
 from wsiseg.system.json_values import JsonObject
 from wsiseg.tiling.grid import Tiling
 
 FORMAT_VERSION = 1
 """The newest format of `model.json` that this program reads, and the one it writes."""
-
-SPEC_FILE = "model.json"
 
 THRESHOLDS: dict[GateMode, str] = {"patches": "gate", "windows": "gate", "shared": "shared_gate"}
 """The field of `BundleSpec` that has the thresholds of each gate mode."""
@@ -56,12 +61,6 @@ WHITE_WORDS = frozenset(
     )
 )
 """Words in class names of models that were taught what is white in a slide."""
-
-BUNDLES_FOLDER = Path(__file__).parent / "bundles"
-"""Where the bundles lie that come with the package."""
-
-MAX_SPEC_BYTES = 4 * 2**20
-MAX_WEIGHT_BYTES = 4 * 2**30
 
 _FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.safetensors$"
 _SHA256 = r"^[0-9a-f]{64}$"
@@ -254,13 +253,7 @@ class BundleSpec(_Part):
             overlap: share of a patch's side; None takes the model's. Tiles that do not fit it give way to others.
         """
         share = self.overlap if overlap is None else overlap
-        shared_px = overlap_px(self.patch_size_px, share)
-        if not MODES[mode or self.gate_mode].large_tiles:
-            return Tiling(self.patch_size_px, shared_px)
-        side, margin = self.tile_px, self.tile_margin_px
-        if side is None or (side - self.patch_size_px) % (self.patch_size_px - shared_px):
-            side, margin = default_tile(self.patch_size_px, share)
-        return Tiling(side, 2 * margin)
+        return tiling(mode or self.gate_mode, self.patch_size_px, share, self.tile_px, self.tile_margin_px)
 
     def to_json(self) -> str:
         """The text of `model.json`."""
@@ -293,66 +286,13 @@ def _one_line(error: ValidationError | OptionError) -> str:
     return f"{place + ': ' if place else ''}{first['msg']}{shown}{more}"
 
 
-def list_bundles() -> list[str]:
-    """Names of the bundles that come with the package, sorted."""
-    return sorted(path.parent.name for path in BUNDLES_FOLDER.glob(f"*/{SPEC_FILE}"))
-
-
-def find_bundle(name_or_path: str | Path) -> Path:
-    """The folder of a bundle.
-
-    A shipped name wins over a folder of the same name in the working directory (write `./NAME` for that one), so
-    that a command means the same wherever it is typed.
-    """
-    if isinstance(name_or_path, str) and name_or_path in list_bundles():
-        return BUNDLES_FOLDER / name_or_path
-    folder = Path(name_or_path)
-    if folder.is_dir():
-        return folder
-    shipped = ", ".join(list_bundles()) or "none"
-    kind = "is a file, not a bundle's folder" if folder.exists() else "is neither a shipped model nor a folder"
-    raise BundleError(f"{str(name_or_path)!r} {kind} (shipped models: {shipped})")
-
-
-def file_inside(folder: Path, name: str, max_bytes: int) -> Path:
-    """The regular file `name` of at most `max_bytes` in `folder`; a link that leads out of it is refused."""
-    path = folder / name
-    try:
-        resolved = path.resolve()
-    except (OSError, RuntimeError) as error:  # a loop of links
-        raise BundleError(f"{path} cannot be followed, it is a link to itself; copy the bundle again") from error
-    if resolved.parent != folder.resolve():
-        raise BundleError(f"{path} lies outside its bundle, a bundle's files must be in its own folder")
-    if not resolved.is_file():
-        raise BundleError(f"{folder} has no {name}: the bundle is incomplete, copy or download it again")
-    size = resolved.stat().st_size
-    if size > max_bytes:
-        raise BundleError(f"{path} has {size} bytes, more than the {max_bytes} that a bundle's file may have")
-    return path
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in lower-case hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_spec(name_or_path: str | Path) -> BundleSpec:
     """The `model.json` of a shipped model's name or of a bundle's folder, checked; needs no torch and reads no weights.
 
     Raises:
         BundleError: where there is no such bundle, or its `model.json` is missing, damaged or newer.
     """
-    folder = find_bundle(name_or_path)
-    path = file_inside(folder, SPEC_FILE, MAX_SPEC_BYTES)
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path} is not JSON ({str(error) or type(error).__name__:.100})") from error
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
-    if not isinstance(fields, dict):
-        raise BundleError(f"{path} must hold one JSON object, got {type(fields).__name__}")
+    path, fields = read_fields(name_or_path)
     return parse_spec(fields, str(path))
 
 

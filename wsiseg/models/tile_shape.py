@@ -5,6 +5,7 @@ from __future__ import annotations
 from wsiseg.choices import GateMode, GateRule
 from wsiseg.errors import BundleError
 from wsiseg.models.gate_kinds import MODES, RULES
+from wsiseg.tiling.grid import Tiling
 
 MAX_TILE_PX = 8192
 
@@ -63,3 +64,21 @@ def default_tile(patch_px: int, overlap: float) -> tuple[int, int]:
     """Side and margin of tiles for patches: about twice a patch, and a sixth of one (docs/large-tiles.md)."""
     stride = patch_px - overlap_px(patch_px, overlap)
     return patch_px + max(1, round(patch_px / stride)) * stride, patch_px // 6
+
+
+def tiling(mode: GateMode, patch_px: int, overlap: float, tile_px: int | None, margin_px: int) -> Tiling:
+    """What is read and segmented at once: patches, or in other gate modes tiles.
+
+    Args:
+        mode: of the gate.
+        patch_px: side of a patch.
+        overlap: share of it that its neighbour covers as well.
+        tile_px: side of a tile; one that does not fit the patches, or None, gives way to `default_tile`.
+        margin_px: half of what neighbouring tiles share.
+    """
+    shared_px = overlap_px(patch_px, overlap)
+    if not MODES[mode].large_tiles:
+        return Tiling(patch_px, shared_px)
+    if tile_px is None or (tile_px - patch_px) % (patch_px - shared_px):
+        tile_px, margin_px = default_tile(patch_px, overlap)
+    return Tiling(tile_px, 2 * margin_px)

@@ -6,14 +6,13 @@ import math
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from scipy import ndimage
 
 from wsiseg.errors import OptionError
 from wsiseg.slides.base import SlideReader
 from wsiseg.slides.overview import OVERVIEW_MPP, read_overview
 from wsiseg.tissue.bit_mask import BitMask
 from wsiseg.tissue.mask import TissueMask
+from wsiseg.tissue.parts import large_parts
 from wsiseg.tissue.stain import find_glass, stained
 
 MIN_TISSUE_UM2 = 20_000.0
@@ -24,7 +23,6 @@ MIN_HOLE_UM2 = 10_000.0
 
 _SPECK_SHARE = 0.02
 _GLASS_PIXELS = 2**24
-_ROWS = 512
 
 
 def tissue_mask(
@@ -74,9 +72,9 @@ def _stained(slide: SlideReader, mpp: float, min_tissue_um2: float, min_hole_um2
     del overview  # parts are labelled in as much memory again
     largest = _SPECK_SHARE * mask.size
     per_px = grid.mpp.pixel_area_um2
-    mask = _without_small(mask, min(min_tissue_um2 / per_px, largest), ndimage.generate_binary_structure(2, 2))
+    mask = large_parts(mask, min(min_tissue_um2 / per_px, largest), corners=True)
     np.logical_not(mask, out=mask)
-    mask = _without_small(mask, min(min_hole_um2 / per_px, largest), ndimage.generate_binary_structure(2, 1))
+    mask = large_parts(mask, min(min_hole_um2 / per_px, largest), corners=False)
     np.logical_not(mask, out=mask)
     return TissueMask(BitMask(mask), grid.step_x, grid.step_y, slide.size, "otsu", glass)
 
@@ -85,18 +83,3 @@ def stained_tissue(slide: SlideReader) -> TissueMask:
     """The stained tissue of a slide, of an overview that is coarser than usual where that were large."""
     area_um2 = slide.size.area * slide.mpp.pixel_area_um2
     return _stained(slide, max(OVERVIEW_MPP, math.sqrt(area_um2 / _GLASS_PIXELS)), MIN_TISSUE_UM2, MIN_HOLE_UM2)
-
-
-def _without_small(
-    mask: npt.NDArray[np.bool_], min_px: float, neighbours: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
-    """The connected parts of a mask that have at least `min_px` pixels."""
-    labels, count = ndimage.label(mask, neighbours)
-    if count == 0:
-        return mask
-    areas = np.zeros(count + 1, np.int64)
-    for top in range(0, len(labels), _ROWS):  # counting needs wide integers: not of all at once
-        areas += np.bincount(labels[top : top + _ROWS].ravel(), minlength=count + 1)
-    keep = areas >= min_px
-    keep[0] = False
-    return np.asarray(keep[labels], np.bool_)

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from wsiseg.geometry import Box
 from wsiseg.slides.base import SlideReader
@@ -121,7 +120,8 @@ def measured(pixels: npt.NDArray[np.uint8], glass: Glass) -> Light:
     usual = _index(USUAL_LIGHT)
     if counts[usual:].sum() < max(LEAST_BRIGHT_PX, LEAST_BRIGHT_SHARE * len(pixels)):
         return Light(level, source)
-    smooth = ndimage.uniform_filter1d(counts, 3, mode="nearest")
+    around = np.pad(counts, 1, "edge")
+    smooth = (around[:-2] + around[1:-1] + around[2:]) / 3
     pale = float(smooth[_index(_PALE[0]) : _index(_PALE[1])].min())
     apart = 0.0
     for step in range(_index(LEAST_LIGHT), _index(MOST_LIGHT) + 1):

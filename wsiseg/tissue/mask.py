@@ -14,6 +14,9 @@ from wsiseg.tissue.stain import Glass
 
 _CHUNK = 1024
 
+_FINER = 0.9
+"""Map pixels so much smaller than those of the mask that some lie between any two of its rows and columns."""
+
 
 @dataclass(frozen=True, eq=False)
 class TissueMask:
@@ -81,19 +84,16 @@ class TissueMask:
 
     def select(self, grid: Grid, tiles: TileGrid) -> npt.NDArray[np.bool_]:
         """Which patches hold tissue, (rows, columns) bool: `rows(…).any()` of each, mostly without computing it."""
-        rows, columns = self._ranges(grid, tiles, 0), self._ranges(grid, tiles, 1)
-        (top, bottom), (left, right) = rows, columns
-        sums = self._sums()
-        count = (
-            sums[np.ix_(bottom, right)]
-            - sums[np.ix_(top, right)]
-            - sums[np.ix_(bottom, left)]
-            + sums[np.ix_(top, left)]
-        )
+        (top, bottom), (left, right) = self._ranges(grid, tiles, 0), self._ranges(grid, tiles, 1)
+        count = _within(self._sums(1), top, bottom, left, right)
         whole = Box.of(tiles.map_size)
         selected = count > 0
-        # Only where some mask pixels are tissue and some are not may interpolation decide otherwise.
+        # Only where some mask pixels are tissue and some are not may interpolation decide otherwise,
         unsure = selected & (count < np.outer(bottom - top, right - left))
+        if unsure.any() and max(grid.step_x / self.step_x, grid.step_y / self.step_y) < _FINER:
+            # and not where a map pixel lies amid four that are. The last ones may lie outside the slide.
+            corners = _within(self._sums(2), top, np.maximum(top, bottom - 2), left, np.maximum(left, right - 2))
+            unsure &= corners == 0
         for row, column in np.argwhere(unsure).tolist():
             selected[row, column] = self.rows(grid, tiles.box(row, column).intersect(whole)).any()
         return np.asarray(selected, np.bool_)
@@ -107,14 +107,23 @@ class TissueMask:
         last = np.minimum(first + tiles.patch_px, length) - 1
         return low[first], high[last] + 1
 
-    def _sums(self) -> npt.NDArray[np.int32]:
+    def _sums(self, side: int) -> npt.NDArray[np.int32]:
         """(h + 1, w + 1): how many mask pixels above and left of each corner are tissue.
 
-        Not kept: of a large slide it would be the largest thing that a run holds to its end.
+        With `side` 2 instead of 1 those alone count that are the top left one of four that are. Not kept:
+        of a large slide it would be the largest thing that a run holds to its end.
         """
-        sums = np.zeros((self.mask.shape[0] + 1, self.mask.shape[1] + 1), np.int32)
+        height, width = self.mask.shape
+        sums = np.zeros((height + 1, width + 1), np.int32)
         for top, rows in self.mask.bands():  # all at once would take the memory twice
-            band = np.cumsum(rows, axis=1, dtype=np.int32)
+            full = rows
+            if side == 2:
+                below = self.mask.block(top + 1, min(height, top + len(rows) + 1), 0, width)
+                full = np.zeros_like(rows)
+                full[: len(below), :-1] = (rows[: len(below), :-1] & rows[: len(below), 1:]) & (
+                    below[:, :-1] & below[:, 1:]
+                )
+            band = np.cumsum(full, axis=1, dtype=np.int32)
             band[0] += sums[top, 1:]
             np.cumsum(band, axis=0, out=sums[top + 1 : top + 1 + len(band), 1:])
         return sums
@@ -132,3 +141,15 @@ class TissueMask:
         inside = (index >= 0) & (index * map_step < extent)
         low = np.clip(before, 0, last).astype(np.intp)
         return low, np.clip(before + 1, 0, last).astype(np.intp), share, inside
+
+
+def _within(
+    sums: npt.NDArray[np.int32],
+    top: npt.NDArray[np.intp],
+    bottom: npt.NDArray[np.intp],
+    left: npt.NDArray[np.intp],
+    right: npt.NDArray[np.intp],
+) -> npt.NDArray[np.int32]:
+    """Sums over boxes, (rows, columns), whose first and last corners the rows and columns give."""
+    down = sums[bottom] - sums[top]
+    return np.asarray(down[:, right] - down[:, left], np.int32)

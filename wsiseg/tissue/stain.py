@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+
+from wsiseg.tissue.filters import fits, gaussian
 
 PALE_SATURATION = 0.04
 """What is more saturated than this is tissue, whatever Otsu's threshold: eosin at an optical density of about 0.045."""
@@ -101,7 +102,7 @@ def _bright(overview: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def _mode(values: npt.NDArray[np.uint8]) -> float:
     counts = np.bincount(values, minlength=256).astype(np.float64)
-    return float(np.argmax(ndimage.gaussian_filter1d(counts, 1.5, mode="constant")))
+    return float(np.argmax(gaussian(counts, 1.5, beyond="constant")))
 
 
 def transmission(overview: npt.NDArray[Any], glass: Colour) -> npt.NDArray[np.float32]:
@@ -143,11 +144,11 @@ def pen(overview: npt.NDArray[np.uint8], glass: Colour, mpp: float) -> npt.NDArr
         ink[rows] = (strongest > _RIM_OD) & ((green < red) | like_red | like_black)
     width = max(3, round(_PEN_WIDTH_UM / mpp))
     ink |= core
-    # A square of the pen's width fits inside the ink.
-    wide = np.asarray(ndimage.minimum_filter(core.view(np.uint8), size=width, mode="nearest")).view(np.bool_)
-    del core
-    if not wide.any():
+    if not (wide := fits(core, width)).any():
         return wide
+    del core
+    from scipy import ndimage  # noqa: PLC0415  (half a second that slides without pen marks do not need)
+
     whole = ndimage.binary_propagation(wide, mask=ink)
     # Where ink fades into glass its colour is lost.
     margin = 2 * math.ceil(_PEN_MARGIN_UM / mpp) + 1
@@ -170,7 +171,7 @@ def stained(overview: npt.NDArray[np.uint8], mpp: float, glass: Glass | None = N
         bottom = min(height, top + _ROWS)
         first, last = max(0, top - _HALO), min(height, bottom + _HALO)
         band, inner = overview[first:last], slice(top - first, bottom - first)
-        smooth = ndimage.gaussian_filter(band, (_SIGMA, _SIGMA, 0), output=np.float32, mode="nearest")
+        smooth = gaussian(gaussian(band, _SIGMA, 0).astype(np.float32), _SIGMA, 1).astype(np.float32)
         values = np.clip(saturation(smooth, glass.level)[inner], 0, 1)
         bins = np.minimum(values * _BINS, _BINS - 1).astype(np.uint16)
         levels[top:bottom] = np.minimum(bins, 255)  # `_threshold` is at most `_NOISE_MAX`, bin 25

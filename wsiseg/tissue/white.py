@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from wsiseg.arrays import BoolArray
 from wsiseg.geometry import Mpp
@@ -65,6 +64,8 @@ class WhiteRule:
 
         Parts join along the sides of pixels, and are measured within their cell.
         """
+        from scipy import ndimage  # noqa: PLC0415  (half a second that a run's first batch does not wait for)
+
         out = np.zeros_like(bright)
         for y in range(0, bright.shape[0], CELL_PX):
             for x in range(0, bright.shape[1], CELL_PX):

@@ -19,6 +19,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from wsiseg.choices import half
 from wsiseg.datasets.dataset import Patch, PatchDataset, read_image
 from wsiseg.datasets.patch import UNKNOWN
 from wsiseg.models.networks.classifier import Classifier
@@ -187,7 +188,7 @@ def _differing(
     """Share of pixels that float32 sets otherwise, on the first patches of a batch that need the network; or None."""
     needing = ~decided_by_label(labels > 0, mask_options(config.pseudo_masks))
     rows = needing.nonzero().flatten()[:_COMPARED_PATCHES]
-    if config.pseudo_masks.precision == "float32" or not len(rows):
+    if not half(config.pseudo_masks.precision) or not len(rows):
         return None
     exact = _computed(
         classifier, pixels[rows], labels[rows], config.changed(pseudo_masks={"precision": "float32"}), device

@@ -13,7 +13,8 @@ from wsiseg.datasets.dataset import PatchDataset, read_dataset
 from wsiseg.errors import DatasetError, OptionError
 from wsiseg.geometry import LEVEL_TOLERANCE
 from wsiseg.models.bundle import load_model
-from wsiseg.models.spec import BundleSpec, bundle_hash, find_bundle, read_spec
+from wsiseg.models.folder import find_bundle
+from wsiseg.models.spec import BundleSpec, bundle_hash, read_spec
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.training.config import TrainingConfig, lite_config
 

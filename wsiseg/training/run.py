@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,12 @@ from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import Patch, read_dataset
 from wsiseg.errors import OptionError
 from wsiseg.models.bundle import save_bundle
-from wsiseg.models.devices import keep_to_quota
+from wsiseg.models.devices import keep_to_quota, pick_device
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tissue_model import checked_device
 from wsiseg.system.files import refuse_address
+from wsiseg.system.json_values import JsonObject
 from wsiseg.training.compare import Networks, measure, told
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.held_out import hold_out
@@ -94,7 +95,7 @@ def train(
     check_choice("a stage", stage, STAGES)
     check_logger(logger)
     keep_to_quota()
-    target = checked_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    target = checked_device(pick_device(device))
     folder = RunFolder.of(out)
     if not is_first():
         progress, say = False, _nothing
@@ -268,7 +269,7 @@ def _corrected(run: Run) -> npt.NDArray[np.bool_] | None:
     return np.array([patch.corrected for patch in run.data.train]) if run.origin else None
 
 
-def _compare(run: Run) -> dict[str, Any]:
+def _compare(run: Run) -> JsonObject:
     """Before and after, on corrections that were kept out and on the validation patches; also written down."""
     if run.origin is None:
         return {}
@@ -280,7 +281,7 @@ def _compare(run: Run) -> dict[str, Any]:
         Networks(before.classifier.eval(), before.segmenter.eval(), torch.tensor(run.origin.spec.gate)),
         Networks(trained_classifier(run), segmenter.to(run.device).eval(), torch.tensor(gate)),
     )
-    found: dict[str, Any] = {"from": {"name": run.origin.spec.name, "hash": run.origin.hash}}
+    found: JsonObject = {"from": {"name": run.origin.spec.name, "hash": run.origin.hash}}
     for key, name, patches in (
         ("corrections_held_out", "corrections kept out", run.held_out),
         ("validation", "validation", run.data.val),
@@ -321,7 +322,7 @@ def _sheets(
     return [SheetCallback(chosen, run.data.classes, run.config, folder / "sheets", classifier, thresholds)]
 
 
-def _write_bundle(run: Run, out: Path, overwrite: bool, compared: dict[str, Any]) -> None:
+def _write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) -> None:
     config, data = run.config, run.data
     segmenter = plain_network(run, "segmenter")
     segmenter.load_state_dict(load_file(run.folder.segmenter))
@@ -331,7 +332,7 @@ def _write_bundle(run: Run, out: Path, overwrite: bool, compared: dict[str, Any]
         cast(Segmenter, segmenter).add_shared_gate(len(data.classes)).load_state_dict(load_file(run.folder.shared_gate))
         arguments["segmenter"] = {**arguments["segmenter"], "shared_gate": True}
         tiles["shared_gate"] = json.loads(run.folder.shared_gate_done.read_text(encoding="utf-8"))["gate"]
-    fields: dict[str, Any] = {
+    fields: JsonObject = {
         "classes": data.classes,
         "mpp": data.mpp,
         "patch_size_px": data.patch_size_px,

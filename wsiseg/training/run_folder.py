@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,8 +14,9 @@ from wsiseg.choices import LoggerName, StageName
 from wsiseg.datasets.dataset import PatchDataset
 from wsiseg.datasets.patch import Patch
 from wsiseg.errors import DatasetError, OptionError, OutputError
-from wsiseg.models.spec import SPEC_FILE
+from wsiseg.models.folder import SPEC_FILE
 from wsiseg.system.files import whole_file
+from wsiseg.system.json_values import JsonObject
 from wsiseg.training.config import TrainingConfig
 from wsiseg.training.origin import Origin
 
@@ -134,7 +134,7 @@ def check_outputs(out: Path, folder: RunFolder, stage: StageName, resume: bool, 
 def begin(run: Run, stage: StageName, resume: bool) -> None:
     """Write down what this run is of; a resumed one must be of the same."""
     folder = run.folder
-    state: dict[str, Any] = {"dataset": run.data.fingerprint, "config": run.config.model_dump(mode="json")}
+    state: JsonObject = {"dataset": run.data.fingerprint, "config": run.config.model_dump(mode="json")}
     if run.origin is not None:
         state["from"] = run.origin.hash
     if folder.state.is_file() and (resume or stage in ("masks", "2")):
@@ -156,7 +156,7 @@ def begin(run: Run, stage: StageName, resume: bool) -> None:
         raise OutputError(f"{folder.root} cannot be written: {error.strerror or error}") from error
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def _read_state(path: Path) -> JsonObject:
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
         config = {"classifier": None, **state["config"]}

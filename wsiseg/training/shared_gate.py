@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from wsiseg.models.large_tiles import Windows
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tile_shape import default_tile
 from wsiseg.models.tissue_model import normalise
+from wsiseg.system.json_values import JsonObject
 from wsiseg.training.augment import Augmentation
 from wsiseg.training.config import NetworkConfig, TrainingConfig
 from wsiseg.training.loading import PatchImages, patch_weights, plain_loader
@@ -49,7 +49,7 @@ class SharedGate:
     precision: float | None
 
 
-def tile_fields(config: TrainingConfig, patch_px: int) -> dict[str, Any]:
+def tile_fields(config: TrainingConfig, patch_px: int) -> JsonObject:
     """Fields of a bundle for a gate mode that needs tiles; empty for patches."""
     if not MODES[config.gate.mode].large_tiles:
         return {}

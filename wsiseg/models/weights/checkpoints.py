@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wsiseg.errors import OptionError
-from wsiseg.models.spec import MAX_WEIGHT_BYTES
+from wsiseg.models.folder import MAX_WEIGHT_BYTES
 from wsiseg.models.weights.mxnet import MAGIC, read_params, resnet38_arrays
 
 CLASS_LAYERS = ("fc8.", "decoder.last_conv.8.", "network.segmentation_head.")

@@ -9,8 +9,9 @@ from torch import nn
 
 from wsiseg.classes import ClassTable
 from wsiseg.models.bundle import check_fields, check_output, save_bundle
+from wsiseg.models.folder import file_sha256
 from wsiseg.models.networks.architectures import build_network
-from wsiseg.models.spec import BundleSpec, file_sha256
+from wsiseg.models.spec import BundleSpec
 from wsiseg.models.weights.checkpoints import read_state, whole
 from wsiseg.system.json_values import JsonObject
 
