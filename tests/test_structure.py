@@ -22,7 +22,7 @@ LAYERS = [
     {"geojson", "tiling"},
     {"tissue", "models", "export"},
     {"datasets", "prediction"},
-    {"training", "evaluation", "labelling"},
+    {"training", "evaluation", "labelling", "corrections"},
     {"server"},
     {"cli"},
 ]
@@ -45,7 +45,7 @@ USERS = {
     "pydicom": {"slides", "export/dicom_seg.py"},
     "zarr": {"tissue_map", "export"},
     "dask": {"tissue_map"},
-    "shapely": {"polygons", "geojson", "export"},
+    "shapely": {"polygons", "geojson", "export", "corrections"},
     "highdicom": {"export"},
     "starlette": {"server", "cli/view.py"},
     "uvicorn": {"server"},

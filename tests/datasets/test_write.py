@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from wsiseg.classes import ClassTable
-from wsiseg.datasets.check import check_dataset
+from wsiseg.datasets.check import ClassInSplit, check_dataset
 from wsiseg.datasets.dataset import read_dataset
 from wsiseg.datasets.provenance import Provenance
 from wsiseg.datasets.sheet import dataset_sheet
@@ -50,6 +50,8 @@ def test_what_is_read_back_is_what_was_given(tmp_path: Path) -> None:
     assert data.val[0].provenance is None
     np.testing.assert_array_equal(np.array(Image.open(root / first)), pixels(1))
     np.testing.assert_array_equal(data.train[1].read_truth(3), np.where(mask == 255, 3, mask))
+    assert data.train[1].mask is not None
+    np.testing.assert_array_equal(np.array(Image.open(data.train[1].mask)), mask)
     assert sorted(p.name for p in root.iterdir()) == ["dataset.json", "images", "labels.csv", "masks"]
 
 
@@ -172,8 +174,8 @@ def test_unsure_rows_stay_in_the_table_and_out_of_training(tmp_path: Path) -> No
     found = check_dataset(root)
     assert found.sound or set(found.problems) <= {"left out", "unknown", "absent"}
     assert len(found.problems["left out"]) == 3
-    assert found.class_counts()[0]["train"]["patches"] == 1
-    assert found.class_counts()[1]["train"] == {"patches": 0, "unknown": 1, "pixel_share": None}
+    assert found.class_counts()[0].splits["train"].patches == 1
+    assert found.class_counts()[1].splits["train"] == ClassInSplit(0, None, 1)
     assert found.combinations() == {("Tumour", "Stroma?", "Necrosis?"): {"train": 1, "val": 0, "test": 0}}
     assert dataset_sheet(found).width > 0
 

@@ -64,7 +64,7 @@ def _show_counts(console: Console, check: DatasetCheck, splits: Sequence[str]) -
         rows.append(
             [
                 row.name,
-                *(_with_unknown(row.splits[s]) for s in splits),
+                *(_patches(row.splits[s]) for s in splits),
                 *("" if v is None else f"{100 * v:.1f}" for v in pixels),
             ]
         )
@@ -81,6 +81,11 @@ def _show_counts(console: Console, check: DatasetCheck, splits: Sequence[str]) -
     _table(console, ["size", "split", "patches"], rows)
 
 
+def _patches(counts: ClassInSplit) -> str | int:
+    """Patches that have a class, and in brackets those of which it is unknown."""
+    return f"{counts.patches} (+{counts.unknown}?)" if counts.unknown else counts.patches
+
+
 def _table(console: Console, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     if not rows:
         return
@@ -91,8 +96,3 @@ def _table(console: Console, header: Sequence[str], rows: Sequence[Sequence[Any]
         table.add_row(*(escape(str(value)) for value in row))
     console.print(table)
     console.print()
-
-
-def _with_unknown(counts: ClassInSplit) -> int | str:
-    """Patches that have a class and, in brackets, those that may."""
-    return f"{counts.patches} (+{counts.unknown}?)" if counts.unknown else counts.patches

@@ -31,7 +31,7 @@ class ClassInSplit:
     Attributes:
         patches: that have it.
         pixel_share: of the pixels of masks, 0 to 1; None without masks.
-        unknown: patches of which nobody said whether they have it.
+        unknown: patches of which nobody says whether they have it.
     """
 
     patches: int
@@ -122,9 +122,8 @@ class DatasetCheck:
                 masks = [f.pixels[:-1] for f in self.facts.get(split, []) if f.pixels is not None]
                 pixels = np.sum(masks, axis=0) if masks else None
                 share = float(pixels[channel] / pixels.sum()) if pixels is not None and pixels.sum() else None
-                count = sum(p.has(channel) for p in patches)
                 unknown = sum(len(p.label) > channel and p.label[channel] == UNKNOWN for p in patches)
-                by_split[split] = ClassInSplit(count, share, unknown)
+                by_split[split] = ClassInSplit(sum(p.has(channel) for p in patches), share, unknown)
             rows.append(ClassCounts(name, by_split))
         return rows
 

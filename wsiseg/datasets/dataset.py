@@ -164,7 +164,7 @@ def read_dataset(
     splits, _, size = check_files(listing.splits, len(listing.classes), strict)
     train, val = splits["train"], splits["val"]
     if not val:
-        train, val = split_groups(train, val_share, seed)
+        train, val = _set_aside(train, val_share, seed)
     text = {key: str(value) for key, value in about.items() if key in ("name", "licence", "citation", "description")}
     notes = [note] if note else []
     if listing.left_out:
@@ -173,6 +173,14 @@ def read_dataset(
     return PatchDataset(
         root, listing.classes, resolved, size, tuple(train), tuple(val), text, tuple(splits["test"]), tuple(notes)
     )
+
+
+def _set_aside(patches: Sequence[Patch], share: float, seed: int) -> tuple[list[Patch], list[Patch]]:
+    """As `split_groups`; slides that were corrected stay in training, so that validation is what it was before."""
+    corrected = {patch.group for patch in patches if patch.corrected}
+    _, val = split_groups([patch for patch in patches if patch.group not in corrected], share, seed)
+    chosen = {patch.group for patch in val}
+    return [p for p in patches if p.group not in chosen], val
 
 
 def list_patches(root: Path, classes: ClassTable | None, excluded: int | None, report: Report) -> Listing:

@@ -10,15 +10,15 @@ from typing import Any
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.patch import Patch, mpp_of
 from wsiseg.errors import DatasetError, OptionError
-from wsiseg.geometry import MPP_MAX, MPP_MIN
+from wsiseg.geometry import LEVEL_TOLERANCE, MPP_MAX, MPP_MIN
 from wsiseg.system.json_values import JsonObject
 
 MAX_JSON_BYTES = 16 * 2**20
 MAX_TEXT_BYTES = 128 * 2**20
 """Of one table: some hundred bytes for each of a million patches."""
 
-MPP_TOLERANCE = 0.001
-"""Of microns per pixel that are one: 1 px in 1000."""
+MPP_TOLERANCE = LEVEL_TOLERANCE
+"""Of microns per pixel that count as one: as levels of a slide are read."""
 
 DATASET_FILE, CLASSES_FILE = "dataset.json", "classes.json"
 
@@ -91,7 +91,7 @@ def resolution(root: Path, stated: Any, patches: Iterable[Patch]) -> tuple[float
         DatasetError: nothing says it, names disagree, or it is impossible.
     """
     patches = list(patches)
-    rows = {patch.provenance.mpp for patch in patches if patch.provenance and patch.provenance.mpp is not None}
+    rows = sorted({p.provenance.mpp for p in patches if p.provenance and p.provenance.mpp is not None})
     if stated is not None:
         if isinstance(stated, bool) or not isinstance(stated, int | float) or not MPP_MIN <= stated <= MPP_MAX:
             raise DatasetError(f"mpp must be a number from {MPP_MIN} to {MPP_MAX} um per pixel, got {stated!r:.40}")
@@ -101,8 +101,8 @@ def resolution(root: Path, stated: Any, patches: Iterable[Patch]) -> tuple[float
                 "different resolution into folders of their own"
             )
         return float(stated), None
-    if len(rows) == 1 and MPP_MIN <= (mpp := rows.pop()) <= MPP_MAX:
-        return mpp, None
+    if rows and rows[0] >= MPP_MIN and rows[-1] <= min(MPP_MAX, rows[0] * (1 + MPP_TOLERANCE)):
+        return rows[0], None
     named = {mpp_of(Path(patch.name).stem) for patch in patches}
     found = named.pop() if len(named) == 1 else None
     if found is not None and MPP_MIN <= found <= MPP_MAX:

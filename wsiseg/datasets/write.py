@@ -178,8 +178,8 @@ class DatasetWriter:
         if own is not None:
             mask_file = f"{MASKS}/{Path(file).name}"
             picture = Image.fromarray(own, mode="P")
-            # All 256 entries: of a shorter palette Pillow writes fewer bits a pixel, and 255 would become 3 or 15.
             colors = [v for entry in self.classes for v in entry.color]
+            # All 256: with fewer, Pillow stores fewer bits a pixel and cuts 255 off.
             picture.putpalette(colors + [255] * (3 * 256 - len(colors)))
             self._save(picture, mask_file)
         labels = {n: str(int(row.labels[n])) if n in row.labels else "" for n in self.classes.names}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from wsiseg.choices import half
 from wsiseg.datasets.dataset import Patch, PatchDataset, read_image
+from wsiseg.datasets.patch import UNKNOWN
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.tissue_model import normalise
 from wsiseg.system.threads import read_ahead
@@ -35,6 +36,8 @@ Content = TypeVar("Content")
 _BATCH = 32
 _READERS, _AHEAD = 2, 3  # threads, and batches that are under way or wait
 _COMPARED_PATCHES = 8
+_SEEN = 0.5
+"""Probability from which on a class of which nobody said anything counts as present."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ def write_masks(
         DatasetError: a patch cannot be read.
         OutputError: a mask cannot be written.
     """
-    num_classes, patches = len(data.classes), data.train
+    num_classes, patches = len(data.classes), with_labels(data.train, classifier, config, device)
     prepare_folder(folder, made_of(classifier, data, config), classifier.depths, patches)
     paths = [[folder / f"PM_{depth}" / pseudo_mask_name(patch) for depth in classifier.depths] for patch in patches]
     palette = [value for entry in data.classes for value in entry.color] + [255, 255, 255]
@@ -116,6 +119,24 @@ def write_masks(
                     counts[index] = class_counts(masks[-1][row], num_classes)
     total = sum(counts.values(), np.zeros(num_classes + 1, dtype=np.int64))
     return WrittenMasks(_shares(total), len(patches) - kept, kept, differing)
+
+
+def with_labels(
+    patches: Sequence[Patch], classifier: Classifier, config: TrainingConfig, device: torch.device
+) -> Sequence[Patch]:
+    """Patches whose unknown labels are the classifier's, as pseudo masks need a whole one; the same where none is."""
+    unknown = [index for index, patch in enumerate(patches) if UNKNOWN in patch.label]
+    if not unknown:
+        return patches
+    count = len(patches[unknown[0]].label)
+    images = PatchImages([patches[index] for index in unknown], count)
+    seen = (classify_patches(classifier, images, config, device) >= _SEEN).int().tolist()
+    found = list(patches)
+    for index, guess in zip(unknown, seen, strict=True):
+        own = patches[index].label
+        label = tuple(g if value == UNKNOWN else value for value, g in zip(own, guess, strict=True))
+        found[index] = replace(patches[index], label=label)
+    return found
 
 
 def mask_options(config: PseudoMaskConfig) -> PseudoMaskOptions:
@@ -200,6 +221,7 @@ def gate_thresholds(probabilities: Tensor, patches: Sequence[Patch], config: Gat
         patches: those patches.
         config: how to choose.
     """
+    # Those with the class alone count, so that a label that is not known is none.
     labels = torch.tensor([patch.label for patch in patches if patch.label])
     if not len(labels) or len(labels) != len(probabilities):
         return []
