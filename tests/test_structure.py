@@ -19,7 +19,7 @@ LAYERS = [
     {"geojson", "tiling"},
     {"tissue", "models", "export"},
     {"datasets", "prediction"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "report"},
     {"cli"},
 ]
 """From the ground up: a folder imports from the lines above its own, and from itself."""
@@ -47,8 +47,11 @@ USERS = {
     "pydicom": {"slides", "export/dicom_seg.py"},
     "zarr": {"tissue_map", "export"},
     "dask": {"tissue_map"},
-    "shapely": {"polygons", "geojson", "export"},
+    "shapely": {"polygons", "geojson", "export", "report"},
     "highdicom": {"export"},
+    "jinja2": {"report"},
+    "matplotlib": {"report"},
+    "pyarrow": {"report"},
 }  # fmt: skip
 """Who may import which library: folders, or files."""
 

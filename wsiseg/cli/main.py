@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "Measure a model on masks or cell dots, with and without the gate.",
     "info": "Show what a slide file records and what predict would do, or what a tissue map holds.",
     "export": "Write polygons, pictures, rasters or areas of a map.",
+    "report": "Report endpoints, intervals and quality of maps: a page and tables.",
     "models": "List the models that come with wsiseg, or import published checkpoints.",
     "doctor": "Check this installation, and print what a bug report needs.",
     "help": "Show the help of a command.",

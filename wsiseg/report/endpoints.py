@@ -170,7 +170,7 @@ def cannot_give(roles: RoleTable) -> list[tuple[str, str]]:
         if (missing := endpoint.missing(roles))
     ]
     found.append(
-        ("Stromal TILs (sTIL) by cells", "a map has areas and no cells; scattered lymphocytes are not counted")
+        ("Stromal TILs (sTIL)", "a map has areas and no cells; scattered lymphocytes are not counted")
     )
     return found
 

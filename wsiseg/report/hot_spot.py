@@ -16,7 +16,7 @@ from wsiseg.geometry import Mpp
 RIM_SHARE = 0.1
 """Width of the field's border, as a share of its radius."""
 
-LEAST_TUMOUR = 0.01
+LEAST_TUMOUR = 0.05
 """Share of each quarter of the border that has to be tumour."""
 
 LEAST_FILLED = 0.5

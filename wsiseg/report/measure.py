@@ -17,6 +17,7 @@ from wsiseg.polygons.fill import fill_areas
 from wsiseg.report.bulk import Bulk, BulkOptions, find_bulk
 from wsiseg.report.coarse import CELL_UM, CoarseMap
 from wsiseg.report.confusion import ErrorMatrix
+from wsiseg.report.discs import without_small
 from wsiseg.report.endpoints import ENDPOINTS, PLACES, Endpoint, Measured, percent
 from wsiseg.report.hot_spot import Field, check_diameter, find_field
 from wsiseg.report.intervals import LEAST_BLOCKS, effective, spatial
@@ -109,7 +110,8 @@ def measure(
     if bulk is not None:
         zones["bulk"] = bulk.bulk
         stroma = coarse.mask(*roles.indices("stroma"), *roles.indices("lymphocytes"))
-        hot_spot = find_field(tumour, stroma, bulk.bulk, coarse.mpp, options.field_um)
+        nests = without_small(tumour, options.bulk.speck_mm2, coarse.mpp)
+        hot_spot = find_field(nests, stroma, bulk.outline, coarse.mpp, options.field_um)
         if hot_spot is not None:
             zones["field"] = hot_spot.mask(coarse.classes.shape, coarse.mpp)
         if options.bulk.specimen == "resection":
@@ -123,7 +125,7 @@ def measure(
         if endpoint.missing(roles) or (endpoint.zone == "bed" and bed is None):
             continue
         if endpoint.zone not in tallies:
-            found.append(_without(endpoint, bulk, options))
+            found.append(_without(endpoint, bulk, options, np.count_nonzero(tumour) * coarse.cell_mm2))
             continue
         estimator = _Estimator(endpoint, roles, tallies[endpoint.zone], options)
         found.append(estimator.counted())
@@ -212,7 +214,7 @@ class _Estimator:
     def _parameters(self, matrix: ErrorMatrix | None) -> dict[str, Any]:
         """What the figure depends on besides the map."""
         bulk, found = self.options.bulk, {"block_um": self.options.block_um, "resamples": self.options.resamples}
-        found["cell_um"] = self.options.cell_um
+        found |= {"cell_um": self.options.cell_um, "seed": self.options.seed}
         if self.endpoint.zone != "bed":
             found |= {
                 "bulk_diameter_um": bulk.diameter_um, "bulk_speck_mm2": bulk.speck_mm2,
@@ -234,11 +236,11 @@ def _names(endpoint: Endpoint, suffix: str) -> dict[str, Any]:
     return {"name": endpoint.name + kind, "title": endpoint.title + said, "method": endpoint.method + suffix}
 
 
-def _without(endpoint: Endpoint, bulk: Bulk | None, options: MeasureOptions) -> Measured:
+def _without(endpoint: Endpoint, bulk: Bulk | None, options: MeasureOptions, tumour_mm2: float) -> Measured:
     """An endpoint whose zone the map has not."""
     if bulk is None:
         least = options.bulk.least_mm2
-        reason = f"no tumour bulk of {least:g} mm2 or more"
+        reason = f"no tumour bulk of {least:g} mm² or more in {tumour_mm2:.3g} mm² of tumour"
     elif endpoint.zone == "field":
         reason = f"no field of {options.field_um / 1000:g} mm has tumour on all four sides"
     else:

@@ -76,9 +76,9 @@ def methods(
             writer.say(f"{endpoint.title}: {endpoint.definition} {writer.cite(*endpoint.sources)}.")
     if any(endpoint.zone == "field" for endpoint in used):
         writer.say(
-            f"The hot spot field is the circle of {options.field_um / 1000:g} mm with the largest share of stroma whose "
-            "centre lies in the bulk, of whose border each quarter has tumour, and of which tumour and stroma are at "
-            f"least {LEAST_FILLED:.0%}."
+            f"The hot spot field is the circle of {options.field_um / 1000:g} mm with the largest share of stroma "
+            "whose centre lies in the bulk, of whose border each quarter has tumour, and of which tumour and stroma "
+            f"are at least {LEAST_FILLED:.0%}."
         )
     if any(endpoint.zone == "inner" for endpoint in used):
         writer.say(
@@ -110,9 +110,9 @@ class _Writer:
 def _say_bulk(writer: _Writer, options: MeasureOptions) -> None:
     bulk = options.bulk
     writer.say(
-        f"The tumour bulk was found with the parameters of a {bulk.specimen} {writer.cite('tiger')}: tumour regions below "
-        f"{bulk.speck_mm2:g} mm2 were left out, the others closed and opened by a disc of {bulk.diameter_um:g} um, parts "
-        f"below {bulk.least_mm2:g} mm2 left out, holes filled, and a buffer of {bulk.buffer_um:g} um added."
+        f"The tumour bulk was found with the parameters of a {bulk.specimen} {writer.cite('tiger')}: tumour regions "
+        f"below {bulk.speck_mm2:g} mm² were left out, the others closed and opened by a disc of {bulk.diameter_um:g} "
+        f"um, parts below {bulk.least_mm2:g} mm² left out, holes filled, and a buffer of {bulk.buffer_um:g} um added."
     )
 
 
@@ -127,15 +127,15 @@ def _say_intervals(writer: _Writer, options: MeasureOptions, matrix: ErrorMatrix
         "errors of the model, of staining and scanning, or of the choice of the block of tissue."
     )
     writer.say(
-        "Beside each ratio of counted areas stands the ratio of summed probabilities: where the two differ, the model is "
-        f"not calibrated for this ratio {writer.cite('care')}."
+        "Beside each ratio of counted areas stands the ratio of summed probabilities: where the two differ, the model "
+        f"is not calibrated for this ratio {writer.cite('care')}."
     )
     if matrix is not None:
         writer.say(
             f"Corrected figures use the confusion matrix of {printable(matrix.file, 60)} ({matrix.kind} of "
             f"{printable(matrix.data, 60) or 'unnamed data'}) as a stratified estimator {writer.cite('olofsson2014')}; "
             "their intervals include the matrix's sampling error as well, at the sample size that its intervals over "
-            "whole slides or patients imply. They assume that what is mapped as a class is as often right here as there."
+            "whole slides or patients imply. They assume that what is mapped as a class is right as often as there."
         )
     who = "a table of patients" if patients else "each slide taken for a patient of its own"
     writer.say(

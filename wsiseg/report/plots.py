@@ -22,7 +22,7 @@ MOST_ROWS = 40
 
 INK, SOFT = "#1f4e79", "#9db7d0"
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.hashsalt": "wsiseg",  # the same figures give the same bytes
     "svg.fonttype": "path",
     "text.parse_math": False,  # names of slides come from files

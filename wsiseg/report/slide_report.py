@@ -70,9 +70,13 @@ class SlideReport:
         """A measure by its name."""
         return next((one for one in self.measures if one.name == name), None)
 
-    def variants(self, name: str) -> list[Measured]:
-        """The same endpoint by other estimators."""
-        return [one for one in self.measures if one.name in (f"{name}_by_probability", f"{name}_confusion_corrected")]
+    def by_probability(self, name: str) -> Measured | None:
+        """The same endpoint by summed probabilities."""
+        return self.of(f"{name}_by_probability")
+
+    def corrected(self, name: str) -> Measured | None:
+        """The same endpoint corrected by a confusion matrix."""
+        return self.of(f"{name}_confusion_corrected")
 
     @property
     def endpoints(self) -> list[Measured]:

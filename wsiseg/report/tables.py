@@ -59,7 +59,9 @@ def _row(slide: SlideReport, further: Sequence[str]) -> dict[str, Cell]:
     row["real_outline"] = _number(slide.real_outline)
     for one in slide.measures:
         numbers = one.value, one.low, one.high, one.denominator_mm2
-        row |= {f"{one.name}{end}": _number(value) for end, value in zip(ENDINGS, numbers, strict=True)}
+        # Of other estimators the denominator stands in the long form alone: this one is wide as it is.
+        endings = ENDINGS[:3] if "+" in one.method else ENDINGS
+        row |= {f"{one.name}{end}": _number(value) for end, value in zip(endings, numbers, strict=False)}
         if one.name in TENFOLD:
             row[f"{one.name}_tenfold"] = None if not one.known else float(10 * math.floor(one.value / 10 + 0.5))
     for flag in slide.flags:
