@@ -31,9 +31,10 @@ EXTRAS = {
     "dicom": ["highdicom"],
     "remote": ["boto3", "obstore", "urllib3"],
     "python": ["geopandas", "pandas", "xarray"],
+    "report": ["matplotlib", "pyarrow"],
     "tensorboard": ["tensorboard", "tensorboardX"],
 }
-"""What each extra brings, as the code imports it."""
+"""What each extra brings, as the code imports it. (Jinja2 comes with PyTorch as well.)"""
 
 DEVELOPERS = ["rasterio", "moto", "hypothesis", "pytest"]
 
@@ -103,6 +104,14 @@ def test_dicom_segmentations(tmp_path: Path, picture: Path) -> None:
     out = tmp_path / "seg.dcm"
     refused(["highdicom"], "dicom", "export", tmp_path / "m.zarr", "--dicom-seg", out, "--slide", picture)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["matplotlib", "pyarrow"])
+def test_reports(tmp_path: Path, name: str) -> None:
+    write_map(tmp_path / "m.zarr", Size(300, 300))
+    out = ["--out", tmp_path / "r.html", "--parquet", tmp_path / "r.parquet"]
+    refused([name], "report", "report", tmp_path / "m.zarr", *out)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.zarr"]
 
 
 def test_predicting_needs_no_extra(tmp_path: Path, picture: Path) -> None:
