@@ -120,7 +120,7 @@ def test_links_at_the_top_are_for_people(link: str) -> None:
     "arguments",
     [
         *(["--help"], ["predict", "--help"], ["train", "--help"], ["evaluate", "--help"], ["export", "--help"]),
-        *(["models", "import", "--help"], ["dataset", "check", "--help"]),
+        *(["models", "import", "--help"], ["dataset", "check", "--help"], ["report", "--help"]),
     ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:

@@ -169,9 +169,7 @@ def cannot_give(roles: RoleTable) -> list[tuple[str, str]]:
         for endpoint in ENDPOINTS
         if (missing := endpoint.missing(roles))
     ]
-    found.append(
-        ("Stromal TILs (sTIL)", "a map has areas and no cells; scattered lymphocytes are not counted")
-    )
+    found.append(("Stromal TILs (sTIL)", "a map has areas and no cells; scattered lymphocytes are not counted"))
     return found
 
 

@@ -16,8 +16,12 @@ from wsiseg.geometry import Mpp
 RIM_SHARE = 0.1
 """Width of the field's border, as a share of its radius."""
 
+SECTORS = 8
+"""Parts of the border, each of which needs tumour. With only four, a field at the tumour's edge may lie outside by more
+than half, with tumour in a corner of each."""
+
 LEAST_TUMOUR = 0.05
-"""Share of each quarter of the border that has to be tumour."""
+"""Share of each part of the border that has to be tumour."""
 
 LEAST_FILLED = 0.5
 """Share of the field that has to be tumour or stroma."""
@@ -57,7 +61,7 @@ def find_field(tumour: BoolArray, stroma: BoolArray, bulk: BoolArray, mpp: Mpp, 
     """The field with the largest share of stroma among tumour and stroma; None where no field qualifies.
 
     One qualifies whose centre lies in the bulk, that is at least half tumour or stroma, and of whose border each
-    quarter (right, below, left, above) has tumour.
+    eighth (right, below to the right, below…) has tumour.
 
     Args:
         tumour: (height, width) bool.
@@ -69,11 +73,11 @@ def find_field(tumour: BoolArray, stroma: BoolArray, bulk: BoolArray, mpp: Mpp, 
     factor = max(1, round(STEP_UM / mpp.mean))
     step = mpp.times(factor)
     shares = [_shares(mask, factor) for mask in (tumour, stroma)]
-    disc, quarters = _kernels(diameter_um / 2, step)
+    disc, sectors = _kernels(diameter_um / 2, step)
     tumour_share, stroma_share = (_sums(share, disc) / disc.sum() for share in shares)
     fits = (tumour_share + stroma_share >= LEAST_FILLED) & (_shares(bulk, factor) >= 0.5)
-    for quarter in quarters:
-        fits &= _sums(shares[0], quarter) / quarter.sum() >= LEAST_TUMOUR
+    for sector in sectors:
+        fits &= _sums(shares[0], sector) / sector.sum() >= LEAST_TUMOUR
     if not fits.any():
         return None
     total = np.maximum(tumour_share + stroma_share, 1e-6)
@@ -92,15 +96,15 @@ def _shares(mask: BoolArray, factor: int) -> Float32Array:
 
 
 def _kernels(radius_um: float, step: Mpp) -> tuple[Float32Array, list[Float32Array]]:
-    """The disc, and the four quarters of its rim, (n, m) float32 each of odd sides."""
+    """The disc, and the parts of its rim, (n, m) float32 each of odd sides."""
     reach_x, reach_y = math.ceil(radius_um / step.x), math.ceil(radius_um / step.y)
     y = np.arange(-reach_y, reach_y + 1)[:, None] * step.y
     x = np.arange(-reach_x, reach_x + 1)[None] * step.x
     distance = np.hypot(y, x)
     disc = distance <= radius_um
     rim = disc & (distance >= radius_um - max(RIM_SHARE * radius_um, step.mean))
-    turned = np.round(np.arctan2(y, x) / (np.pi / 2)).astype(int) % 4
-    return disc.astype(np.float32), [(rim & (turned == quarter)).astype(np.float32) for quarter in range(4)]
+    turned = np.round(np.arctan2(y, x) / (2 * np.pi / SECTORS)).astype(int) % SECTORS
+    return disc.astype(np.float32), [(rim & (turned == sector)).astype(np.float32) for sector in range(SECTORS)]
 
 
 def _sums(share: Float32Array, kernel: Float32Array) -> npt.NDArray[np.floating]:

@@ -77,7 +77,7 @@ def methods(
     if any(endpoint.zone == "field" for endpoint in used):
         writer.say(
             f"The hot spot field is the circle of {options.field_um / 1000:g} mm with the largest share of stroma "
-            "whose centre lies in the bulk, of whose border each quarter has tumour, and of which tumour and stroma "
+            "whose centre lies in the bulk, of whose border each eighth has tumour, and of which tumour and stroma "
             f"are at least {LEAST_FILLED:.0%}."
         )
     if any(endpoint.zone == "inner" for endpoint in used):

@@ -230,12 +230,13 @@ class _Work:
             file = save_picture(coarse, measures, slide, picture, self._picture_px)
         real = float("nan") if measures.bulk is None else measures.bulk.real_outline
         every = [one for first in measures.counted for one in (first, *measures.variants.get(first.name, []))]
-        notes += [printable(note) for note in source.metadata.get("notes", []) if isinstance(note, str)]
+        said = source.metadata.get("notes")
+        notes += [printable(note, 400) for note in said if isinstance(note, str)] if isinstance(said, list) else []
         return SlideReport(
             slide=name, patient=name if patient is None else patient[0],
             further=("",) * len(self.patients.columns) if patient is None else patient[1],
             map_name=path.name, quick_hash=source.metadata["slide"]["quick_hash"], model=model, roles=roles,
-            areas=_areas(source), colors=tuple(f"#{c.hex_color}" for c in source.classes), measures=tuple(every),
+            areas=_areas(source), colors={c.name: f"#{c.hex_color}" for c in source.classes}, measures=tuple(every),
             zone_mm2={str(zone): area for zone, area in measures.zone_mm2.items()}, real_outline=real,
             cell_um=measures.cell_um, area_change=measures.worst_area_change, flags=flags,
             notes=tuple(notes), picture=file, has_slide=slide is not None,

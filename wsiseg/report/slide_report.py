@@ -35,7 +35,7 @@ class SlideReport:
         model: which made the map.
         roles: of its classes.
         areas: mm2 of each class, of tissue, white and unread, as the map's own table has them.
-        colors: of each class, as CSS has them.
+        colors: of each class, by its name, as CSS has them.
         measures: endpoints, those of other estimators among them, in order.
         zone_mm2: classified areas by zone.
         real_outline: share of the bulk's outline outside of which tissue goes on; NaN without one.
@@ -55,7 +55,7 @@ class SlideReport:
     model: ModelName
     roles: RoleTable
     areas: tuple[Measured, ...]
-    colors: tuple[str, ...]
+    colors: dict[str, str]
     measures: tuple[Measured, ...]
     zone_mm2: dict[str, float]
     real_outline: float

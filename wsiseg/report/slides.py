@@ -10,6 +10,7 @@ from typing import Any
 from wsiseg.errors import OptionError, WsisegError
 from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
+from wsiseg.system.json_values import is_number
 from wsiseg.system.printable import printable
 from wsiseg.tissue_map.reader import TissueMap
 
@@ -58,13 +59,12 @@ def slide_of(source: TissueMap, folder: Path | None, slide: str | None) -> Itera
 
 def _open(path: str, source: TissueMap) -> SlideReader:
     """A slide, at the mpp and series that the map was made with where these had to be stated."""
-    mpp = source.metadata["slide"].get("mpp")
-    stated = source.metadata["slide"].get("mpp_source") == "stated" and isinstance(mpp, dict)
-    parameters = source.metadata.get("parameters")
+    made_from, parameters = source.metadata["slide"], source.metadata.get("parameters")
+    mpp = made_from.get("mpp")
+    along_x = mpp.get("x") if isinstance(mpp, dict) else None
+    stated = made_from.get("mpp_source") == "stated" and is_number(along_x)
     series = parameters.get("series") if isinstance(parameters, dict) else None
-    return open_slide(
-        path, mpp=float(mpp["x"]) if stated and mpp else None, series=series if isinstance(series, str) else None
-    )
+    return open_slide(path, mpp=along_x if stated else None, series=series if isinstance(series, str) else None)
 
 
 def _inside(folder: Path, name: str) -> Path | None:

@@ -18,6 +18,9 @@ LONG_COLUMNS = (
 )
 """Of the long form, a row a figure."""
 
+TEXT = frozenset(LONG_COLUMNS) - {"value", "low", "high", "denominator_mm2"}
+"""Columns that hold text also where they are empty."""
+
 _FIRST = ("slide", "patient")
 _ABOUT = ("map", "quick_hash", "model", "model_hash", "flags", "notes")
 TENFOLD = ("stroma_pct", "stroma_hot_spot_pct")
@@ -127,6 +130,6 @@ def save_parquet(path: Path, table: Table) -> None:
 
     columns: dict[str, Any] = {}
     for name, cells in table.items():
-        numbers = any(isinstance(cell, float) for cell in cells)
-        columns[name] = pa.array(cells, pa.float64() if numbers else pa.string())
+        text = name in TEXT or any(isinstance(cell, str) for cell in cells)
+        columns[name] = pa.array(cells, pa.string() if text else pa.float64())
     pq.write_table(pa.table(columns), path)
