@@ -75,10 +75,12 @@ def measure(path: Path, options: VectorOptions, title: str) -> None:
         size = target.stat().st_size / 1e6
     table = {row["name"]: row["area_mm2"] * 1e6 for row in tissue_map.metadata["areas"]}
     rows = [
-        {**row, "table": table.get(row["name"], 0.0), "planar": planar.get(row["name"], 0.0)} for row in done["classes"]
+        {**row.to_json(), "table": table.get(row.name, 0.0), "planar": planar.get(row.name, 0.0)}
+        for row in done.classes
     ]
-    facts = f"{done['annotations']:,} annotations, {done['vertices']:,} vertices, {size:.1f} MB, {seconds:.1f} s"
-    show(f"{path.name} {title}", rows, f"{facts}, borders moved by up to {done['moved_um']:.2f} um")
+    facts = f"{done.annotations:,} annotations, {done.vertices:,} vertices, {size:.1f} MB, {seconds:.1f} s"
+    moved_um = done.simplification.moved_um if done.simplification else 0.0
+    show(f"{path.name} {title}", rows, f"{facts}, borders moved by up to {moved_um:.2f} um")
 
 
 def measure_specks(side: int) -> None:

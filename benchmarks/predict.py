@@ -28,6 +28,7 @@ import torch
 from wsiseg.cli.predict import predict as predict_command
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.gate import allowed_classes
+from wsiseg.models.gate_kinds import MODES, RULES
 from wsiseg.prediction.gated import batch_tensor, make_gate
 from wsiseg.prediction.plan import plan
 from wsiseg.prediction.run import PredictOptions, loaded_model
@@ -115,15 +116,16 @@ class Floor:
     def _networks(self, patches: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What the gate asks the networks, and nothing else; with its own arithmetic in mode "windows"."""
         model, thresholds = self._stream.model, self._stream.gate.thresholds
-        if self.options.gate_mode == "shared":
+        mode = MODES[self.options.gate_mode]
+        if mode.shared_head:
             return model.segment_scored(patches)
-        if self.options.gate_mode == "windows":
+        if mode.large_tiles:
             return self._stream.gate.of_pixels(patches)
         if thresholds is None:
             return (model.segment(patches),)
         seen = model.classify(patches)
         several = allowed_classes(seen, thresholds).sum(dim=1) > 1
-        asked = several if self.options.gate_rule == "exclude" else torch.ones_like(several)
+        asked = torch.ones_like(several) if RULES[self.options.gate_rule].by_sign else several
         return (seen, model.segment(patches[asked.to(patches.device)])) if asked.any() else (seen,)
 
 

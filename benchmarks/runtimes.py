@@ -81,13 +81,12 @@ def measured(models: dict[str, TissueModel], batches: list[Tensor], rounds: int)
 def prepared(args: argparse.Namespace) -> dict[str, TissueModel]:
     """The models that are compared; torch in float32, the reference, comes first."""
     device = pick_device(args.device)
-    names = [name for name in args.runtimes.split(",") if name != "openvino" or (has_openvino() and device == "cpu")]
+    missing = set() if has_openvino() and device == "cpu" else {"openvino"}
+    names = [name for name in args.runtimes.split(",") if name not in missing]
     models = {}
     for name in dict.fromkeys(["torch", *names]):
-        for precision in ("float32", "bfloat16"):
-            folded = name == "folded"  # what "auto" is where OpenVINO is not installed
-            if folded and precision == "bfloat16":
-                continue  # bfloat16 is always folded
+        folded = name == "folded"  # what "auto" is where OpenVINO is not installed
+        for precision in ("float32",) if folded else ("float32", "bfloat16"):  # bfloat16 is always folded
             models[f"{name} {precision}"] = load_model(
                 args.model,
                 device,

@@ -40,6 +40,7 @@ from wsiseg.geometry import Size
 from wsiseg.metrics import confusion_matrix, segmentation_scores
 from wsiseg.models.context import context_tiles, in_context
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
+from wsiseg.models.gate_kinds import RULES
 from wsiseg.models.networks.architectures import build_network
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.tissue_model import normalise
@@ -333,7 +334,7 @@ def _gated(logits: Tensor, seen: Tensor, config: TrainingConfig, grid: TileGrid,
         near = in_context(items, context_tiles(gate.context, grid))
         seen = torch.from_numpy(np.stack([values for _, values in near]))
     thresholds = torch.full((K,), gate.threshold)
-    if gate.rule == "multiply_logits":
+    if RULES[gate.rule].by_sign:
         return gate_published(logits, seen, thresholds)
     return gate_logits(logits, allowed_classes(seen, thresholds))
 

@@ -14,7 +14,8 @@ _SIDE_BY_SIDE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _SIDE_BY_SIDE > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _SIDE_BY_SIDE)))
 
-settings.register_profile("wsiseg", deadline=None, max_examples=60)
+settings.register_profile("wsiseg", deadline=None, max_examples=30)
+settings.register_profile("thorough", deadline=None, max_examples=1000)  # --hypothesis-profile thorough
 settings.load_profile("wsiseg")
 
 ROOT = Path(__file__).parents[1]
@@ -22,8 +23,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Networks that tests compile are not kept among the user's own."""
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    """Networks that tests compile are not kept among the user's own, but for all processes that test."""
+    base = tmp_path_factory.getbasetemp()
+    cache = (base.parent if _SIDE_BY_SIDE > 1 else base) / "cache"
+    cache.mkdir(exist_ok=True)
+    os.environ["XDG_CACHE_HOME"] = str(cache)
 
 
 class Parity:

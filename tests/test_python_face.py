@@ -13,8 +13,8 @@ import wsiseg
 from tests.helpers.stored_maps import STEP, provenance, stored_map
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError, SlideError
+from wsiseg.export.opened_map import TissueMap, open_map
 from wsiseg.geometry import Box, Size
-from wsiseg.tissue_map.reader import TissueMap, open_map
 
 WIDTH, HEIGHT = 1301, 1100
 

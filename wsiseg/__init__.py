@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from wsiseg.evaluation.run import EvaluateOptions, evaluate
     from wsiseg.export.ome_tiff import export_ome_tiff
     from wsiseg.export.ome_zarr_v2 import export_ome_zarr_v2
+    from wsiseg.export.opened_map import TissueMap, open_map
     from wsiseg.export.polygons import VectorOptions, export_csv, export_geojson, export_png
     from wsiseg.geometry import Box
     from wsiseg.models.bundle import load_model
     from wsiseg.prediction.many import predict_many
     from wsiseg.prediction.run import PredictOptions, predict
     from wsiseg.slides import open_slide
-    from wsiseg.tissue_map.reader import TissueMap, open_map
     from wsiseg.training.run import train
 
     __version__: str
@@ -81,7 +81,7 @@ _HOME = {
     "ClassTable": "wsiseg.classes",
     "EvaluateOptions": "wsiseg.evaluation.run",
     "PredictOptions": "wsiseg.prediction.run",
-    "TissueMap": "wsiseg.tissue_map.reader",
+    "TissueMap": "wsiseg.export.opened_map",
     "VectorOptions": "wsiseg.export.polygons",
     "WsisegError": "wsiseg.errors",
     "evaluate": "wsiseg.evaluation.run",
@@ -91,7 +91,7 @@ _HOME = {
     "export_ome_zarr_v2": "wsiseg.export.ome_zarr_v2",
     "export_png": "wsiseg.export.polygons",
     "load_model": "wsiseg.models.bundle",
-    "open_map": "wsiseg.tissue_map.reader",
+    "open_map": "wsiseg.export.opened_map",
     "open_slide": "wsiseg.slides",
     "predict": "wsiseg.prediction.run",
     "predict_many": "wsiseg.prediction.many",

@@ -1,10 +1,11 @@
-"""What may be chosen by name: each list once, for the library, for its types, and for the command line.
+"""What may be chosen: each list of names, and each default that the command line shows, once.
 
 Imports nothing, so that `wsiseg --help` stays quick.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Literal, TypeVar, get_args
 
@@ -16,13 +17,25 @@ GATE_RULES: tuple[GateRule, ...] = get_args(GateRule)
 GateMode = Literal["patches", "windows", "shared"]
 GATE_MODES: tuple[GateMode, ...] = get_args(GateMode)
 
+TISSUE_METHODS = ("otsu", "none")
+"""Ways to find tissue; a file of one's own is another."""
+
 RUNTIMES = ("auto", "torch", "compiled", "openvino")
 PRECISIONS = ("float32", "bfloat16", "auto")
 """Arithmetic of networks that predict."""
 
 EVALUATION_PRECISIONS = ("float32", "bfloat16")
 
-READERS = ("openslide", "tiff", "image", "tiffslide", "dicom")
+READER_LIBRARIES: Mapping[str, str] = {
+    "openslide": "openslide",
+    "tiff": "tifffile",
+    "image": "PIL",
+    "tiffslide": "tiffslide",
+    "dicom": "pydicom",
+}
+"""Readers by name, and the module that each imports. `wsiseg.slides` has a function for each that opens a slide."""
+
+READERS = tuple(READER_LIBRARIES)
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -43,7 +56,22 @@ BACKGROUNDS: tuple[Background, ...] = get_args(Background)
 Preset = Literal["lite", "published"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
+DEFAULT_RETRY_S = 60.0
+"""Seconds for which a server is asked again, counted from the first failure of a request."""
+
+DEFAULT_READ_TIMEOUT_S = 300.0
+"""Seconds after which a read of a slide that does not come back ends a run."""
+
 Name = TypeVar("Name", bound=str)
+
+
+AUTO = "auto"
+"""Leaves a choice to the program."""
+
+
+def left_open(choice: str | None) -> bool:
+    """Whether a choice of a device, a runtime or a precision is the program's."""
+    return choice == AUTO
 
 
 def check_choice(kind: str, value: object, choices: tuple[Name, ...]) -> None:

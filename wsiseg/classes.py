@@ -5,10 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from wsiseg.errors import OptionError
-from wsiseg.system.json_values import is_whole
+from wsiseg.system.json_values import JsonObject, is_whole
 
 MAX_CLASSES = 254
 """The class map is uint8, 0 is "not tissue or not read", and 255 stays free."""
@@ -98,7 +97,7 @@ class ClassTable:
             )
         )
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[JsonObject]:
         """The table as stored in bundles and maps: `[{"index": 1, "name": "Tumour", "color": [200, 0, 0]}, …]`."""
         return [{"index": c.index, "name": c.name, "color": list(c.color)} for c in self.classes]
 

@@ -47,6 +47,19 @@ def test_for_people(tissue_map: Path) -> None:
     assert "a\N{REPLACEMENT CHARACTER}[31m.svs" in output
 
 
+def test_areas_are_shown_as_shares_of_the_tissue(tissue_map: Path) -> None:
+    """Each class, white and what could not be read are parts of 1.125 mm², which is 100 %."""
+    rows = [line.split() for line in run(info, tissue_map).output.splitlines()]
+    assert any("% of tissue" in " ".join(row) for row in rows)
+    assert [row for row in rows if row[:1] in (["white"], ["unread"], ["tissue"])] == [
+        ["white", "0.2500", "22.2"],
+        ["unread", "0.1250", "11.1"],
+        ["tissue", "1.1250", "100.0"],
+    ]
+    [stroma] = [row for row in rows if row[1:2] == ["Stroma"]]
+    assert stroma == ["2", "Stroma", "#00C800", "0.2500", "22.2", "0.50"]
+
+
 def test_what_is_no_map_is_said(tissue_map: Path, tmp_path: Path) -> None:
     with pytest.raises(SlideError, match=r"does not exist; expected a tissue map"):
         run(info, tmp_path / "m.zarr")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.helpers.program import Command, run_all
 from wsiseg.cli.streams import use_printable_streams
 from wsiseg.system.printable import printable, readable
 
@@ -61,22 +62,20 @@ def test_a_slide_and_a_map_with_names_that_are_not_utf_8(tmp_path: Path, sample_
     name, out = tmp_path / os.fsdecode(b"h\xe9.png"), tmp_path / os.fsdecode(b"m\xe9.zarr")
     Image.fromarray(region.pixels).save(name)
 
-    def run(*arguments: object) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "wsiseg", *map(str, arguments)],
-            capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout.decode("ascii")
-
-    told = json.loads(run("predict", name, "--mpp", "0.5", "--tissue", "none", "--out", out, "--json"))
-    assert Path(told["map_path"]) == out
+    predict = ["predict", name, "--mpp", "0.5", "--tissue", "none"]
+    outputs = {ending: tmp_path / os.fsdecode(b"e\xe9" + ending.encode()) for ending in (".png", ".csv", ".ome.tif")}
+    export = ["export", out, "--png", outputs[".png"], "--csv", outputs[".csv"], "--ome-tiff", outputs[".ome.tif"]]
+    commands = [
+        *([*predict, "--out", out, "--json"], ["info", out, "--json"], export),
+        [*predict, "--out", tmp_path / os.fsdecode(b"many\xe9")],
+    ]
+    done = run_all([Command(command) for command in commands], {"PYTHONIOENCODING": "ascii"})
+    assert [said.code for said in done] == [0, 0, 0, 0], done
+    told, information, *_ = (said.out.decode("ascii") for said in done)
+    assert Path(json.loads(told)["map_path"]) == out
     stored = json.loads((out / "zarr.json").read_text(encoding="utf-8"))["attributes"]
     assert stored["wsiseg"]["slide"]["name"] == r"h\xe9.png"
     assert stored["ome"]["multiscales"][0]["name"] == r"m\xe9"
-    assert json.loads(run("info", out, "--json"))["slide"]["name"] == r"h\xe9.png"
-    outputs = {ending: tmp_path / os.fsdecode(b"e\xe9" + ending.encode()) for ending in (".png", ".csv", ".ome.tif")}
-    run("export", out, "--png", outputs[".png"], "--csv", outputs[".csv"], "--ome-tiff", outputs[".ome.tif"])
+    assert json.loads(information)["slide"]["name"] == r"h\xe9.png"
     assert all(path.stat().st_size for path in outputs.values())
-    run("predict", name, "--mpp", "0.5", "--tissue", "none", "--out", tmp_path / os.fsdecode(b"many\xe9"))
     assert (tmp_path / os.fsdecode(b"many\xe9") / os.fsdecode(b"h\xe9.zarr")).is_dir()

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.stored_maps import provenance, stored_map
+from tests.helpers.stored_maps import CLASSES, provenance, stored_map
 from wsiseg.classes import ClassTable
 from wsiseg.errors import SlideError
+from wsiseg.export.drawn_polygons import DrawnClass, DrawnPolygons
+from wsiseg.export.opened_map import open_map
 from wsiseg.export.polygons import export_csv
 from wsiseg.geometry import Size
 from wsiseg.system.files import write_csv
 from wsiseg.system.printable import table_cell
-from wsiseg.tissue_map.reader import open_map
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -34,10 +35,12 @@ def test_the_whole_maps_areas_have_columns_of_their_own(tmp_path: Path) -> None:
 
 def test_white_and_polygons_where_they_are_known(tmp_path: Path) -> None:
     stored_map(tmp_path / "m.zarr", Size(60, 50), about={**provenance("a,\n\"b'.svs"), "white_mm2": 0.25})
+    drawn = zip(CLASSES.names, (4.9e5, 0.0, 2.6e5), strict=True)
+    rows = [DrawnClass(name, map_um2=5e5, polygons_um2=area) for name, area in drawn]
     export_csv(
         open_map(tmp_path / "m.zarr"),
         tmp_path / "a.csv",
-        polygons={"classes": [{"polygons_um2": 4.9e5}, {"polygons_um2": 0.0}, {"polygons_um2": 2.6e5}]},
+        polygons=DrawnPolygons(classes=rows, annotations=2, vertices=8, repaired=0, dropped=0),
     )
     rows = rows_of(tmp_path / "a.csv")
     assert [row["polygons_mm2"] for row in rows] == ["0.490000", "0.000000", "0.260000"]

@@ -9,11 +9,11 @@ from rasterio.features import rasterize
 
 from tests.helpers.stored_maps import CLASSES, STEP, provenance, stored_map
 from wsiseg.classes import WHITE_VALUE
-from wsiseg.errors import OptionError
+from wsiseg.errors import MissingExtraError
 from wsiseg.export.conversions import ClassPolygon
+from wsiseg.export.opened_map import TissueMap, open_map
 from wsiseg.export.polygons import VectorOptions
 from wsiseg.geometry import Size
-from wsiseg.tissue_map.reader import TissueMap, open_map
 
 SIZE = Size(701, 600)
 
@@ -100,7 +100,7 @@ def test_a_missing_library_is_named(
     how: str,
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(OptionError, match=how):
+    with pytest.raises(MissingExtraError, match=how):
         call(stored[0])
 
 

@@ -36,10 +36,10 @@ def test_a_segmentation_reads_back_equal(slide_and_map: tuple[Path, Path], tmp_p
         found = export_dicom_seg(tissue_map, tmp_path, slide, mpp=1.0)
         again = export_dicom_seg(tissue_map, tmp_path / "again.dcm", slide, mpp=1.0)
         reference = slide.base
-    assert found["path"] == tmp_path / "map-seg.dcm"
-    assert found["level"] == 1
-    read = hd.seg.segread(found["path"])
-    assert read.SOPInstanceUID == hd.seg.segread(again["path"]).SOPInstanceUID
+    assert found.path == tmp_path / "map-seg.dcm"
+    assert found.level == 1
+    read = hd.seg.segread(found.path)
+    assert read.SOPInstanceUID == hd.seg.segread(again.path).SOPInstanceUID
     classes = tissue_map.class_map(1).compute()
     assert set(np.unique(classes)) > {0}
     values = np.squeeze(read.get_total_pixel_matrix(combine_segments=True, relabel=False))

@@ -45,8 +45,8 @@ def test_each_level_has_the_values_of_the_map(tissue_map: TissueMap, tmp_path: P
         path = tmp_path / f"{content}.ome.tif"
         written = export_ome_tiff(tissue_map, path, content)
         found = levels_of(path)
-        assert len(found) == written["levels"] == tissue_map.levels == 3
-        assert written["bytes"] == path.stat().st_size
+        assert len(found) == written.levels == tissue_map.levels == 3
+        assert written.bytes == path.stat().st_size
         for level, pixels in enumerate(found):
             assert np.array_equal(pixels, expected(level)), (content, level)
     assert [entry.name for entry in sorted(tmp_path.iterdir())] == [f"{name}.ome.tif" for name in sorted(contents)]

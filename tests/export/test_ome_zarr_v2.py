@@ -25,8 +25,8 @@ def tissue_map(tmp_path_factory: pytest.TempPathFactory) -> TissueMap:
 def test_each_level_has_the_values_of_the_map(tissue_map: TissueMap, tmp_path: Path) -> None:
     written = export_ome_zarr_v2(tissue_map, tmp_path / "a.zarr")
     files = [file for file in (tmp_path / "a.zarr").rglob("*") if file.is_file()]
-    assert (written["files"], written["levels"]) == (len(files), tissue_map.levels)
-    assert written["bytes"] == sum(file.stat().st_size for file in files)
+    assert (written.files, written.levels) == (len(files), tissue_map.levels)
+    assert written.bytes == sum(file.stat().st_size for file in files)
     assert not list((tmp_path / "a.zarr").rglob("zarr.json"))
     root = zarr.open_group(tmp_path / "a.zarr", mode="r", zarr_format=2)
     table = np.full((256, 3), 255, np.uint8)
@@ -61,7 +61,7 @@ def test_two_validators_accept_picture_and_labels(tissue_map: TissueMap, tmp_pat
 def test_glass_takes_no_file_and_chunks_grow_with_the_map(tmp_path: Path) -> None:
     stored_map(tmp_path / "m.zarr", Size(100, 60))
     written = export_ome_zarr_v2(open_map(tmp_path / "m.zarr"), tmp_path / "a.zarr")
-    assert written["chunk_px"] == 1024
+    assert written.chunk_px == 1024
     for side, chunk in ((20_000, 1024), (100_000, 2048), (200_000, 4096)):
         sizes = [Size(side // 2**level, side // 2**level) for level in range(8)]
         assert chunk_px(sizes) == chunk

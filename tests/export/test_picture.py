@@ -4,18 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from tests.helpers.stored_maps import CLASSES, STEP, provenance, stored_map
 from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.export.legend import bar_um, with_legend
+from wsiseg.export.opened_map import TissueMap, open_map
 from wsiseg.export.picture import draw
 from wsiseg.export.polygons import export_png
 from wsiseg.geometry import Box, Mpp, Size
 from wsiseg.slides import open_slide
 from wsiseg.slides.array import ArrayReader
-from wsiseg.tissue_map.reader import TissueMap, open_map
 
 WIDTH, HEIGHT = 1301, 1100
 TABLE = np.full((256, 3), 255, np.uint8)
@@ -98,6 +98,20 @@ def test_the_legend_has_the_colours_that_are_drawn(tissue_map: TissueMap) -> Non
         assert (drawn.image == color).all(axis=2).sum() > 10_000
         assert (legend == color).all(axis=2).sum() > 100
         assert (legend == tissue_class.color).all(axis=2).sum() > 50  # its outline, as the borders of regions
+
+
+def test_the_legend_says_areas_as_shares_of_the_tissue(tissue_map: TissueMap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1.125 mm² of tissue, some of which has no class."""
+    written: list[str] = []
+    real = ImageDraw.ImageDraw.text
+
+    def text(pen: ImageDraw.ImageDraw, xy: tuple[float, float], words: str, *more: object, **options: object) -> None:
+        written.append(words)
+        real(pen, xy, words, *more, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    with_legend(tissue_map, draw(tissue_map, max_px=1301))
+    assert written[-3:] == ["Tumour 0.5 mm2 (44.4 %)", "Stroma 0.25 mm2 (22.2 %)", "Lymphocytes 0.25 mm2 (22.2 %)"]
 
 
 @pytest.mark.parametrize(

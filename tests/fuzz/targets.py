@@ -88,13 +88,13 @@ def slide(case: Path) -> None:
 
 
 def _read_slide(path: Path, reader: str | None) -> None:
-    from wsiseg.cli.info import describe
+    from wsiseg.cli.slide_facts import describe
     from wsiseg.geometry import Box
     from wsiseg.slides import open_slide
     from wsiseg.tissue.find import tissue_mask
 
     with open_slide(path, mpp=0.5, reader=reader) as opened:
-        json.dumps(describe(opened))
+        json.dumps(describe(opened).to_json())
         assert len(opened.quick_hash()) == 64
         for index, level in enumerate(opened.levels):
             width, height = level.size.width, level.size.height
@@ -142,9 +142,9 @@ def area(case: Path) -> None:
 
 def tissue_map(case: Path) -> None:
     """Open a map, read it lazily and in boxes, and make everything from it that there is."""
+    from wsiseg.export.opened_map import open_map
     from wsiseg.export.polygons import export_csv, export_geojson, export_png
     from wsiseg.geometry import Box
-    from wsiseg.tissue_map.reader import open_map
 
     path = only(case)
     opened = open_map(path)
@@ -173,15 +173,18 @@ def exports(case: Path) -> None:
     from wsiseg.export.dicom_seg import export_dicom_seg
     from wsiseg.export.ome_tiff import TiffContent, export_ome_tiff
     from wsiseg.export.ome_zarr_v2 import export_ome_zarr_v2
+    from wsiseg.export.opened_map import open_map
     from wsiseg.export.polygons import VectorOptions
     from wsiseg.geometry import Box
     from wsiseg.slides import open_slide
-    from wsiseg.tissue_map.reader import open_map
 
     path = only(case)
     opened = open_map(path)
     json.dumps(describe(opened), allow_nan=False)
-    uses: list[Callable[[], object]] = [lambda: show_map(path, False), lambda: show_map(path, True)]
+    uses: list[Callable[[], object]] = [
+        lambda: show_map(path, as_json=False, quiet=False),
+        lambda: show_map(path, as_json=True, quiet=False),
+    ]
     uses += [lambda: opened.class_map_at(Box(10, 10, 60, 50)), lambda: opened.areas.to_pandas().to_csv()]
     if opened.size.area > MOST_PIXELS:
         _try_all(uses)

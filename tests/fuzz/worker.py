@@ -204,7 +204,7 @@ def _child(options: argparse.Namespace) -> None:
         else:
             target.make(seed_folder, case, Random(f"{options.target} {options.seed} {number}"))
         say(start=number)
-        outcome, title, trace = _judge(target.run, case)
+        outcome, title, trace = judge(target.run, case)
         if title:
             _keep(options, case, title, trace)
         shown = replayed[number].name + ": " if options.replay and title else ""
@@ -213,8 +213,8 @@ def _child(options: argparse.Namespace) -> None:
     say(finished=True)
 
 
-def _judge(run: Any, case: Path) -> tuple[str, str, str]:
-    """(outcome, title of the defect or nothing, its trace)."""
+def judge(run: Any, case: Path) -> tuple[str, str, str]:
+    """Run a case: its outcome, the title of the defect or nothing, and its trace."""
     from wsiseg.errors import WsisegError
 
     began, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

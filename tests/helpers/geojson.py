@@ -11,7 +11,7 @@ from wsiseg.geometry import Grid, Mpp, Size
 IDENTITY = Identity("aa" * 32, "bb" * 32)
 
 
-WRITTEN_ONCE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+WRITTEN_ONCE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
 def grid_of(classes: np.ndarray, step_x: float = 2.0, step_y: float | None = None, mpp0: float = 0.25) -> Grid:

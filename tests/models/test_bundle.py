@@ -370,3 +370,5 @@ def test_every_architecture_has_as_many_channels_as_classes(name):
     with torch.inference_mode():
         shape = network(torch.rand(1, 3, 64, 64)).shape
     assert shape == ((1, 5) if entry.kind == "classifier" else (1, 5, 64, 64))
+    parameters = [parameter for parameter, _ in network.named_parameters()]
+    assert all(any(parameter.startswith(layer) for parameter in parameters) for layer in entry.new_layers)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from tests.helpers.coverage import assert_coverage
 from tests.helpers.qupath_rules import check_qupath
 from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.errors import OptionError
+from wsiseg.export.drawn_polygons import WARN_VERTICES, DrawnClass, DrawnPolygons, area_notes
 from wsiseg.export.polygons import VectorOptions, export_csv, export_geojson
 from wsiseg.geojson.measures import UNCERTAIN_BELOW
 from wsiseg.geojson.write import read_geojson
@@ -24,7 +25,6 @@ from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.polygons.class_map import ArrayMap
 from wsiseg.polygons.frame import Frame
 from wsiseg.polygons.simplify import AREA_CHANGE, Budget, exact_polygons, simplified_polygons
-from wsiseg.prediction.result import WARN_VERTICES, polygon_notes
 from wsiseg.system.files import put_folder
 from wsiseg.tissue_map.reader import TissueMap, open_map
 from wsiseg.tissue_map.writer import MapWriter
@@ -89,15 +89,16 @@ def test_what_is_asked_for_is_done_and_its_areas_are_told(tmp_path: Path) -> Non
     classes = speckled()
     tissue_map = map_of(tmp_path / "m.zarr", classes, (320, 320), 2.0)
     done = export_geojson(tissue_map, tmp_path / "a.geojson", VectorOptions(min_area_um2=250.0))
-    lost = done["classes"][2]
-    assert (lost["name"], lost["polygons_um2"], lost["change"], lost["within"]) == ("Lymphocytes", 0.0, -1.0, False)
-    assert "Lymphocytes -100.0%" in " ".join(polygon_notes(done))
-    assert done["moved_um"] == 0
+    lost = done.classes[2]
+    assert (lost.name, lost.polygons_um2, lost.change, lost.within) == ("Lymphocytes", 0.0, -1.0, False)
+    assert "Lymphocytes -100.0%" in " ".join(done.notes)
+    assert done.simplification is not None
+    assert done.simplification.moved_um == 0
     document = json.loads((tmp_path / "a.geojson").read_text())["wsiseg"]
-    assert document["classes"] == done["classes"]
+    assert document["classes"] == done.to_json()["classes"]
     kept = export_geojson(tissue_map, tmp_path / "b.geojson")
-    assert all(row["within"] for row in kept["classes"])
-    assert not [note for note in polygon_notes(kept) if "more than 2 %" in note]
+    assert all(row.within for row in kept.classes)
+    assert not [note for note in kept.notes if "more than 2 %" in note]
     export_csv(tissue_map, tmp_path / "b.csv", polygons=kept)
     planar = planar_um2(tmp_path / "b.geojson", 0.5)
     rows = list(csv.DictReader((tmp_path / "b.csv").open()))
@@ -110,8 +111,7 @@ def test_where_the_budget_does_not_allow_it_each_class_is_told() -> None:
     classes = speckled()
     _, summary = simplified_polygons(ArrayMap(classes), TABLE, UM, budget=Budget(60, 3))
     assert summary.worst_change > AREA_CHANGE
-    rows = [{"name": "Lymphocytes", "map_um2": 100.0, "polygons_um2": 50.0, "change": -0.5, "within": False}]
-    (note,) = polygon_notes({"classes": rows, "asked": False})
+    (note,) = area_notes([DrawnClass("Lymphocytes", map_um2=100.0, polygons_um2=50.0)], asked=False)
     assert note.startswith("polygons show -50.0% of Lymphocytes's area")
 
 
@@ -125,9 +125,9 @@ def test_polygons_end_where_the_slide_ends(tmp_path: Path, exact: bool) -> None:
     areas = read_geojson(tmp_path / "m.geojson")
     assert shapely.union_all([area for area, _ in areas]).bounds == (0, 0, 119, 99)
     in_slide = np.kron(classes, np.ones((2, 2), np.uint8))[:99, :119]
-    for row, index in zip(done["classes"], (1, 2, 3), strict=True):
-        assert row["map_um2"] == pytest.approx((in_slide == index).sum() * 0.25)
-        assert row["polygons_um2"] == pytest.approx(row["map_um2"], rel=1e-9 if exact else AREA_CHANGE)
+    for row, index in zip(done.classes, (1, 2, 3), strict=True):
+        assert row.map_um2 == pytest.approx((in_slide == index).sum() * 0.25)
+        assert row.polygons_um2 == pytest.approx(row.map_um2, rel=1e-9 if exact else AREA_CHANGE)
     if exact:
         drawn = rasterio.features.rasterize(
             [(area, TABLE.names.index(str(name)) + 1) for area, name in areas], out_shape=in_slide.shape
@@ -222,9 +222,18 @@ def test_measures_of_regions_are_those_of_their_pixels(tmp_path: Path) -> None:
 
 
 def test_many_exact_vertices_are_warned_of() -> None:
-    done: dict[str, Any] = {"exact": True, "vertices": WARN_VERTICES + 1, "classes": []}
-    assert "are much for QuPath" in polygon_notes(done)[0]
-    assert polygon_notes({**done, "vertices": WARN_VERTICES}) == []
+    done = DrawnPolygons(classes=[], annotations=1, vertices=WARN_VERTICES + 1, repaired=0, dropped=0)
+    assert "are much for QuPath" in done.notes[0]
+    assert replace(done, vertices=WARN_VERTICES).notes == []
+
+
+@pytest.mark.parametrize("options", [VectorOptions(exact=True), VectorOptions(), VectorOptions(min_area_um2=250.0)])
+def test_a_journal_gives_back_what_was_drawn(tmp_path: Path, options: VectorOptions) -> None:
+    done = export_geojson(map_of(tmp_path / "m.zarr", speckled(), (320, 320), 2.0), tmp_path / "m.geojson", options)
+    written = json.loads(json.dumps(done.to_json()))
+    assert DrawnPolygons.from_json(written) == done
+    assert written["exact"] == options.exact
+    assert written["vertices"] == done.vertices > 0
 
 
 def test_the_same_map_gives_the_same_bytes(tmp_path: Path) -> None:

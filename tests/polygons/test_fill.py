@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rasterio.features
 import shapely
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rasterio import Affine
 from shapely.ops import split
@@ -71,7 +71,6 @@ def areas(draw: st.DrawFn) -> shapely.Geometry:
     return shapely.make_valid(shapely.Polygon(points))
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(areas(), min_size=1, max_size=3), st.sampled_from([1.0, 2.0, 4.0, 3.7, 2.0000001]))
 def test_pixels_are_those_of_gdal(found: list[shapely.Geometry], step: float) -> None:
     """But for centres that lie on a border, of which GDAL takes those on one kind of level border twice."""

@@ -17,7 +17,8 @@ from tests.helpers.maps import write_map
 from tests.helpers.qupath_rules import check_qupath
 from wsiseg.cli.main import main
 from wsiseg.errors import OptionError
-from wsiseg.export.polygons import VectorOptions, coarser_note, export_geojson
+from wsiseg.export.drawn_polygons import coarser_note
+from wsiseg.export.polygons import VectorOptions, export_geojson
 from wsiseg.geometry import Box, Mpp, Size
 from wsiseg.polygons.class_map import ArrayMap
 from wsiseg.polygons.frame import Frame
@@ -97,14 +98,16 @@ def test_a_coarser_level_is_said(tmp_path: Path, run: Run, capsys: pytest.Captur
     options = VectorOptions(tolerance_um=0.25, min_area_um2=40.0, max_memory=64 * 2**20)
     done = export_geojson(tissue_map, tmp_path / "m.geojson", options)
     features = check_qupath(tmp_path / "m.geojson")
-    assert done["annotations"] == len(features) > 0
+    assert done.annotations == len(features) > 0
+    made = done.simplification
+    assert made is not None
     level = fitting_level(tissue_map, 64 * 2**20)
-    assert done["level"] == level.level > 0
-    assert done["level_um"] == level.mpp.mean
-    assert done["tolerance_um"] >= level.mpp.mean  # no finer than its pixels
-    assert done["min_area_um2"] >= level.mpp.pixel_area_um2
-    assert done["within_budget"]
-    note = coarser_note(done)
+    assert made.level == level.level > 0
+    assert made.level_um == level.mpp.mean
+    assert made.tolerance_um >= level.mpp.mean  # no finer than its pixels
+    assert made.min_area_um2 >= level.mpp.pixel_area_um2
+    assert made.within_budget
+    note = coarser_note(made)
     assert note is not None
     assert note.startswith(f"polygons are made from a coarser level ({level.mpp.mean:.3g} um/px)")
     coordinates = np.concatenate([shapely.get_coordinates(shapely.geometry.shape(f["geometry"])) for f in features])
@@ -113,11 +116,13 @@ def test_a_coarser_level_is_said(tmp_path: Path, run: Run, capsys: pytest.Captur
     shown = run("export", tmp_path / "m.zarr", "--geojson", tmp_path / "n.geojson", "--max-memory", "64M")
     assert "coarser level" in shown
     fine = export_geojson(tissue_map, tmp_path / "f.geojson", VectorOptions(min_area_um2=250.0))
-    assert fine["level"] == fine["halvings"] == 1
-    assert "(1 um/px) since the map has more than 200,000 regions" in (coarser_note(fine) or "")
+    assert fine.simplification is not None
+    assert fine.simplification.level == fine.simplification.halvings == 1
+    assert "(1 um/px) since the map has more than 200,000 regions" in (coarser_note(fine.simplification) or "")
     write_map(tmp_path / "few.zarr", Size(300, 200), probabilities=False)
     whole = export_geojson(open_map(tmp_path / "few.zarr"), tmp_path / "w.geojson", VectorOptions(min_area_um2=250.0))
-    assert (whole["level"], coarser_note(whole)) == (0, None)
+    assert whole.simplification is not None
+    assert (whole.simplification.level, coarser_note(whole.simplification)) == (0, None)
 
 
 def test_too_little_memory_and_its_use_elsewhere_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

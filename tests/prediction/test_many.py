@@ -15,12 +15,12 @@ from tests.helpers.color_model import color_model
 from tests.helpers.damage import damaged_copy, zeros
 from tests.helpers.maps import chunks, painted
 from wsiseg.errors import OptionError
-from wsiseg.export.polygons import VectorOptions
+from wsiseg.export.polygons import VectorOptions, export_geojson
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.batch import BatchSummary, SlideResult
 from wsiseg.prediction.many import predict_many
 from wsiseg.prediction.run import PredictOptions, predict
-from wsiseg.tissue_map.reader import open_map
+from wsiseg.tissue_map.reader import TissueMap, open_map
 
 OPTIONS = PredictOptions(mpp=1, tissue="none")
 
@@ -74,6 +74,40 @@ def test_missing_polygons_are_drawn_from_the_map_that_is_there(tmp_path: Path, m
     again = batch([tmp_path / "a.png"], tmp_path / "maps", vectors=VectorOptions(min_area_um2=5))["a.png"]
     assert "stay as they are" in again.notes[0]
     assert polygons.read_bytes() == before
+
+
+@pytest.mark.parametrize("with_polygons", [False, True])
+def test_a_batch_that_was_interrupted_while_polygons_were_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_polygons: bool
+) -> None:
+    """Before they were written, or when they were and the run did not get to note it: the next batch has them whole."""
+    slides = [tmp_path / f"{name}.png" for name in "abc"]
+    for index, slide in enumerate(slides):
+        painted(slide, (200 + 10 * index, 300))
+    batch(slides, tmp_path / "undisturbed")
+
+    def draws(out: TissueMap, path: Path, *more: Any, **options: Any) -> Any:
+        if path.name != "b.geojson":
+            return export_geojson(out, path, *more, **options)
+        if with_polygons:
+            export_geojson(out, path, *more, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("wsiseg.export.polygons.export_geojson", draws)
+        batch(slides, tmp_path / "maps")
+    assert (tmp_path / "maps" / "a.geojson").exists()
+    assert not (tmp_path / "maps" / "c.zarr").exists()
+    assert (tmp_path / "maps" / "b.geojson").exists() is with_polygons
+
+    found = batch(slides, tmp_path / "maps")
+    assert all(result.error is None for result in found.values())
+    assert (found["a.png"].status, found["c.png"].status) == ("kept", "done")
+    for name in "abc":
+        polygons = tmp_path / "maps" / f"{name}.geojson"
+        assert polygons.read_bytes() == (tmp_path / "undisturbed" / polygons.name).read_bytes()
+        assert chunks(polygons.with_suffix(".zarr")) == chunks(tmp_path / "undisturbed" / f"{name}.zarr")
+    assert not list((tmp_path / "maps").glob(".*"))
 
 
 def other_model(hash_: str) -> TissueModel:

@@ -145,7 +145,8 @@ def test_polygons_come_beside_the_map_when_asked_for(tmp_path: Path) -> None:
         geojson=tmp_path / "m.geojson.gz",
     )
     assert result.geojson_path == tmp_path / "m.geojson.gz"
-    assert result.vectors["polygons"] >= 3
+    assert result.vectors is not None
+    assert result.vectors.annotations >= 3
     assert {entry.name for entry in tmp_path.iterdir()} == {"p.png", "m.zarr", "m.geojson.gz"}
 
 

@@ -8,9 +8,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from wsiseg.choices import READERS
 from wsiseg.errors import MissingMppError, OptionError, SlideError
 from wsiseg.geometry import Box, Mpp
-from wsiseg.slides import open_slide
+from wsiseg.slides import _OPENERS, open_slide
 
 CMU = "CMU-1-Small-Region.svs"
 
@@ -133,6 +134,10 @@ def test_a_resolution_counts_where_it_is_one(tmp_path, resolution, unit, expecte
                 _ = slide.mpp
         else:
             assert slide.mpp.x == pytest.approx(expected)
+
+
+def test_every_reader_can_be_named():
+    assert set(_OPENERS) == set(READERS)
 
 
 def test_readers_by_name(sample_data):

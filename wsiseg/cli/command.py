@@ -11,7 +11,7 @@ import click
 
 @dataclass
 class Settings:
-    """What holds for a whole call.
+    """Settings of one call of the program, whatever the command.
 
     Attributes:
         verbose: tell what is done in detail, and where errors come from.

@@ -60,11 +60,11 @@ def _show_counts(console: Console, check: DatasetCheck, splits: Sequence[str]) -
     header = ["class", *splits, *(f"{s}, % of pixels" for s in splits if shares)]
     rows = []
     for row in check.class_counts():
-        pixels = [row[s]["pixel_share"] for s in splits if shares]
+        pixels = [row.splits[s].pixel_share for s in splits if shares]
         rows.append(
             [
-                row["class"],
-                *(row[s]["patches"] for s in splits),
+                row.name,
+                *(row.splits[s].patches for s in splits),
                 *("" if v is None else f"{100 * v:.1f}" for v in pixels),
             ]
         )

@@ -36,7 +36,7 @@ def doctor(ctx: click.Context, no_test: bool, as_json: bool, quiet: bool) -> Non
     passed = True
     if not no_test:
         test = self_test()
-        found["self-test"], passed = test, bool(test["passed"])
+        found["self-test"], passed = test.to_json(), test.passed
     if as_json:
         click.echo(json.dumps(found, indent=2))
     elif not quiet:

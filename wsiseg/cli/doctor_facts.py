@@ -7,15 +7,22 @@ import platform
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from wsiseg.choices import READERS, RUNTIMES
+from wsiseg.choices import READER_LIBRARIES, RUNTIMES
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from wsiseg.system.json_values import JsonObject
+
+Section = Mapping[str, str | int | bool | None]
+"""What is told of one subject, by name."""
 
 TILE_PX, TILE_MPP = 448, 0.5
 """Side of the self-test's tile, and its microns per pixel."""
@@ -24,7 +31,6 @@ _SAMPLE = Path(__file__).parents[2] / "sample_data" / "CMU-1-Small-Region.svs"
 _CORNER = (600, 900)
 """Where in the sample the tile is."""
 
-_NEEDS = {"openslide": "openslide", "tiff": "tifffile", "image": "PIL", "tiffslide": "tiffslide", "dicom": "pydicom"}
 _EXTRAS = {
     "train": ("lightning", "kornia", "torchmetrics"),
     "openvino": ("openvino",),
@@ -36,14 +42,14 @@ _EXTRAS = {
 }
 
 
-def facts() -> dict[str, dict[str, Any]]:
+def facts() -> dict[str, Section]:
     """What is there, by subject, plain JSON; no paths and no names of users or machines."""
     from wsiseg.system.control_group import cpu_limit, memory_limit, usable_cpus
     from wsiseg.system.memory import available_bytes, default_max_memory
     from wsiseg.system.versions import openslide_library, software
 
-    there = {name: find_spec(module) is not None for name, module in _NEEDS.items()}
-    there["openslide"] = there["openslide"] and openslide_library() is not None
+    readers = {name: find_spec(module) is not None for name, module in READER_LIBRARIES.items()}
+    readers["openslide"] = readers["openslide"] and openslide_library() is not None
     return {
         "versions": software(),
         "system": {
@@ -67,13 +73,71 @@ def facts() -> dict[str, dict[str, Any]]:
         },
         "devices": _devices(),
         "runtimes": _runtimes(),
-        "readers": {name: there[name] for name in READERS},
+        "readers": readers,
         "extras": {name: all(find_spec(module) for module in modules) for name, modules in _EXTRAS.items()},
     }
 
 
-def self_test() -> dict[str, Any]:
-    """Segment a tile with the shipped model, in a folder that is removed then; what came of it, plain JSON."""
+@dataclass(frozen=True, slots=True)
+class Segmented:
+    """What came of segmenting the tile.
+
+    Attributes:
+        error: what went wrong, None where nothing did.
+        runtime: what computed the networks, where they were computed.
+        shares: of the tile, by class.
+    """
+
+    error: str | None
+    runtime: str | None = None
+    shares: Mapping[str, float] | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether all went well."""
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """A tile, segmented with a model.
+
+    Attributes:
+        model: its name.
+        tile: what was segmented.
+        found: what came of it.
+        seconds: that it took.
+    """
+
+    model: str
+    tile: str
+    found: Segmented
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether all went well."""
+        return self.found.passed
+
+    def to_json(self) -> JsonObject:
+        """Plain JSON."""
+        found = self.found
+        computed = {}
+        if found.shares is not None:
+            shares = {f"share of {name}": f"{share:.1%}" for name, share in found.shares.items()}
+            computed = {"runtime": found.runtime, **shares}
+        return {
+            "model": self.model,
+            "tile": self.tile,
+            "passed": self.passed,
+            **({} if found.error is None else {"error": found.error}),
+            **computed,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def self_test() -> SelfTest:
+    """Segment a tile with the shipped model, in a folder that is removed then."""
     from PIL import Image
 
     from wsiseg.errors import WsisegError
@@ -81,19 +145,18 @@ def self_test() -> dict[str, Any]:
 
     since = time.monotonic()
     pixels, source = _tile()
-    found: dict[str, Any] = {"model": DEFAULT_MODEL, "tile": f"{source}, {TILE_PX} px"}
     with tempfile.TemporaryDirectory(prefix="wsiseg-doctor-", ignore_cleanup_errors=True) as folder:
         try:
             Image.fromarray(pixels).save(Path(folder, "tile.png"))
-            found |= _segmented(Path(folder))
+            found = _segmented(Path(folder))
         except WsisegError as error:
-            found |= {"passed": False, "error": without_paths(str(error), folder)}
+            found = Segmented(without_paths(str(error), folder))
         except Exception as error:  # whatever it is, the report must tell it
-            found |= {"passed": False, "error": without_paths(f"{type(error).__name__}: {error}", folder)}
-    return {**found, "seconds": round(time.monotonic() - since, 1)}
+            found = Segmented(without_paths(f"{type(error).__name__}: {error}", folder))
+    return SelfTest(DEFAULT_MODEL, f"{source}, {TILE_PX} px", found, time.monotonic() - since)
 
 
-def _segmented(folder: Path) -> dict[str, Any]:
+def _segmented(folder: Path) -> Segmented:
     """Areas of the map of a folder's tile, checked against the area of the tile."""
     from wsiseg import open_map, predict
     from wsiseg.prediction.run import PredictOptions
@@ -104,9 +167,8 @@ def _segmented(folder: Path) -> dict[str, Any]:
     whole = (TILE_PX * TILE_MPP / 1000) ** 2
     runtime = open_map(folder / "map.zarr").metadata.get("parameters", {}).get("runtime")
     passed = abs(sum(areas.values()) - whole) < 1e-3 * whole and (folder / "map.geojson").is_file()
-    error = {} if passed else {"error": f"areas of classes sum up to {sum(areas.values()):.4f} mm2, not {whole:.4f}"}
-    shares = {f"share of {name}": f"{area / whole:.1%}" for name, area in areas.items()}
-    return {"passed": passed, **error, "runtime": runtime, **shares}
+    error = None if passed else f"areas of classes sum up to {sum(areas.values()):.4f} mm2, not {whole:.4f}"
+    return Segmented(error, runtime, {name: area / whole for name, area in areas.items()})
 
 
 def _tile() -> tuple[npt.NDArray[np.uint8], str]:
@@ -153,6 +215,9 @@ def without_paths(text: str, *folders: str) -> str:
 def _devices() -> dict[str, str]:
     import torch
 
+    from wsiseg.models.devices import keep_to_quota
+
+    keep_to_quota()
     found = {"cpu": f"{torch.get_num_threads()} threads of torch"}
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)

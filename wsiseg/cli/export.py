@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,6 +23,7 @@ from wsiseg.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from wsiseg.export.drawn_polygons import DrawnPolygons
     from wsiseg.export.ome_tiff import TiffContent
     from wsiseg.tissue_map.reader import TissueMap
 
@@ -114,7 +115,7 @@ def export(
     check_retry_time(retry_s)
     told = Told(as_json, quiet)
     source = open_map(tissue_map)
-    polygons: dict[str, Any] | None = None
+    polygons: DrawnPolygons | None = None
     kinds = ((geojson, (".geojson", ".geojson.gz")), (png, (".png",)), (csv, (".csv",)))
     _check((*kinds, *((tiff, SUFFIXES) for tiff in tiffs.values())), ome_zarr_v2, overwrite)
     if geojson is not None:
@@ -138,7 +139,7 @@ def export(
 
         with open_slide(slide, mpp=mpp, reader=reader, retry_s=retry_s) as opened:
             found = export_dicom_seg(source, dicom_seg, opened, mpp=dicom_seg_mpp, overwrite=overwrite)
-        told.wrote(found["path"], f"{found['segments']} segments, {found['mpp']:.3g} um/px")
+        told.wrote(found.path, f"{found.segments} segments, {found.mpp:.3g} um/px")
     told.end()
 
 
@@ -173,17 +174,15 @@ def _write_rasters(
 
     for content, path in tiffs.items():
         if path is not None:
-            written = export_ome_tiff(source, path, content, overwrite=overwrite)
-            told.wrote(path, f"{written['levels']} levels, {written['bytes'] / 1e6:.1f} MB")
+            tiff = export_ome_tiff(source, path, content, overwrite=overwrite)
+            told.wrote(path, f"{tiff.levels} levels, {tiff.bytes / 1e6:.1f} MB")
     if ome_zarr_v2 is not None:
-        written = export_ome_zarr_v2(source, ome_zarr_v2, overwrite=overwrite)
-        told.wrote(ome_zarr_v2, f"{written['files']} files, {written['bytes'] / 1e6:.1f} MB")
+        store = export_ome_zarr_v2(source, ome_zarr_v2, overwrite=overwrite)
+        told.wrote(ome_zarr_v2, f"{store.files} files, {store.bytes / 1e6:.1f} MB")
 
 
-def _say(told: Told, path: Path, written: Mapping[str, Any]) -> None:
+def _say(told: Told, path: Path, written: DrawnPolygons) -> None:
     """Print how many polygons were written, and the notes on them."""
-    from wsiseg.prediction.result import polygon_notes
-
-    told.wrote(path, f"{written['annotations']} annotations, {written['vertices']} vertices")
-    for note in polygon_notes(written):
+    told.wrote(path, f"{written.annotations} annotations, {written.vertices} vertices")
+    for note in written.notes:
         told.note(note)

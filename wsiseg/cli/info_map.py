@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from wsiseg.system.json_values import JsonObject
     from wsiseg.tissue_map.reader import TissueMap
 
 SHOWN_APART = ("classes", "areas", "grid", "format")
@@ -36,7 +37,7 @@ def show_map(path: Path, as_json: bool, quiet: bool) -> None:
         _print(facts)
 
 
-def describe(tissue_map: TissueMap) -> dict[str, Any]:
+def describe(tissue_map: TissueMap) -> JsonObject:
     """Everything that a map says of itself, plain JSON; sizes as [width, height], mpp as [x, y] in um per pixel."""
     own = tissue_map.metadata
     rows = own.get("areas", [])
@@ -59,7 +60,7 @@ def describe(tissue_map: TissueMap) -> dict[str, Any]:
 
 
 def _print(facts: Mapping[str, Any]) -> None:
-    """Tables for people."""
+    """Print the facts of a map as tables."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

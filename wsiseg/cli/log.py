@@ -85,13 +85,13 @@ class RunLog:
             self.event("progress", phase=phase, done=done, total=total, seconds_left=rounded)
 
     def end_phase(self) -> None:
-        """Book the phase that is under way."""
+        """Log the end of the phase that is under way, with its seconds."""
         if self._phase:
             self.event("end", phase=self._phase, seconds=round(time.monotonic() - self._since, 3))
             self._phase = ""
 
     def next_slide(self, slide: str) -> None:
-        """What follows is of another slide."""
+        """Log that another slide begins; what follows is about that one."""
         self._resumed = False
         self.event("slide", slide=without_secrets(slide))
 
@@ -102,7 +102,7 @@ class RunLog:
             self.event("resumed", share=round(share, 4))
 
     def finished(self, result: Prediction) -> None:
-        """What came of it."""
+        """Log a slide's result: damage, notes, areas and times."""
         self.end_phase()
         self.resumed(result.resumed)
         if result.damage.tiles:

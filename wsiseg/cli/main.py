@@ -127,7 +127,7 @@ def _with_hint(error: click.ClickException) -> str:
 
 
 def _fail(message: str) -> int:
-    """Print what is wrong, on one line."""
+    """Print what is wrong, on one line; returns the exit code of bad input."""
     # Names in a message may come from a file, and must not steer the terminal.
     click.echo("wsiseg: " + printable(message), err=True)
     return BAD_INPUT

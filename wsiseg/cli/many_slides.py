@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import traceback
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from wsiseg.cli.progress import shown_progress
 from wsiseg.errors import OptionError
 from wsiseg.system.addresses import without_secrets
+from wsiseg.system.json_values import JsonObject
 from wsiseg.system.printable import printable
 
 if TYPE_CHECKING:
     from wsiseg.cli.log import RunLog
+    from wsiseg.export.vector_options import VectorOptions
     from wsiseg.prediction.batch import SlideResult
+    from wsiseg.prediction.options import PredictOptions
     from wsiseg.prediction.progress import ProgressFunction
     from wsiseg.prediction.result import Prediction
 
@@ -27,12 +29,10 @@ def many_slides(
     slides: tuple[str, ...],
     folder: Path,
     model: str,
-    options: dict[str, Any],
+    options: PredictOptions,
     events: RunLog,
     *,
-    tolerance: float | None,
-    min_area: float | None,
-    qupath_names: bool,
+    vectors: VectorOptions,
     polygons: bool,
     overwrite: bool,
     restart: bool,
@@ -45,12 +45,9 @@ def many_slides(
     Returns:
         1 if one failed by a defect of this program, 2 if one failed otherwise, else 0.
     """
-    from wsiseg.export.vector_options import VectorOptions
     from wsiseg.prediction.batch import BatchSummary
     from wsiseg.prediction.many import predict_many
-    from wsiseg.prediction.run import PredictOptions
 
-    vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)
     silent = quiet or as_json
     summary, defect = BatchSummary(), False
     with ExitStack() as shown:  # bars of the slide whose turn it is; closed before its line is printed
@@ -68,7 +65,7 @@ def many_slides(
                 progress(phase, done, total)
 
         results = predict_many(
-            slides, folder, model, PredictOptions(**options), polygons=polygons, vectors=vectors, overwrite=overwrite,
+            slides, folder, model, options, polygons=polygons, vectors=vectors, overwrite=overwrite,
             restart=restart, keep_folders=keep_folders, progress=advance, began=began,
         )  # fmt: skip
         for found in results:
@@ -89,7 +86,7 @@ def many_slides(
 
 
 def _tell(found: SlideResult, events: RunLog, *, as_json: bool, quiet: bool) -> None:
-    """What became of a slide."""
+    """Log and print what became of a slide."""
     slide = without_secrets(found.slide)
     events.end_phase()
     if found.prediction is not None:
@@ -110,14 +107,14 @@ def _tell(found: SlideResult, events: RunLog, *, as_json: bool, quiet: bool) -> 
         _print(found, slide)
 
 
-def _facts(found: SlideResult, slide: str) -> dict[str, Any]:
-    """A line of `--json`."""
-    facts: dict[str, Any] = {"slide": slide, "status": found.status, "error": found.error}
+def _facts(found: SlideResult, slide: str) -> JsonObject:
+    """What `--json` prints of a slide, as one line."""
+    facts: JsonObject = {"slide": slide, "status": found.status, "error": found.error}
     if found.skipped is not None:
         facts["reason"] = found.skipped
     if found.kept is not None:
-        facts |= {"map_path": found.map_path, **asdict(found.kept)}
-    return facts if found.prediction is None else {**facts, **facts_of(found.prediction)}
+        facts |= {"map_path": found.map_path, **found.kept.to_json()}
+    return facts if found.prediction is None else {**facts, **found.prediction.to_json()}
 
 
 def _print(found: SlideResult, slide: str) -> None:
@@ -135,10 +132,3 @@ def _print(found: SlideResult, slide: str) -> None:
 def _one_line(result: Prediction) -> str:
     areas = ", ".join(f"{area.name} {area.area_mm2:.3f}" for area in result.areas)
     return f"{areas} mm² of {result.tissue_mm2:.3f} mm² tissue, {result.seconds['total']:.0f} s"
-
-
-def facts_of(result: Prediction) -> dict[str, Any]:
-    """A result as plain JSON values."""
-    facts = asdict(result)
-    facts["counts"]["skipped"] = result.counts.skipped
-    return {**facts, "notes": result.notes}

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from wsiseg.choices import READERS
+from wsiseg.choices import DEFAULT_RETRY_S, READERS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -45,7 +45,7 @@ retry_option = click.option(
     "--retry-time",
     "retry_s",
     type=float,
-    default=60.0,
+    default=DEFAULT_RETRY_S,
     show_default=True,
     metavar="SECONDS",
     help="How long to repeat a failed request for a slide behind an address.",
@@ -72,7 +72,7 @@ quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but err
 
 
 def vector_options(function: Function) -> Function:
-    """How polygons are simplified."""
+    """Add the options that say how polygons are simplified."""
     for option in (
         click.option(
             "--min-area",
@@ -107,12 +107,12 @@ class Told:
         self.notes: list[str] = []
 
     def wrote(self, path: object, about: str | None = None) -> None:
-        """An output that is there now."""
+        """Tell of an output that was written, and say something about it."""
         self.outputs.append({"path": str(path), "about": about})
         self._say(f"wrote {path}{f' ({about})' if about else ''}")
 
     def note(self, text: str) -> None:
-        """What a person should know."""
+        """Tell the user something about the result."""
         self.notes.append(text)
         self._say(f"note: {text}")
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsiseg.choices import GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES
+from wsiseg.choices import DEFAULT_READ_TIMEOUT_S, GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES
 from wsiseg.cli.command import Command, is_verbose
-from wsiseg.cli.many_slides import facts_of, many_slides
+from wsiseg.cli.many_slides import many_slides
 from wsiseg.cli.options import (
     OUTPUT,
     device_option,
@@ -28,6 +28,7 @@ from wsiseg.models import DEFAULT_MODEL
 from wsiseg.system.addresses import without_secrets
 
 if TYPE_CHECKING:
+    from wsiseg.prediction.options import PredictOptions
     from wsiseg.prediction.result import Prediction
 
 
@@ -124,7 +125,7 @@ if TYPE_CHECKING:
     "--read-timeout",
     "read_timeout_s",
     type=float,
-    default=300.0,
+    default=DEFAULT_READ_TIMEOUT_S,
     show_default=True,
     metavar="SECONDS",
     help="End the run if a read of the slide takes longer.",
@@ -183,6 +184,8 @@ def predict(
     if geojson is None and not no_geojson and not many:
         geojson = out.with_suffix(".geojson")
     from wsiseg.cli.log import run_log
+    from wsiseg.export.vector_options import VectorOptions
+    from wsiseg.prediction.options import PredictOptions
     from wsiseg.system.memory import keep_little_freed_memory, parse_bytes
 
     keep_little_freed_memory()
@@ -200,29 +203,27 @@ def predict(
     ) as events:
         if max_memory is not None:
             options["max_memory"] = parse_bytes(max_memory)
+        how = PredictOptions(**options)
+        vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)
         if many:
             return many_slides(
-                slides, out, model, options, events, tolerance=tolerance, min_area=min_area,
-                qupath_names=qupath_names, polygons=not no_geojson,
+                slides, out, model, how, events, vectors=vectors, polygons=not no_geojson,
                 overwrite=overwrite, restart=restart, keep_folders=keep_folders, as_json=as_json, quiet=quiet,
             )  # fmt: skip
-        _refuse_early(slides[0], model, options, out, geojson, overwrite, restart)
+        _refuse_early(slides[0], model, how, out, geojson, overwrite, restart)
         with shown_progress(quiet or as_json, events, vectors=geojson is not None) as report:
             report("start", 0, 1)
             from wsiseg import predict as run
-            from wsiseg.export.vector_options import VectorOptions
-            from wsiseg.prediction.run import PredictOptions
 
             if is_verbose():
-                tell_machine(model, PredictOptions(**options))
-            vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)
+                tell_machine(model, how)
             result = run(
-                slides[0], out, model, PredictOptions(**options), geojson=geojson, vectors=vectors,
+                slides[0], out, model, how, geojson=geojson, vectors=vectors,
                 overwrite=overwrite, restart=restart, progress=report,
             )  # fmt: skip
         events.finished(result)
     if as_json:
-        click.echo(json.dumps(facts_of(result), default=str, indent=2))
+        click.echo(json.dumps(result.to_json(), default=str, indent=2))
     elif not quiet:
         _print_table(result)
     return 0
@@ -249,21 +250,18 @@ def _is_folder(out: Path, slides: tuple[str, ...]) -> bool:
 
 
 def _refuse_early(
-    slide: str, model: str, options: dict[str, Any], out: Path, geojson: Path | None, overwrite: bool, restart: bool
+    slide: str, model: str, options: PredictOptions, out: Path, geojson: Path | None, overwrite: bool, restart: bool
 ) -> None:
     """Bad slides and outputs are told at once, not after the seconds that loading torch takes."""
     from wsiseg.prediction.unfinished import check_outputs
     from wsiseg.slides import open_slide
-    from wsiseg.system.threads import check_retry_time, check_timeout, within
+    from wsiseg.system.threads import within
 
-    timeout_s, retry_s = options["read_timeout_s"], options["retry_s"]
-    check_timeout(timeout_s)
-    check_retry_time(retry_s)
     check_outputs(out, geojson, overwrite=overwrite, restart=restart)
     opening = partial(
-        open_slide, slide, mpp=options["mpp"], reader=options["reader"], series=options["series"], retry_s=retry_s
+        open_slide, slide, mpp=options.mpp, reader=options.reader, series=options.series, retry_s=options.retry_s
     )
-    with within(opening, timeout_s) as opened:
+    with within(opening, options.read_timeout_s) as opened:
         _ = opened.mpp
         if is_verbose():
             tell_slide(opened, model)
@@ -276,7 +274,7 @@ def _print_table(result: Prediction) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("class")
-    drawn = {row["name"]: f"{row['polygons_um2'] / 1e6:.3f}" for row in result.vectors.get("classes", [])}
+    drawn = {row.name: f"{row.polygons_um2 / 1e6:.3f}" for row in (result.vectors.classes if result.vectors else ())}
     for name in ("mm²", "% of tissue", "mean probability", *(["mm² in polygons"] if drawn else [])):
         table.add_column(name, justify="right")
     for area in result.areas:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
@@ -62,20 +63,20 @@ def _bars(left: TimeLeft) -> Iterator[ProgressFunction]:
     from rich.text import Text
 
     class Speed(ProgressColumn):
-        """Steps a second."""
+        """A column that shows steps a second."""
 
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
     class Left(ProgressColumn):
-        """Time left of the run, beside the phase that is under way."""
+        """A column that shows the time left of the run, beside the phase that is under way."""
 
         def render(self, task: Task) -> Text:
             return Text("" if task.finished else _left(left))
 
     columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), Speed(), Left())
     with rich_progress.Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as bars:
-        tasks: dict[str, Any] = {}
+        tasks: dict[str, rich_progress.TaskID] = {}
 
         def report(phase: str, done: int, total: int) -> None:
             if phase not in tasks:
@@ -87,18 +88,36 @@ def _bars(left: TimeLeft) -> Iterator[ProgressFunction]:
         yield report
 
 
+@dataclass(slots=True)
+class _Phase:
+    """The phase that is under way.
+
+    Attributes:
+        name: of it.
+        since: when it began, of the monotonic clock.
+        first: what was done then.
+        tenth: the last tenth of it that was told.
+    """
+
+    name: str
+    since: float
+    first: int
+    tenth: int = -1
+
+
 def _lines(left: TimeLeft) -> ProgressFunction:
-    state: dict[str, Any] = {}
+    now = _Phase("", 0.0, 0)
 
     def report(phase: str, done: int, total: int) -> None:
-        if state.get("phase") != phase:
-            state.update(phase=phase, since=time.monotonic(), first=done, tenth=-1)
+        nonlocal now
+        if now.name != phase:
+            now = _Phase(phase, time.monotonic(), done)
         tenth = 10 * done // max(total, 1)
-        if phase not in ("gate", "tiles") or tenth <= state["tenth"]:
+        if phase not in ("gate", "tiles") or tenth <= now.tenth:
             return
-        state["tenth"] = tenth
-        seconds = time.monotonic() - state["since"]
-        speed = f", {(done - state['first']) / seconds:.1f}/s" if done > state["first"] and seconds > 0 else ""
+        now.tenth = tenth
+        seconds = time.monotonic() - now.since
+        speed = f", {(done - now.first) / seconds:.1f}/s" if done > now.first and seconds > 0 else ""
         known = _left(left)
         click.echo(f"{phase} {done}/{total}{speed}{f', {known}' if known else ''}", err=True)
 

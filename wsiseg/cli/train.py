@@ -178,4 +178,4 @@ def train(
 
 
 def _nothing(text: str) -> None:
-    """What --quiet says."""
+    """Take a message and print nothing, for --quiet."""

@@ -29,6 +29,7 @@ def tell_machine(model: str, options: PredictOptions) -> None:
     """What computes, in how many threads, and the memory that a run may take; loads torch."""
     import torch
 
+    from wsiseg.models.devices import keep_to_quota
     from wsiseg.prediction.many import wanted_maps
     from wsiseg.system.control_group import usable_cpus
     from wsiseg.system.memory import default_max_memory
@@ -38,6 +39,7 @@ def tell_machine(model: str, options: PredictOptions) -> None:
     exact = ", exact" if runtime.exact else ""
     _tell("runtime", f"{runtime.name}, {runtime.precision}{exact}, on {chosen.device}; batches of {chosen.batch_size}")
     _tell("gate", f"mode {chosen.gate_mode}, rule {chosen.gate_rule}, context {chosen.gate_context:g}")
+    keep_to_quota()
     threads = torch.get_num_threads()
     _tell("threads", f"{threads} that compute, {chosen.workers} that read; {usable_cpus()} processors may be used")
     memory = options.max_memory or default_max_memory()
@@ -52,14 +54,14 @@ class PhaseTimes:
         self._since = self._began
 
     def report(self, phase: str, done: int, total: int) -> None:
-        """As `Progress` is called."""
+        """Take a step of a phase, with the arguments of `Progress.step`; print where a new phase begins."""
         if phase not in ("plan", self._phase):
             self.end()
             self._phase, self._since = phase, time.monotonic()
             _tell("phase", f"{phase} begins after {self._since - self._began:.1f} s")
 
     def end(self) -> None:
-        """The last phase is over."""
+        """Print how long the last phase took."""
         if self._phase:
             _tell("phase", f"{self._phase} took {time.monotonic() - self._since:.1f} s")
             self._phase = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,40 @@ from wsiseg.datasets.files import Facts, check_files, check_stems
 from wsiseg.datasets.patch import Patch, label_of
 from wsiseg.datasets.problems import KINDS, Report
 from wsiseg.errors import DatasetError
+from wsiseg.system.json_values import JsonObject
 
 CONSTANT_DEVIATION = 2.0
 """Grey values that deviate less than this from their mean show nothing: glass, ink, or a gap of the scanner."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClassInSplit:
+    """How much a split has of a class.
+
+    Attributes:
+        patches: that have it.
+        pixel_share: of the pixels of masks, 0 to 1; None without masks.
+    """
+
+    patches: int
+    pixel_share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCounts:
+    """A class, and how much each split has of it."""
+
+    name: str
+    splits: Mapping[str, ClassInSplit]
+
+    def to_json(self) -> JsonObject:
+        """Plain JSON values."""
+        return {"class": self.name, **{split: asdict(counts) for split, counts in self.splits.items()}}
+
+
 @dataclass(slots=True)
 class DatasetCheck:
-    """What a check found.
+    """The findings of a check of a data set.
 
     Attributes:
         root: the data set's folder.
@@ -43,7 +69,7 @@ class DatasetCheck:
     problems: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
 
     def report(self, kind: str, where: str, message: str) -> None:
-        """Keep a problem."""
+        """Add a problem to the findings."""
         self.problems[kind].append((where, " ".join(message.split())))
 
     @property
@@ -51,7 +77,7 @@ class DatasetCheck:
         """Whether there is nothing to do: no error and no warning."""
         return all(KINDS[kind].severity == "note" for kind in self.problems)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The findings as JSON: problems with all their files, and all counts."""
         return {
             "dataset": str(self.root),
@@ -64,7 +90,7 @@ class DatasetCheck:
                 for kind, found in self.ordered_problems()
             ],
             "splits": self.split_counts(),
-            "classes_per_split": self.class_counts(),
+            "classes_per_split": [row.to_json() for row in self.class_counts()],
             "label_combinations": [{"classes": list(names), **counts} for names, counts in self.combinations().items()],
             "sizes": [{"split": s, "size_px": list(size), "patches": n} for (s, size), n in self.sizes().items()],
         }
@@ -84,20 +110,18 @@ class DatasetCheck:
             for split, patches in self.splits.items()
         }
 
-    def class_counts(self) -> list[dict[str, Any]]:
+    def class_counts(self) -> list[ClassCounts]:
         """For each class and split: patches that have it, and its share of the pixels of masks, 0 to 1."""
         rows = []
         for channel, name in enumerate(self.classes.names if self.classes else ()):
-            row: dict[str, Any] = {"class": name}
+            by_split = {}
             for split, patches in self.splits.items():
                 masks = [f.pixels[:-1] for f in self.facts.get(split, []) if f.pixels is not None]
                 pixels = np.sum(masks, axis=0) if masks else None
                 share = float(pixels[channel] / pixels.sum()) if pixels is not None and pixels.sum() else None
-                row[split] = {
-                    "patches": sum(len(p.label) > channel and p.label[channel] for p in patches),
-                    "pixel_share": share,
-                }
-            rows.append(row)
+                count = sum(len(p.label) > channel and p.label[channel] for p in patches)
+                by_split[split] = ClassInSplit(count, share)
+            rows.append(ClassCounts(name, by_split))
         return rows
 
     def combinations(self) -> dict[tuple[str, ...], dict[str, int]]:

@@ -11,6 +11,7 @@ from wsiseg.classes import ClassTable
 from wsiseg.datasets.patch import Patch, mpp_of
 from wsiseg.errors import DatasetError, OptionError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
+from wsiseg.system.json_values import JsonObject
 
 MAX_JSON_BYTES = 16 * 2**20
 MAX_TEXT_BYTES = 128 * 2**20
@@ -62,7 +63,7 @@ def text_below(root: Path, path: Path, most: int = MAX_TEXT_BYTES) -> str:
         raise DatasetError(f"{path} cannot be read ({error!s:.80}); is the data set whole?") from error
 
 
-def read_about(root: Path) -> dict[str, Any]:
+def read_about(root: Path) -> JsonObject:
     """The content of `dataset.json`, or of `classes.json`; empty where there is neither."""
     for name in (DATASET_FILE, CLASSES_FILE):
         if (root / name).is_file():
@@ -75,7 +76,7 @@ def read_about(root: Path) -> dict[str, Any]:
     return {}
 
 
-def classes_of(root: Path, about: dict[str, Any]) -> ClassTable | None:
+def classes_of(root: Path, about: JsonObject) -> ClassTable | None:
     """The classes that `dataset.json` names, if it does."""
     return _class_table(root / DATASET_FILE, about["classes"]) if "classes" in about else None
 

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 
-from wsiseg.errors import OptionError
 from wsiseg.export.polygons import VectorOptions, map_polygons
+from wsiseg.system.extras import require_extra, require_modules
 from wsiseg.tissue_map.reader import TissueMap
 
 if TYPE_CHECKING:
     import geopandas
     import xarray
     from spatialdata import SpatialData
-
-EXTRA = 'pip install "wsiseg[python]"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +52,11 @@ def to_xarray(tissue_map: TissueMap, level: int = 0) -> xarray.Dataset:
         `flag_values` and `class_names` among its attributes, in the same order; 0 is not tissue or not read, 255 white.
 
     Raises:
-        OptionError: xarray is not installed, or there is no such level.
+        MissingExtraError: xarray is not installed.
+        OptionError: there is no such level.
     """
-    xr = _library("xarray", EXTRA)
+    require_extra("python", "a dataset", "xarray")
+    xr = import_module("xarray")
     placed, size = tissue_map.transform(level), tissue_map.grid.coarsen(2**level)
     axes = {
         name: (name, np.arange(length) * scale + start, {"units": "micrometer"})
@@ -87,13 +87,13 @@ def polygons(
         Where geopandas is installed a `GeoDataFrame` with `class`, `value`, `area_mm2` and `geometry`, without a CRS;
         `attrs["summary"]` says what simplification did. Else a list of `ClassPolygon`.
     """
-    found, summary = map_polygons(tissue_map, options or VectorOptions())
+    found = map_polygons(tissue_map, options or VectorOptions())
     grid = tissue_map.grid
     px_mm2 = grid.mpp.pixel_area_um2 / (grid.step_x * grid.step_y) / 1e6
     rows = [
         ClassPolygon(c.index, c.name, geometry, float(geometry.area * px_mm2))
         for c in tissue_map.classes
-        for geometry in _on_slide(tissue_map, found.get(c.index, []))
+        for geometry in _on_slide(tissue_map, found.regions.get(c.index, []))
     ]
     try:
         gpd: Any = import_module("geopandas")
@@ -105,7 +105,7 @@ def polygons(
         "area_mm2": np.array([row.area_mm2 for row in rows], float),
     }
     frame: geopandas.GeoDataFrame = gpd.GeoDataFrame(columns, geometry=[row.geometry for row in rows], crs=None)
-    frame.attrs["summary"] = summary
+    frame.attrs["summary"] = found.summary
     return frame
 
 
@@ -136,9 +136,10 @@ def to_spatialdata(tissue_map: TissueMap, *, with_polygons: bool = True) -> Spat
         `images["probabilities"]` where they are kept, `shapes["polygons"]`.
 
     Raises:
-        OptionError: spatialdata is not installed.
+        MissingExtraError: spatialdata is not installed.
     """
-    sd = _library("spatialdata", "pip install spatialdata")
+    require_modules("spatialdata", "a SpatialData", "spatialdata")
+    sd = import_module("spatialdata")
     models, transformations = import_module("spatialdata.models"), import_module("spatialdata.transformations")
 
     def scaled(factor_x: float, factor_y: float) -> dict[str, Any]:
@@ -185,10 +186,3 @@ def _class_table(tissue_map: TissueMap, models: Any) -> Any:
         rows["area_mm2"] = [row.area_mm2 for row in tissue_map.areas]
     table = anndata.AnnData(obs=rows)
     return models.TableModel.parse(table, region="tissue", region_key="region", instance_key="instance_id")
-
-
-def _library(name: str, how: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise OptionError(f"this needs {name}, which is not installed; install it with: {how}") from error

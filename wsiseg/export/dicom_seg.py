@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 import warnings
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,27 @@ _CODES = {
 """SNOMED CT category and type of classes by their names; others are tissue with a code of this program's own."""
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenSegmentation:
+    """What a DICOM segmentation holds.
+
+    Attributes:
+        path: of the file.
+        level: of the map that was written.
+        mpp: microns per pixel, the mean of both directions.
+        width: in pixels.
+        height: likewise.
+        segments: one a class.
+    """
+
+    path: Path
+    level: int
+    mpp: float
+    width: int
+    height: int
+    segments: int
+
+
 def export_dicom_seg(
     tissue_map: TissueMap,
     path: str | Path,
@@ -50,7 +72,7 @@ def export_dicom_seg(
     *,
     mpp: float | None = None,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> WrittenSegmentation:
     """Write the classes of a map as a DICOM label-map segmentation.
 
     Args:
@@ -61,7 +83,7 @@ def export_dicom_seg(
         overwrite: replace existing output.
 
     Returns:
-        `path`, `level` of the map, `mpp`, `width`, `height` and `segments` of what was written.
+        What was written.
 
     Raises:
         OptionError: the slide is no DICOM or another one, or `mpp` is implausible.
@@ -85,8 +107,8 @@ def export_dicom_seg(
     made = _segmentation(tissue_map, slide, classes, tissue_map.mpp.times(2**level))
     with whole_file(path) as temporary:
         made.save_as(temporary)
-    found = {"path": path, "level": level, "mpp": tissue_map.mpp.times(2**level).mean}
-    return {**found, "width": size.width, "height": size.height, "segments": len(tissue_map.classes)}
+    mean = tissue_map.mpp.times(2**level).mean
+    return WrittenSegmentation(path, level, mean, size.width, size.height, len(tissue_map.classes))
 
 
 def _target(path: Path, tissue_map: TissueMap) -> Path:
@@ -182,5 +204,5 @@ def _thickness(source: Any) -> float:
 
 
 def _uid(seed: str, name: str) -> str:
-    """The same UID for the same content, so that storing a segmentation again adds none."""
+    """A UID made from the content: equal content has an equal UID, so storing a segmentation again adds nothing."""
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{seed} {name}').int}"

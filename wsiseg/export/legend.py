@@ -100,7 +100,7 @@ def _has_all(font: FreeTypeFont, text: str) -> bool:
 
 
 def _about(tissue_map: TissueMap, drawn: Drawn) -> list[_Item]:
-    """Scale bar, slide, model."""
+    """The items of the legend that say what is shown: scale bar, slide, model."""
     width = drawn.image.shape[1]
     length = bar_um(width * drawn.mpp.x)
     label = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} um"

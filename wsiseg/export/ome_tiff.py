@@ -7,11 +7,11 @@ it likes. Nor is there a palette: QuPath shows indexed pixels as grey, and large
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from wsiseg.export.facts import key_values, map_name
 from wsiseg.export.picture import class_colors
 from wsiseg.geometry import Box, Size
 from wsiseg.system.files import check_file, whole_file
+from wsiseg.system.json_values import JsonObject
 from wsiseg.system.printable import printable
 from wsiseg.tissue_map.reader import TissueMap
 
@@ -57,18 +58,45 @@ class _Content:
         pages: how many pages a level has, one a channel.
         samples: values a pixel has in each.
         read: (page, box, level) gives (height, width) or (height, width, 3) uint8.
-        metadata: OME's names and colours of the channels.
+        axes: as OME-XML names them.
+        names: of the channels; none for colours.
+        colors: of the channels, as `_rgba` has them.
     """
 
     pages: int
     samples: int
     read: Callable[[int, Box, int], UInt8Array]
-    metadata: dict[str, Any]
+    axes: str
+    names: Sequence[str] = ()
+    colors: Sequence[int] = ()
+
+    def to_json(self) -> JsonObject:
+        """What tifffile makes OME-XML of."""
+        channels = {"Name": list(self.names), "Color": list(self.colors)}
+        told = {key: values for key, values in channels.items() if values}
+        return {"axes": self.axes, **({"Channel": told} if told else {})}
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenTiff:
+    """What an OME-TIFF holds.
+
+    Attributes:
+        levels: of its pyramid.
+        width: of the finest, in pixels.
+        height: likewise.
+        bytes: of the file.
+    """
+
+    levels: int
+    width: int
+    height: int
+    bytes: int
 
 
 def export_ome_tiff(
     tissue_map: TissueMap, path: str | Path, content: TiffContent = "colors", *, overwrite: bool = False
-) -> dict[str, Any]:
+) -> WrittenTiff:
     """Write a map as an OME-TIFF: a pyramid of the map's own levels, in tiles with deflate, with pixel size and names.
 
     Memory does not depend on the map's size. The file is complete or absent.
@@ -81,7 +109,7 @@ def export_ome_tiff(
         overwrite: replace existing output.
 
     Returns:
-        `levels`, `width` and `height` of what was written, and its `bytes`.
+        What was written.
 
     Raises:
         OptionError: the name has the wrong ending, or the map has no probabilities.
@@ -94,30 +122,25 @@ def export_ome_tiff(
     with whole_file(path) as temporary:
         _write(temporary, tissue_map, made, content)
     size = tissue_map.size
-    return {"levels": tissue_map.levels, "width": size.width, "height": size.height, "bytes": path.stat().st_size}
+    return WrittenTiff(tissue_map.levels, size.width, size.height, path.stat().st_size)
 
 
 def _content(tissue_map: TissueMap, content: TiffContent) -> _Content:
     if content == "colors":
         table = class_colors(tissue_map.classes)
-        return _Content(
-            1, 3, lambda _, box, level: np.take(table, tissue_map.read(box, level), axis=0), {"axes": "YXS"}
-        )
+        return _Content(1, 3, lambda _, box, level: np.take(table, tissue_map.read(box, level), axis=0), "YXS")
     if content == "classes":
-        channels: dict[str, Any] = {"Name": ["class"]}
-        return _Content(1, 1, lambda _, box, level: tissue_map.read(box, level), {"axes": "YX", "Channel": channels})
+        return _Content(1, 1, lambda _, box, level: tissue_map.read(box, level), "YX", ["class"])
     if content != "probabilities":
         raise OptionError(f"an OME-TIFF holds {', '.join(get_args(TiffContent))}, got {content!r:.40}")
     tissue_map.probabilities()  # refused before a file is begun
-    channels = {
-        "Name": [printable(c.name) for c in tissue_map.classes],
-        "Color": [_rgba(c.color) for c in tissue_map.classes],
-    }
     return _Content(
         len(tissue_map.classes),
         1,
         lambda page, box, level: tissue_map.read_probability(page + 1, box, level),
-        {"axes": "CYX", "Channel": channels},
+        "CYX",
+        [printable(c.name) for c in tissue_map.classes],
+        [_rgba(c.color) for c in tissue_map.classes],
     )
 
 
@@ -129,7 +152,7 @@ def _write(path: Path, tissue_map: TissueMap, made: _Content, content: str) -> N
     with tifffile.TiffWriter(path, bigtiff=big, ome=True) as file:
         for level, size in enumerate(sizes):
             scale_y, scale_x = tissue_map.scale_um(level)
-            lead = [made.pages] if made.metadata["axes"].startswith("C") else []  # also of a model of one class
+            lead = [made.pages] if made.axes.startswith("C") else []  # also of a model of one class
             shape = (*lead, *size.shape, *([3] if made.samples == 3 else []))
             file.write(
                 _tiles(made, size, level),
@@ -167,14 +190,14 @@ def _filled(tile: UInt8Array) -> UInt8Array:
     return np.pad(tile, missing, mode="edge") if any(after for _, after in missing) else tile
 
 
-def _ome(tissue_map: TissueMap, made: _Content, content: str) -> dict[str, Any]:
+def _ome(tissue_map: TissueMap, made: _Content, content: str) -> JsonObject:
     """The metadata of the file, in tifffile's words for OME-XML."""
     scale_y, scale_x = tissue_map.scale_um()
     slide, model = tissue_map.metadata["slide"], tissue_map.metadata["model"]
     identity = f"{slide['quick_hash']} {model['hash']} {content}"
     pairs = key_values(tissue_map)
     return {
-        **made.metadata,
+        **made.to_json(),
         "Name": f"{map_name(tissue_map)}: {content}",
         "Creator": f"wsiseg {version('wsiseg')}",
         "UUID": str(uuid.uuid5(_IDS, identity)),

@@ -5,6 +5,7 @@ The root is the class map as a picture, since those readers know no labels, or l
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from wsiseg.export.picture import class_colors
 from wsiseg.geometry import Size, ceil_div
 from wsiseg.polygons.class_map import blocks
 from wsiseg.system.files import check_store, whole_folder
+from wsiseg.system.json_values import JsonObject
 from wsiseg.system.printable import printable
 from wsiseg.tissue_map.ome import LABELS, omero
 from wsiseg.tissue_map.placement import Transform
@@ -41,7 +43,24 @@ OWN = "wsiseg_export"
 """Key of this program's own attributes, by which an export is told from anybody's folder."""
 
 
-def export_ome_zarr_v2(tissue_map: TissueMap, path: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class WrittenZarr:
+    """What a store in OME-Zarr 0.4 holds.
+
+    Attributes:
+        files: how many.
+        bytes: of all of them.
+        levels: of the pyramid.
+        chunk_px: side of a chunk.
+    """
+
+    files: int
+    bytes: int
+    levels: int
+    chunk_px: int
+
+
+def export_ome_zarr_v2(tissue_map: TissueMap, path: str | Path, *, overwrite: bool = False) -> WrittenZarr:
     """Write a class map as OME-Zarr 0.4: a picture in the classes' colours, and the classes as its labels.
 
     Chunks that hold no class have no file. Memory does not depend on the map's size. The folder is complete or absent.
@@ -52,7 +71,7 @@ def export_ome_zarr_v2(tissue_map: TissueMap, path: str | Path, *, overwrite: bo
         overwrite: replace what is there, if it is such an export.
 
     Returns:
-        `files` and `bytes` that were written, `levels`, and `chunk_px`, the side of a chunk.
+        What was written.
 
     Raises:
         OptionError: the name's ending.
@@ -77,7 +96,7 @@ def export_ome_zarr_v2(tissue_map: TissueMap, path: str | Path, *, overwrite: bo
         classes.attrs.update(_label_attributes(tissue_map, transforms))
         root.attrs[OWN] = {"format": 1, "wsiseg": version("wsiseg"), **key_values(tissue_map)}
     lengths = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
-    return {"files": len(lengths), "bytes": sum(lengths), "levels": len(sizes), "chunk_px": chunk}
+    return WrittenZarr(len(lengths), sum(lengths), len(sizes), chunk)
 
 
 def is_export(path: Path) -> bool:
@@ -120,7 +139,7 @@ def _array(
 def _write_level(
     tissue_map: TissueMap, level: int, size: Size, chunk: int, picture: zarr.Array[Any], values: zarr.Array[Any]
 ) -> None:
-    """One level, chunk by chunk."""
+    """Write one level, chunk by chunk."""
     table = class_colors(tissue_map.classes)
     for box in blocks(size, chunk):
         found = tissue_map.read(box, level)
@@ -129,13 +148,13 @@ def _write_level(
             picture[(slice(None), *box.slices())] = np.take(table, found, axis=0).transpose(2, 0, 1)
 
 
-def _multiscales(name: str, transforms: list[Transform], channels: bool, method: str) -> list[dict[str, Any]]:
+def _multiscales(name: str, transforms: list[Transform], channels: bool, method: str) -> list[JsonObject]:
     """`multiscales` of an image with the places of the map's own levels."""
-    lead: list[dict[str, Any]] = [{"name": "c", "type": "channel"}] if channels else []
+    lead: list[JsonObject] = [{"name": "c", "type": "channel"}] if channels else []
     one, none = ([1.0], [0.0]) if channels else ([], [])
     datasets = []
     for level, transform in enumerate(transforms):
-        steps: list[dict[str, Any]] = [{"type": "scale", "scale": [*one, *transform.scale]}]
+        steps: list[JsonObject] = [{"type": "scale", "scale": [*one, *transform.scale]}]
         if any(transform.translation):
             steps.append({"type": "translation", "translation": [*none, *transform.translation]})
         datasets.append({"path": str(level), "coordinateTransformations": steps})
@@ -143,7 +162,7 @@ def _multiscales(name: str, transforms: list[Transform], channels: bool, method:
     return [{"version": VERSION, "name": name, "axes": axes, "datasets": datasets, "type": method}]
 
 
-def _picture_attributes(tissue_map: TissueMap, transforms: list[Transform]) -> dict[str, Any]:
+def _picture_attributes(tissue_map: TissueMap, transforms: list[Transform]) -> JsonObject:
     name = map_name(tissue_map)
     colors = (("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF"))
     return {
@@ -152,7 +171,7 @@ def _picture_attributes(tissue_map: TissueMap, transforms: list[Transform]) -> d
     }
 
 
-def _label_attributes(tissue_map: TissueMap, transforms: list[Transform]) -> dict[str, Any]:
+def _label_attributes(tissue_map: TissueMap, transforms: list[Transform]) -> JsonObject:
     rows: list[tuple[int, str, list[int]]] = [(0, tissue_map.classes.BACKGROUND, [0, 0, 0, 0])]
     rows += [(c.index, printable(c.name), [*c.color, 255]) for c in tissue_map.classes]
     rows.append((WHITE_VALUE, "White", [255, 255, 255, 0]))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
 
+from wsiseg.export.drawn_polygons import DrawnClass, Simplification
 from wsiseg.geojson.measures import UNCERTAIN_BELOW, measured_level
 from wsiseg.geojson.write import Facts
-from wsiseg.polygons.drawing import AREA_CHANGE
+from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.reader import TissueMap
 
 QUPATH_NAMES = {
@@ -28,8 +28,8 @@ QUPATH_NAMES = {
 
 def class_areas(
     names: Sequence[str], map_um2: Sequence[float], polygons_um2: Mapping[int, float], min_area_um2: Sequence[float]
-) -> list[dict[str, Any]]:
-    """How the area of each class changed, as plain JSON.
+) -> list[DrawnClass]:
+    """How the area of each class changed.
 
     Args:
         names: of the classes, in order.
@@ -37,24 +37,22 @@ def class_areas(
         polygons_um2: in the polygons, by index.
         min_area_um2: smallest region that was kept of each; empty for exact polygons.
     """
-    rows: list[dict[str, Any]] = []
-    for index, (name, area) in enumerate(zip(names, map_um2, strict=True), start=1):
-        drawn = polygons_um2.get(index, 0.0)
-        change = drawn / area - 1 if area > 0 else 0.0
-        row = {"name": name, "map_um2": area, "polygons_um2": drawn, "change": change}
-        row["within"] = abs(change) <= AREA_CHANGE
-        if min_area_um2:
-            row["min_area_um2"] = min_area_um2[index - 1]
-        rows.append(row)
-    return rows
+    least: Sequence[float | None] = min_area_um2 or [None] * len(names)
+    return [
+        DrawnClass(name, area, polygons_um2.get(index, 0.0), smallest)
+        for index, (name, area, smallest) in enumerate(zip(names, map_um2, least, strict=True), start=1)
+    ]
 
 
-def facts_of_map(tissue_map: TissueMap, drawn: Mapping[str, Any], *, qupath_names: bool) -> Facts:
-    """What a file of a map's polygons says besides them.
+def facts_of_map(
+    tissue_map: TissueMap, classes: Sequence[DrawnClass], simplification: Simplification | None, *, qupath_names: bool
+) -> Facts:
+    """The facts that go into a file of polygons: names of classes, metadata, and the file's own member.
 
     Args:
         tissue_map: open for reading.
-        drawn: what `export_geojson` returns, `classes` from `class_areas`.
+        classes: from `class_areas`.
+        simplification: what it did; None for exact polygons.
         qupath_names: whether classes are spelled as QuPath's own list has them.
     """
     names = {}
@@ -72,25 +70,29 @@ def facts_of_map(tissue_map: TissueMap, drawn: Mapping[str, Any], *, qupath_name
         "Model hash": model["hash"],
         "wsiseg": _text(made_by or version("wsiseg")),
         "Map mpp": str(tissue_map.mpp),
-        "Tolerance um": "0" if drawn["exact"] else f"{drawn['tolerance_um']:.4g}",
+        "Tolerance um": "0" if simplification is None else f"{simplification.tolerance_um:.4g}",
     }
     document = {
         "slide": {"name": own["slide"]["name"], "hash": own["slide"]["quick_hash"]},
         "model": {"name": metadata["Model"], "hash": model["hash"]},
         "version": {"map": metadata["wsiseg"], "polygons": version("wsiseg")},
         "map_mpp": [tissue_map.mpp.x, tissue_map.mpp.y],
-        "polygons": {key: drawn[key] for key in DOCUMENTED if key in drawn},
-        "classes": drawn["classes"],
+        "polygons": _documented(simplification),
+        "classes": [row.to_json() for row in classes],
     }
     if tissue_map.has_probabilities:
         level = measured_level(tissue_map)
         document["measurements"] = {"uncertain_below": UNCERTAIN_BELOW, "level_um": tissue_map.mpp.times(2**level).mean}
-    class_metadata = {index: _class_metadata(row) for index, row in enumerate(drawn["classes"], start=1)}
+    class_metadata = {index: _class_metadata(row) for index, row in enumerate(classes, start=1)}
     return Facts(names, metadata, class_metadata, document)
 
 
-DOCUMENTED = ("exact", "tolerance_um", "moved_um", "level", "level_um", "within_budget")
-"""The keys that describe how polygons were made."""
+def _documented(simplification: Simplification | None) -> JsonObject:
+    """How polygons were made."""
+    if simplification is None:
+        return {"exact": True}
+    names = ("tolerance_um", "moved_um", "level", "level_um", "within_budget")
+    return {"exact": False, **{name: getattr(simplification, name) for name in names}}
 
 
 def _text(value: object) -> str:
@@ -98,10 +100,10 @@ def _text(value: object) -> str:
     return str(value)[:200].encode(errors="replace").decode()
 
 
-def _class_metadata(row: Mapping[str, Any]) -> dict[str, str]:
+def _class_metadata(row: DrawnClass) -> dict[str, str]:
     return {
-        "Minimum area um^2": f"{row.get('min_area_um2', 0):.4g}",
-        "Class in map um^2": f"{row['map_um2']:.1f}",
-        "Class in polygons um^2": f"{row['polygons_um2']:.1f}",
-        "Class area change": f"{row['change']:+.2%}",
+        "Minimum area um^2": f"{row.min_area_um2 or 0:.4g}",
+        "Class in map um^2": f"{row.map_um2:.1f}",
+        "Class in polygons um^2": f"{row.polygons_um2:.1f}",
+        "Class area change": f"{row.change:+.2%}",
     }

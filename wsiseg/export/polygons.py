@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,24 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from wsiseg.export.drawn_polygons import DrawnClass, DrawnPolygons, Simplification
 from wsiseg.export.legend import with_legend
 from wsiseg.export.picture import draw, require_same_slide
 from wsiseg.export.polygon_facts import class_areas, facts_of_map
 from wsiseg.export.vector_options import MAX_MEMORY, VectorOptions
 from wsiseg.geojson.measures import Measures, measure_classes, measure_regions
-from wsiseg.geojson.write import SUFFIXES, Identity, prepare_regions, write_regions
+from wsiseg.geojson.write import SUFFIXES, Identity, Written, prepare_regions, write_regions
 from wsiseg.geojson.write_outlines import write_outlines
 from wsiseg.geometry import Mpp
 from wsiseg.polygons.class_map import Known
-from wsiseg.polygons.drawing import REGIONS_AT_MOST
+from wsiseg.polygons.drawing import VectorSummary
 from wsiseg.polygons.frame import Frame
 from wsiseg.polygons.levels import fitting_level
 from wsiseg.polygons.outlines.reader import bands, trace_outlines
 from wsiseg.polygons.simplify import exact_polygons, simplified_polygons
 from wsiseg.slides.base import SlideReader
 from wsiseg.system.files import check_file, whole_file
+from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.areas import write_areas_csv
 from wsiseg.tissue_map.checks import require_areas
 from wsiseg.tissue_map.reader import TissueMap
@@ -39,7 +40,7 @@ UM_PER_INCH, MOST_DPI = 25400, 1e8
 
 def export_geojson(
     tissue_map: TissueMap, path: str | Path, options: VectorOptions | None = None, *, overwrite: bool = False
-) -> dict[str, Any]:
+) -> DrawnPolygons:
     """Write a map's polygons for QuPath.
 
     Args:
@@ -49,12 +50,7 @@ def export_geojson(
         overwrite: replace existing output.
 
     Returns:
-        What was written (`exact`, `annotations`, `vertices`, `repaired`, `dropped`, and for each class in `classes` its
-        area in the map and in the polygons, in um2, their difference as a share, and whether that is within
-        `AREA_CHANGE`), and for simplified polygons also what simplification did: the fields of `VectorSummary`, whose
-        `dropped` and `repaired` include those of writing; whether minimum area and tolerance were `asked` for; the
-        pyramid's `level` that was simplified (0 unless the map has too many corners for `max_memory`, or too many
-        regions, for which it was coarsened by `halvings` levels of these), and the side of its pixels, `level_um`.
+        What was written, and what simplification did.
     """
     options = options or VectorOptions()
     path = Path(path)
@@ -66,7 +62,7 @@ def _identity(tissue_map: TissueMap) -> Identity:
     return Identity(tissue_map.metadata["slide"]["quick_hash"], tissue_map.metadata["model"]["hash"])
 
 
-def _export_exact(tissue_map: TissueMap, path: Path, options: VectorOptions, overwrite: bool) -> dict[str, Any]:
+def _export_exact(tissue_map: TissueMap, path: Path, options: VectorOptions, overwrite: bool) -> DrawnPolygons:
     """One MultiPolygon for each class, streamed."""
     classes, grid = tissue_map.classes, tissue_map.grid
     frame = Frame.of_map(tissue_map.metadata["slide"], grid)
@@ -75,52 +71,86 @@ def _export_exact(tissue_map: TissueMap, path: Path, options: VectorOptions, ove
     with trace_outlines(source, len(classes), folder=path.parent) as outlines:
         areas_px = frame.areas_px(source, outlines.area_px)
         um2 = {index: float(areas_px[index]) * grid.mpp.pixel_area_um2 for index in range(1, len(classes) + 1)}
-        done: dict[str, Any] = {"exact": True, "classes": class_areas(classes.names, list(um2.values()), um2, [])}
+        rows = class_areas(classes.names, list(um2.values()), um2, [])
         written = write_outlines(
             path, outlines, classes, grid, identity=_identity(tissue_map), frame=frame, areas_px=areas_px,
-            facts=facts_of_map(tissue_map, done, qupath_names=options.qupath_names), measures=measures,
+            facts=facts_of_map(tissue_map, rows, None, qupath_names=options.qupath_names), measures=measures,
             overwrite=overwrite,
         )  # fmt: skip
-    counts = {"annotations": written.annotations, "vertices": written.vertices}
-    return {**done, **counts, "repaired": written.repaired, "dropped": written.dropped}
+    return _drawn(rows, written)
 
 
-def _export_simplified(tissue_map: TissueMap, path: Path, options: VectorOptions, overwrite: bool) -> dict[str, Any]:
+def _export_simplified(tissue_map: TissueMap, path: Path, options: VectorOptions, overwrite: bool) -> DrawnPolygons:
     """Many polygons for each class, simplified together."""
     classes = tissue_map.classes
-    regions, done = _simplify(tissue_map, options)
-    prepared = prepare_regions(regions, classes, tissue_map.grid)
-    done = {"exact": False, **done}
-    done["classes"] = class_areas(classes.names, done.pop("map_um2"), prepared.area_um2, done.pop("class_min_area_um2"))
+    found = _simplify(tissue_map, options)
+    summary, done = found.summary, found.done
+    prepared = prepare_regions(found.regions, classes, tissue_map.grid)
+    rows = class_areas(classes.names, summary.map_um2, prepared.area_um2, summary.class_min_area_um2)
     measures: list[Measures | None] = []
     if tissue_map.has_probabilities:
         measures = measure_regions(tissue_map, prepared.regions, prepared.classes)
     written = write_regions(
         path, prepared, classes, identity=_identity(tissue_map), measures=measures,
-        facts=facts_of_map(tissue_map, done, qupath_names=options.qupath_names), overwrite=overwrite,
+        facts=facts_of_map(tissue_map, rows, done, qupath_names=options.qupath_names), overwrite=overwrite,
     )  # fmt: skip
-    return {
-        **done,
-        "annotations": written.annotations,
-        "vertices": written.vertices,
-        "repaired": done["repaired"] + written.repaired,
-        "dropped": done["dropped"] + written.dropped,
-    }
+    return _drawn(rows, written, found)
 
 
-def map_polygons(tissue_map: TissueMap, options: VectorOptions) -> tuple[dict[int, list[Any]], dict[str, Any]]:
-    """Polygons in map pixels by class index, and what simplification did; exact ones are a MultiPolygon a class."""
+def _drawn(rows: list[DrawnClass], written: Written, simplified: _Simplified | None = None) -> DrawnPolygons:
+    """What a file holds, with what became of polygons before they were written."""
+    before = (0, 0) if simplified is None else (simplified.summary.repaired, simplified.summary.dropped)
+    return DrawnPolygons(
+        classes=rows,
+        annotations=written.annotations,
+        vertices=written.vertices,
+        repaired=before[0] + written.repaired,
+        dropped=before[1] + written.dropped,
+        simplification=None if simplified is None else simplified.done,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MapPolygons:
+    """Polygons of a map.
+
+    Attributes:
+        regions: in map pixels, by class index; exact ones are a MultiPolygon a class.
+        summary: what simplification did, as plain JSON; empty for exact ones.
+    """
+
+    regions: dict[int, list[Any]]
+    summary: JsonObject
+
+
+def map_polygons(tissue_map: TissueMap, options: VectorOptions) -> MapPolygons:
+    """Polygons of all classes, exact or simplified."""
     if not options.exact:
-        simplified, summary = _simplify(tissue_map, options)
-        return dict(simplified), summary
+        simplified = _simplify(tissue_map, options)
+        return MapPolygons(dict(simplified.regions), simplified.to_json())
     frame = Frame.of_map(tissue_map.metadata["slide"], tissue_map.grid)
     exact = exact_polygons(Known(tissue_map, len(tissue_map.classes), part=frame.pixels), tissue_map.classes)
     bounded = {index: shapely.transform(region, frame.bound) for index, region in exact.items()}
-    return {index: [region] for index, region in bounded.items() if not region.is_empty}, {}
+    return MapPolygons({index: [region] for index, region in bounded.items() if not region.is_empty}, {})
 
 
-def _simplify(tissue_map: TissueMap, options: VectorOptions) -> tuple[dict[int, list[shapely.Polygon]], dict[str, Any]]:
-    """Simplified polygons in map pixels, from the finest level that memory allows, and what was done to reach them."""
+@dataclass(frozen=True, slots=True)
+class _Simplified:
+    """Simplified polygons in map pixels by class index, and what was done to reach them."""
+
+    regions: dict[int, list[shapely.Polygon]]
+    summary: VectorSummary
+    done: Simplification
+
+    def to_json(self) -> JsonObject:
+        """What was done, plain JSON values."""
+        found = {**asdict(self.summary), **asdict(self.done)}
+        del found["polygons_um2"]  # the polygons are there to be measured
+        return found
+
+
+def _simplify(tissue_map: TissueMap, options: VectorOptions) -> _Simplified:
+    """Simplified polygons from the finest level that memory allows."""
     max_memory = MAX_MEMORY if options.max_memory is None else options.max_memory
     level = fitting_level(tissue_map, max_memory)
     area, tolerance = options.min_area_um2, options.tolerance_um
@@ -134,12 +164,15 @@ def _simplify(tissue_map: TissueMap, options: VectorOptions) -> tuple[dict[int, 
     found, summary = simplified_polygons(
         level, tissue_map.classes, level.mpp, tolerance, area, frame=frame, map_px=map_px
     )
-    done = asdict(summary)
-    del done["polygons_um2"]  # of what is written it is told class by class
-    done["asked"] = options.min_area_um2 is not None or options.tolerance_um is not None
     halvings = summary.halvings
-    done |= {"level": level.level + halvings, "level_um": level.mpp.times(2**halvings).mean, "max_memory": max_memory}
-    return {index: level.to_map_pixels(polygons) for index, polygons in found.items()}, done
+    done = Simplification.of(
+        summary,
+        asked=options.min_area_um2 is not None or options.tolerance_um is not None,
+        level=level.level + halvings,
+        level_um=level.mpp.times(2**halvings).mean,
+        max_memory=max_memory,
+    )
+    return _Simplified({index: level.to_map_pixels(polygons) for index, polygons in found.items()}, summary, done)
 
 
 def _finest_areas_px(tissue_map: TissueMap) -> npt.NDArray[np.float64]:
@@ -187,7 +220,7 @@ def export_png(
 
 
 def export_csv(
-    tissue_map: TissueMap, path: str | Path, *, polygons: Mapping[str, Any] | None = None, overwrite: bool = False
+    tissue_map: TissueMap, path: str | Path, *, polygons: DrawnPolygons | None = None, overwrite: bool = False
 ) -> None:
     """Write a map's areas as a table of one row a class; see `wsiseg.tissue_map.areas.write_areas_csv`.
 
@@ -203,7 +236,7 @@ def export_csv(
     with whole_file(path) as temporary:
         drawn = None
         if polygons is not None:
-            drawn = {index: row["polygons_um2"] / 1e6 for index, row in enumerate(polygons["classes"], start=1)}
+            drawn = {index: row.polygons_um2 / 1e6 for index, row in enumerate(polygons.classes, start=1)}
         write_areas_csv(temporary, tissue_map.metadata, drawn)
 
 
@@ -213,22 +246,5 @@ def _write_png(path: Path, image: npt.NDArray[np.uint8], mpp: Mpp) -> None:
 
     with whole_file(path) as temporary:
         dpi = (UM_PER_INCH / mpp.x, UM_PER_INCH / mpp.y)
-        told: dict[str, Any] = {"dpi": dpi} if all(1 <= value <= MOST_DPI for value in dpi) else {}
+        told = {"dpi": dpi} if all(1 <= value <= MOST_DPI for value in dpi) else {}
         Image.fromarray(image).save(temporary, format="PNG", optimize=True, **told)
-
-
-def coarser_note(vectors: Mapping[str, Any]) -> str | None:
-    """A note on polygons (as `export_geojson` returned) that were made from a coarser level; None for others."""
-    if not vectors.get("level"):
-        return None
-    if vectors.get("halvings"):
-        return (
-            f"polygons are made from a coarser level ({vectors['level_um']:.3g} um/px) since the map has more than "
-            f"{REGIONS_AT_MOST:,} regions, as noise has; they show nothing finer, and `wsiseg export --exact` keeps "
-            "every pixel"
-        )
-    return (
-        f"polygons are made from a coarser level ({vectors['level_um']:.3g} um/px) since the map has too many corners "
-        f"for {vectors['max_memory'] / 2**30:.3g} GiB; a larger --max-memory makes them finer, and "
-        "`wsiseg export --exact` keeps every pixel"
-    )

@@ -61,11 +61,11 @@ class Sums:
 
     @classmethod
     def empty(cls, count: int) -> Sums:
-        """Nothing yet."""
+        """Sums of no pixels, for `count` entries."""
         return cls(np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int64))
 
     def measures(self) -> list[Measures | None]:
-        """One for each entry, None where no pixel was read."""
+        """The measures of each entry, None where no pixel was read."""
         return [
             Measures(p / 255 / n, u / n) if n else None
             for n, p, u in zip(self.pixels.tolist(), self.probability.tolist(), self.uncertain.tolist(), strict=True)

@@ -54,7 +54,7 @@ def read_geojson(path: str | Path, max_bytes: int = MAX_BYTES) -> list[tuple[Any
 
 
 def _tree(path: Path, max_bytes: int) -> Any:
-    """The file as Python objects."""
+    """What the JSON of a file holds, as Python objects."""
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
         raise OptionError(f"{path} is not a file; expected a GeoJSON file")
     try:
@@ -137,7 +137,7 @@ def _nested(value: Any, depth: int) -> bool:
 
 
 def _plane(value: Any, depth: int) -> Any:
-    """The same coordinates without a third one."""
+    """Coordinates without their third value."""
     return value[:2] if depth == 0 else [_plane(part, depth - 1) for part in value]
 
 
@@ -162,7 +162,7 @@ def _class_name(properties: Any) -> str | None:
 
 
 def _shown(value: Any) -> str:
-    """What came, in a few words."""
+    """A value that is no geometry, in a few words for an error."""
     if isinstance(value, dict):
         return f"type {str(value.get('type'))[:40]!r}"
     return "null" if value is None else f"a {type(value).__name__}"

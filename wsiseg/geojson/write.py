@@ -24,6 +24,7 @@ from wsiseg.errors import OptionError
 from wsiseg.geojson.read import read_geojson
 from wsiseg.geometry import Grid
 from wsiseg.system.files import check_file, whole_file
+from wsiseg.system.json_values import JsonObject
 
 if TYPE_CHECKING:
     from wsiseg.geojson.measures import Measures
@@ -94,7 +95,7 @@ class Facts:
     document: Mapping[str, Any] = field(default_factory=dict)
 
     def end(self) -> str:
-        """What the file ends with."""
+        """The text behind the last feature, with the file's own member."""
         if not self.document:
             return END
         return f'\n],"wsiseg":{json.dumps(self.document, ensure_ascii=False, allow_nan=False)}}}\n'
@@ -218,14 +219,14 @@ class Prepared:
     dropped: int = 0
 
     def add(self, region: Region, index: int, key: int, area: float) -> None:
-        """Add one; its area in um2."""
+        """Add a region of class `index`, its number `key` in that class, and its area in um2."""
         self.regions.append(region)
         self.classes.append(index)
         self.keys.append(key)
         self.area_um2[index] = self.area_um2.get(index, 0.0) + area
 
     def written(self) -> Written:
-        """What a file of these holds."""
+        """The counts and areas of a file that holds these regions."""
         vertices = int(shapely.get_num_coordinates(np.array(self.regions, object)).sum()) if self.regions else 0
         return Written(len(self.regions), vertices, self.repaired, self.dropped, dict(self.area_um2))
 
@@ -279,7 +280,7 @@ def feature_head(
         measures: of the region.
     """
     name = facts.names.get(tissue.name, tissue.name)
-    properties: dict[str, Any] = {
+    properties: JsonObject = {
         "objectType": "annotation",
         "classification": {"name": name, "color": list(tissue.color)},
         "isLocked": True,
@@ -339,7 +340,7 @@ def geojson_file(path: Path, overwrite: bool, packing: int = 6) -> Iterator[Bina
 
 @contextmanager
 def _output(path: Path, overwrite: bool) -> Iterator[TextIO]:
-    """The same for text."""
+    """A GeoJSON file open for text in UTF-8; see `geojson_file`."""
     with (
         geojson_file(path, overwrite) as raw,
         TextIOWrapper(raw, encoding="utf-8", newline="\n", write_through=False) as file,

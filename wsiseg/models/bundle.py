@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, OutputError
+from wsiseg.models.gate_kinds import MODES
 from wsiseg.models.networks.architectures import build_network
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import check_shared_gate
@@ -36,6 +37,7 @@ from wsiseg.models.spec import (
 )
 from wsiseg.models.tissue_model import TissueModel, checked_device
 from wsiseg.system.files import put_folder, refuse_address
+from wsiseg.system.json_values import JsonObject
 
 __all__ = ["find_bundle", "list_bundles", "load_model", "read_spec", "save_bundle"]
 
@@ -74,7 +76,7 @@ def load_model(
         _load_network(folder, kind, getattr(spec.networks, kind), len(spec.classes))
         for kind in ("classifier", "segmenter")
     ]
-    if spec.gate_mode == "shared":
+    if MODES[spec.gate_mode].shared_head:
         check_shared_gate(networks[1], spec.name)
     model = TissueModel(spec, bundle_hash(folder), cast(Classifier, networks[0]), networks[1]).to(target)
     return model.prepare(runtime, precision, exact=exact, batch_size=batch_size)
@@ -202,7 +204,7 @@ def check_fields(fields: Mapping[str, Any]) -> None:
 
 
 def _keep_others(folder: Path, temporary: Path) -> None:
-    """What somebody laid into a bundle that is replaced, as a model card or a licence, stays with the new one."""
+    """Copy what is no weight file, such as a model card, from the bundle that is replaced to the new one."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.is_file() and path.suffix != ".safetensors" and not (temporary / path.name).exists():
             shutil.copy2(path, temporary / path.name)
@@ -218,7 +220,7 @@ def _storable(module: nn.Module, half: bool) -> dict[str, Tensor]:
     }
 
 
-def _complete(fields: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
+def _complete(fields: Mapping[str, Any], name: str, folder: Path) -> JsonObject:
     """The fields of `model.json`, with files and hashes of the networks in `folder`."""
     networks = {}
     for kind, network in dict(fields.get("networks", {})).items():
@@ -237,8 +239,6 @@ def _complete(fields: Mapping[str, Any], name: str, folder: Path) -> dict[str, A
     }
     # Through JSON, so that what is not JSON fails here and not in whoever reads the bundle.
     try:
-        return cast(
-            dict[str, Any], json.loads(json.dumps({**defaults, **given, "networks": networks}, allow_nan=False))
-        )
+        return cast(JsonObject, json.loads(json.dumps({**defaults, **given, "networks": networks}, allow_nan=False)))
     except (TypeError, ValueError) as error:
         raise BundleError(f"the fields of a bundle must be plain JSON: {error}") from error

@@ -87,7 +87,7 @@ def _finished(
 
 
 def mean_in_context(values: Float32Array, present: npt.NDArray[np.bool_], sigma: float) -> Float32Array:
-    """The same means of a whole grid of tiles at once.
+    """The means of `in_context`, of a whole grid of tiles at once.
 
     Args:
         values: probabilities (rows, columns, K); those of tiles that are not `present` do not count.

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from functools import cache
+from pathlib import Path
+
 import torch
+
+from wsiseg.choices import left_open
+from wsiseg.system.control_group import usable_cpus
+
+_OWN_NUMBERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables by which the user tells torch how many threads to take."""
 
 
 def device_names(name: str) -> list[str]:
@@ -12,6 +22,21 @@ def device_names(name: str) -> list[str]:
 
 def pick_device(name: str) -> str:
     """The device that "auto" means: the first GPU where there is one, else the CPU."""
-    if name != "auto":
+    if not left_open(name):
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@cache
+def keep_to_quota(process: Path = Path("/proc/self")) -> None:
+    """Have torch compute in no more threads than this process was granted processors; once in a process.
+
+    Torch follows the affinity of a process, but not the share of time that its control groups allow: with 64 threads
+    on a quota of 4 processors most are stopped, and those that run wait for them. A number that the user set stays.
+
+    Args:
+        process: this process's folder in /proc.
+    """
+    granted = usable_cpus(process)
+    if granted < torch.get_num_threads() and not any(os.environ.get(name) for name in _OWN_NUMBERS):
+        torch.set_num_threads(granted)

@@ -30,6 +30,7 @@ from wsiseg.choices import GateMode, GateRule
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, OptionError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
+from wsiseg.models.gate_kinds import MODES
 from wsiseg.models.tile_shape import (
     MAX_TILE_PX,
     check_gate_mode,
@@ -38,6 +39,7 @@ from wsiseg.models.tile_shape import (
     default_tile,
     overlap_px,
 )
+from wsiseg.system.json_values import JsonObject
 from wsiseg.tiling.grid import Tiling
 
 FORMAT_VERSION = 1
@@ -214,16 +216,16 @@ class BundleSpec(_Part):
         if self.tile_px is not None:
             check_tile(self.tile_px, self.patch_size_px, self.stride_px)
             check_margin(self.tile_px, self.tile_margin_px)
-        elif self.gate_mode != "patches":
+        elif MODES[self.gate_mode].large_tiles:
             raise ValueError(f"gate_mode {self.gate_mode} needs tile_px, the side of its tiles")
-        if self.gate_mode == "shared" and self.shared_gate is None:
-            raise ValueError("gate_mode shared needs shared_gate, the thresholds of the shared head")
+        if MODES[self.gate_mode].shared_head and self.shared_gate is None:
+            raise ValueError(f"gate_mode {self.gate_mode} needs shared_gate, the thresholds of the shared head")
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_unused(self, handler: SerializerFunctionWrapHandler) -> JsonObject:
         """A bundle without tiles is written as it was before there were any, so that its hash stays."""
-        fields: dict[str, Any] = handler(self)
+        fields: JsonObject = handler(self)
         for name in ("gate_mode", "shared_gate", "tile_px", "tile_margin_px", "knows_white"):
             if name in fields and getattr(self, name) == type(self).model_fields[name].default:
                 del fields[name]
@@ -242,7 +244,7 @@ class BundleSpec(_Part):
         return self.patch_size_px - overlap_px(self.patch_size_px, self.overlap)
 
     def tiling(self, mode: GateMode | None = None, overlap: float | None = None) -> Tiling:
-        """What is read and segmented at once: patches, or in other gate modes tiles.
+        """Size and overlap of what is read and segmented at once: patches, or in other gate modes tiles.
 
         Args:
             mode: of the gate; None takes the model's.
@@ -250,7 +252,7 @@ class BundleSpec(_Part):
         """
         share = self.overlap if overlap is None else overlap
         shared_px = overlap_px(self.patch_size_px, share)
-        if (mode or self.gate_mode) == "patches":
+        if not MODES[mode or self.gate_mode].large_tiles:
             return Tiling(self.patch_size_px, shared_px)
         side, margin = self.tile_px, self.tile_margin_px
         if side is None or (side - self.patch_size_px) % (self.patch_size_px - shared_px):
@@ -262,7 +264,7 @@ class BundleSpec(_Part):
         return self.model_dump_json(indent=2) + "\n"
 
 
-def parse_spec(fields: dict[str, Any], source: str) -> BundleSpec:
+def parse_spec(fields: JsonObject, source: str) -> BundleSpec:
     """A spec from the content of a `model.json`; `source` is named in the `BundleError` that bad content raises."""
     version = fields.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -333,7 +335,7 @@ def file_sha256(path: Path) -> str:
 
 
 def read_spec(name_or_path: str | Path) -> BundleSpec:
-    """What the bundle of a shipped name, or in a folder, says about itself; needs no torch, reads no weights.
+    """The `model.json` of a shipped model's name or of a bundle's folder, checked; needs no torch and reads no weights.
 
     Raises:
         BundleError: where there is no such bundle, or its `model.json` is missing, damaged or newer.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from wsiseg.choices import GateMode
+from wsiseg.choices import GateMode, GateRule
 from wsiseg.errors import BundleError
+from wsiseg.models.gate_kinds import MODES, RULES
 
 MAX_TILE_PX = 8192
 
@@ -43,22 +44,22 @@ def check_margin(tile_px: int, margin_px: int) -> None:
         )
 
 
-def check_gate_mode(mode: GateMode, gate_context: float, gate_rule: str) -> None:
+def check_gate_mode(mode: GateMode, gate_context: float, gate_rule: GateRule) -> None:
     """Refuse what does not go with large tiles.
 
     Raises:
         BundleError: a gate that looks beyond its patch, which takes the classifier's probabilities patch by patch; or
             the published rule, whose products of logits are not what windows can be averaged over.
     """
-    if mode == "patches":
+    if not MODES[mode].large_tiles:
         return
     if gate_context > 0:
         raise BundleError(f"gate mode {mode} goes with gate_context 0 alone, got {gate_context:g}: use mode patches")
-    if gate_rule != "exclude":
+    if RULES[gate_rule].by_sign:
         raise BundleError(f"gate mode {mode} goes with the rule exclude alone, got {gate_rule}: use mode patches")
 
 
 def default_tile(patch_px: int, overlap: float) -> tuple[int, int]:
-    """Side and margin of tiles for patches: about twice a patch, and a sixth of one (docs/wide-tiles.md)."""
+    """Side and margin of tiles for patches: about twice a patch, and a sixth of one (docs/large-tiles.md)."""
     stride = patch_px - overlap_px(patch_px, overlap)
     return patch_px + max(1, round(patch_px / stride)) * stride, patch_px // 6

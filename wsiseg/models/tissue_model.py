@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import DeviceError, NetworkError
+from wsiseg.models.devices import keep_to_quota
+from wsiseg.models.gate_kinds import RULES
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import check_shared_gate
 from wsiseg.models.runtime.batches import BatchNetwork
-from wsiseg.models.runtime.choose import Runtime, choose_runtime
+from wsiseg.models.runtime.choose import Runtime, choose_runtime, exact_by_name
 from wsiseg.models.runtime.patch_network import PatchNetwork, Task, Values, channels, normalise
 from wsiseg.models.spec import BundleSpec
 
@@ -59,7 +61,7 @@ class TissueModel:
         return [note for network in self._networks.values() for note in network.notes]
 
     def to(self, device: str | torch.device) -> Self:
-        """The same model, moved to `device`; raises `DeviceError` where there is none such.
+        """Move this model to `device` and return it; raises `DeviceError` where there is none such.
 
         The networks are then computed as those of a new model are, until `prepare` is called.
         """
@@ -77,7 +79,7 @@ class TissueModel:
         exact: bool | None = None,
         batch_size: int | None = None,
     ) -> Self:
-        """The same model, computed in another way; its networks are made ready by the first patches.
+        """Choose how this model is computed, and return it; its networks are made ready by the first patches.
 
         Args:
             runtime: "auto", "torch", "compiled" or "openvino"; see `wsiseg.models.runtime.choose.choose_runtime`.
@@ -92,18 +94,18 @@ class TissueModel:
             DeviceError: where this machine or this device cannot do what was asked for.
         """
         if exact is None:
-            exact = runtime == "torch" or self.spec.gate_rule == "multiply_logits"
+            exact = exact_by_name(runtime) or RULES[self.spec.gate_rule].by_sign
         return self.use(choose_runtime(runtime, precision, self.device, exact=exact, batch_size=batch_size))
 
     def use(self, runtime: Runtime) -> Self:
-        """The same model, computed by a runtime that fits its device; see `prepare`."""
+        """Have this model computed by a runtime that fits its device, and return it; see `prepare`."""
         if runtime != self.runtime:
             self._use(runtime)
         return self
 
     @property
     def computed_by(self) -> dict[str, str]:
-        """What computed each of the networks that were asked so far: another runtime may have taken over."""
+        """The runtime that computed each network that was asked so far; it need not be the one that was chosen."""
         return {network.name: network.computed_by for network in self._networks.values()}
 
     @torch.inference_mode()
@@ -157,6 +159,7 @@ class TissueModel:
 
     def _use(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        keep_to_quota()
         self._threads = torch.get_num_threads()  # now: who asks for patches may have torch use fewer
         self._networks: dict[Task, BatchNetwork] = {}
 
@@ -176,8 +179,7 @@ class TissueModel:
         values = network(patches)
         # One sum instead of a test of each: a NaN or an infinity anywhere makes it one too.
         if not all(torch.isfinite(value.sum()) for value in values):
-            half = self.runtime.precision == "bfloat16"
-            advice = "use --precision float32" if half else "its weights are damaged, use another model"
+            advice = "use --precision float32" if self.runtime.half else "its weights are damaged, use another model"
             raise NetworkError(
                 f"the {network.name} of {self.spec.name} gave values that are no finite numbers: {advice}"
             )

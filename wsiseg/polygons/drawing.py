@@ -19,6 +19,7 @@ from wsiseg.polygons.class_map import Known
 from wsiseg.polygons.components import Components
 from wsiseg.polygons.coverage import Coverage
 from wsiseg.polygons.frame import Frame
+from wsiseg.polygons.limits import AREA_CHANGE
 from wsiseg.polygons.polygonize import polygonize
 from wsiseg.polygons.sieve import Absorption, SievedMap, absorb, min_areas_px
 from wsiseg.system.memory import trim_memory
@@ -28,10 +29,6 @@ TOLERANCE_UM = 2.0
 
 MIN_AREA_UM2 = 250.0
 """Default smallest region: about 16 x 16 um, five lymphocytes. Labels of whole patches teach nothing finer."""
-
-AREA_CHANGE = 0.02
-"""Share by which the area of a class may differ between map and default polygons; what differs more is said."""
-
 
 SHARES = (0.05, 0.1, 0.2, 0.4, 0.8, 0.95)
 """Share of each class that small regions may take, from step to step; the minimum area doubles with each."""
@@ -46,13 +43,9 @@ HOPELESS = 2
 """So many times the budget's polygons that are large enough to stay are not tried: hardly so many of them join."""
 
 
-REGIONS_AT_MOST = 200_000
-"""A map with more regions (noise) is halved first: each takes some 25 us whenever the small ones give way."""
-
-
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a viewer can handle; QuPath holds the whole file as one tree in memory.
+    """The most that a viewer can handle; QuPath holds the whole file as one tree in memory.
 
     Attributes:
         max_vertices: vertices of all rings together, the closing ones included.
@@ -76,7 +69,7 @@ TRIM_PX = 2**22
 
 @dataclass(frozen=True, slots=True)
 class VectorSummary:
-    """What became of a class map on its way to simplified polygons.
+    """A record of how simplified polygons differ from their class map.
 
     Attributes:
         tolerance_um: tolerance used.
@@ -94,7 +87,7 @@ class VectorSummary:
         repaired: polygons that simplification had made invalid and that were made valid again.
         within_budget: false where there are more vertices or polygons than the budget has; mostly because of many
             holes of class 0, which are never filled, or of a tolerance or minimum area that was asked for.
-        halvings: how often the map was halved before, since it had more than `REGIONS_AT_MOST` regions.
+        halvings: how often the map was halved before, since it had too many regions.
     """
 
     tolerance_um: float
@@ -130,7 +123,7 @@ def default_tolerance_um(mpp: Mpp) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One way to simplify.
+    """One way to simplify a map: minimum areas and tolerance.
 
     Attributes:
         tolerance_um: to begin with.
@@ -233,7 +226,7 @@ class Drawing:
         return int(np.count_nonzero(stay & (self.components.classes <= self.source.class_count)))
 
     def _absorb(self, choice: Choice) -> tuple[Absorption, Float64Array]:
-        """What gives way with this choice, and the minimum area of each class in pixels, (256,)."""
+        """The components that give way with this choice, and the minimum area of each class in pixels, (256,)."""
         least_px = choice.min_area_um2 / self.mpp.pixel_area_um2
         areas_px = min_areas_px(self.components, least_px, choice.share)
         return absorb(self.components, areas_px, self.source.white), areas_px
@@ -247,7 +240,7 @@ class Drawing:
         return Coverage.of(found, self.frame)
 
     def _draw(self, choice: Choice, coverage: Coverage, absorption: Absorption, areas_px: Float64Array) -> Simplified:
-        """Simplified polygons of what is left."""
+        """Simplify the coverage, shift its borders, and sum up what that did."""
         last = self.source.class_count
         used_um = choice.tolerance_um
         if choice.raises:

@@ -34,7 +34,7 @@ def polygonize(source: ClassMapSource, class_count: int, block: int = BLOCK) -> 
 
 
 def _polygons(outlines: Outlines, index: int) -> Polygons:
-    """All polygons of one class."""
+    """The polygons of one class, (N,)."""
     xy, rings, polygons = [np.empty((0, 2))], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     vertices = 0
     for part, ring_starts, polygon_starts in outlines.read(index):

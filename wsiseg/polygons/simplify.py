@@ -20,9 +20,7 @@ from wsiseg.geometry import Mpp
 from wsiseg.polygons.class_map import BLOCK, ArrayMap, ClassMapSource, Known
 from wsiseg.polygons.components import find_components
 from wsiseg.polygons.drawing import (
-    AREA_CHANGE,
     MIN_AREA_UM2,
-    REGIONS_AT_MOST,
     Budget,
     Drawing,
     Simplified,
@@ -31,6 +29,7 @@ from wsiseg.polygons.drawing import (
 )
 from wsiseg.polygons.frame import Frame
 from wsiseg.polygons.levels import HalvedMap
+from wsiseg.polygons.limits import AREA_CHANGE, REGIONS_AT_MOST
 from wsiseg.polygons.polygonize import polygonize
 
 __all__ = [

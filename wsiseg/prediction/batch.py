@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from wsiseg.export.drawn_polygons import DrawnPolygons
 from wsiseg.prediction.result import Prediction
 from wsiseg.system.addresses import without_secrets
+from wsiseg.system.json_values import JsonObject
 from wsiseg.system.printable import printable
 
 Status = Literal["done", "kept", "failed", "skipped"]
@@ -29,13 +31,18 @@ class KeptMap:
     tissue_mm2: float
     damaged_tiles: int
     damaged_mm2: float
-    drawn: Mapping[str, Any] | None = None
+    drawn: DrawnPolygons | None = None
     notes: tuple[str, ...] = ()
+
+    def to_json(self) -> JsonObject:
+        """Plain JSON values."""
+        drawn = None if self.drawn is None else self.drawn.to_json()
+        return {**asdict(replace(self, drawn=None)), "drawn": drawn}
 
 
 @dataclass(frozen=True, slots=True)
 class SlideResult:
-    """What became of one of many slides.
+    """The outcome of one of many slides: done, kept, skipped or failed.
 
     Attributes:
         slide: its path or address.
@@ -119,7 +126,7 @@ class BatchSummary:
         return summary
 
     def add(self, result: SlideResult) -> None:
-        """Count one more."""
+        """Take the result of one more slide."""
         slide = without_secrets(result.slide)
         if result.status == "failed":
             self.failed.append((slide, result.error or ""))
@@ -135,10 +142,10 @@ class BatchSummary:
 
     @property
     def slides(self) -> int:
-        """How many slides there were; what was skipped is none."""
+        """Number of slides; what was skipped is none."""
         return len(self.done) + len(self.kept) + len(self.failed)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Counts, and the names of each kind, plain JSON."""
         pairs = {"failed": "error", "skipped": "reason", "with_damage": "damage"}
         names = ("done", "kept", "without_tissue", "with_damage", "failed", "skipped")

@@ -34,7 +34,7 @@ from wsiseg.tissue_map.writer import MapWriter
 
 @dataclass(frozen=True)
 class SharedWork:
-    """What every process is told; all of it can be pickled.
+    """All that a process needs to know of the work; it can be pickled.
 
     Attributes:
         slide: its path or address.
@@ -61,28 +61,28 @@ class SharedWork:
 
 @dataclass(frozen=True)
 class Booked:
-    """A process has a step booked."""
+    """A message: a piece is on the disk, and its step is to be booked."""
 
     step: Step
 
 
 @dataclass(frozen=True)
 class Done:
-    """A process is done with so many more patches."""
+    """A message: so many more patches are done."""
 
     patches: int
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A process has no more work; its networks waited so many seconds for pixels."""
+    """A message: a process has no more work; its networks waited so many seconds for pixels."""
 
     waited_s: float
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A process cannot go on."""
+    """A message: a process cannot go on."""
 
     error: WsisegError
 
@@ -167,11 +167,11 @@ class _Booking:
         self._messages = messages
 
     def book(self, step: Step) -> None:
-        """Have a step booked."""
+        """Send a step to the process that keeps the journal."""
         self._messages.put(Booked(step))
 
     def booked(self, kind: type[AnyStep]) -> list[AnyStep]:
-        """Nothing: what an earlier run did is the parent's business."""
+        """No steps: what an earlier run did is known to the parent process."""
         return []
 
 

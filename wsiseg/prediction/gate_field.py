@@ -40,7 +40,7 @@ class GateField:
         selected: (rows, columns) bool, the patches that are classified.
 
     Attributes:
-        file: likewise.
+        file: where the field lies.
         resumed: whether the file was there.
     """
 
@@ -62,7 +62,7 @@ class GateField:
         self._values[rows, columns] = values
 
     def save(self) -> None:
-        """See what was put onto the disk."""
+        """Write to the disk what was put."""
         with cannot_write(self.file.path):
             self._values.flush()
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wsiseg.choices import GateMode, GateRule
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
+from wsiseg.models.gate_kinds import RULES
 from wsiseg.models.large_tiles import predict_shared, predict_windows, shared_thresholds
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.tiling.grid import Tiling
@@ -29,7 +30,7 @@ class Gate(Protocol):
 
     @property
     def thresholds(self) -> Tensor | None:
-        """What it asks of each class, (K,); None where it leaves every class open."""
+        """The probability that each class must exceed, (K,); None where every class is open."""
 
     @property
     def context(self) -> float:
@@ -43,7 +44,7 @@ class Gate(Protocol):
         """Probabilities (N, K, P, P) float32, and the classes (N, K) left open somewhere in each patch."""
 
     def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The same of pixels (N, 3, P, P) uint8, and (N, K) probabilities that take the place of the classifier's."""
+        """As a call, for pixels (N, 3, P, P) uint8 and (N, K) probabilities that take the place of the classifier's."""
 
     def warm_up(self) -> None:
         """Have every network that may be asked made ready, by an empty patch."""
@@ -60,7 +61,7 @@ class PatchGate:
     def __init__(self, model: TissueModel, options: ResolvedOptions) -> None:
         self.thresholds = _thresholds(model, options, model.spec.gate)
         self.context = options.gate_context if options.gate else 0.0
-        self.always_segments = options.gate_rule != "exclude"
+        self.always_segments = RULES[options.gate_rule].by_sign
         self._model = model
         self._rule = options.gate_rule
         self._side_px = _tiling(model, options).side_px
@@ -209,7 +210,7 @@ def predict_patches(
         allowed = torch.ones(count, len(model.classes), dtype=torch.bool, device=model.device)
         return torch.softmax(model.segment(patches), dim=1), allowed
     presence = model.classify(patches) if presence is None else presence.to(model.device)  # (N, K)
-    if rule == "multiply_logits":
+    if RULES[rule].by_sign:
         return torch.softmax(gate_published(model.segment(patches), presence, thresholds), dim=1), presence > thresholds
     allowed = allowed_classes(presence, thresholds)
     several = allowed.sum(dim=1) > 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.export.drawn_polygons import DrawnPolygons
 from wsiseg.export.vector_options import VectorOptions
 from wsiseg.geometry import Grid, Mpp, coarser_grid
 from wsiseg.models.context import context_tiles
@@ -19,13 +19,13 @@ from wsiseg.prediction.devices import SharedWork, run_on_devices
 from wsiseg.prediction.gate_field import GateField, GateFieldFile
 from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.journal import Fingerprint
-from wsiseg.prediction.options import ResolvedOptions
+from wsiseg.prediction.options import OF_SPEED, ResolvedOptions
 from wsiseg.prediction.output import Output
 from wsiseg.prediction.piece_writer import PieceWriter, sum_up
 from wsiseg.prediction.plan import Plan
 from wsiseg.prediction.plan import plan as plan_of
 from wsiseg.prediction.progress import Advance, Progress
-from wsiseg.prediction.result import Counts, Damage, Prediction, results, slide_provenance, tissue_provenance
+from wsiseg.prediction.result import Counts, Damage, Found, Prediction, slide_provenance, tissue_provenance
 from wsiseg.prediction.steps import CommitStep, GateStep, LevelStep
 from wsiseg.prediction.stream import Stream
 from wsiseg.prediction.unfinished import UnfinishedRun, begun_drawing
@@ -34,11 +34,12 @@ from wsiseg.slides.overview import read_picture
 from wsiseg.slides.watch import SlideWatch
 from wsiseg.system.clock import Clock
 from wsiseg.system.files import cannot_write, check_map, put_folder, remove_cut_file, sync_path, sync_tree
+from wsiseg.system.json_values import JsonObject
 from wsiseg.system.memory import MemoryPlan, give_back_memory
 from wsiseg.system.threads import WriteBehind, within
-from wsiseg.system.versions import OPENVINO, of_map, software
+from wsiseg.system.versions import of_map, of_run, software
 from wsiseg.tiling.pieces import Piece, owned_by, patches_of, pieces_of
-from wsiseg.tissue_map.areas import Areas, ClassArea
+from wsiseg.tissue_map.areas import Areas
 from wsiseg.tissue_map.writer import PIECE_LEVELS, MapWriter
 
 PLAN_READS = 10
@@ -47,7 +48,7 @@ PLAN_READS = 10
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """What streaming a slide left.
+    """The state after all pieces and levels of a map are written.
 
     Attributes:
         writer: of the store, whose metadata is missing; None where an earlier run had given the map its name.
@@ -94,7 +95,8 @@ class MapJob:
     def fingerprint(self) -> Fingerprint:
         """Everything that the bytes of the map depend on."""
         options = asdict(self.options)
-        for name in ("workers", "max_memory", "read_timeout_s", "retry_s"):
+        # A new option stays in, so that a run is resumed only with the same value, unless it is one of speed alone.
+        for name in OF_SPEED:
             del options[name]
         return {
             "slide": self.watch.hash,
@@ -113,13 +115,13 @@ class MapJob:
         """Compute what is missing of the map and give it its name."""
         plan = self.find_tissue()
         streamed = Streamed(None, 1.0, 0.0) if run.committed else self.stream(run, plan)
-        counts, found = self._sum_up(run, plan)
+        found = self._sum_up(run, plan)
         if streamed.writer is not None:
             self.commit(run, streamed.writer, self._provenance(found, plan), output)
-        return self._prediction(run, plan, streamed, counts, found)
+        return self._prediction(run, plan, streamed, found)
 
     def find_tissue(self) -> Plan:
-        """What of the slide is to be read."""
+        """Find the tissue, and with it what of the slide is to be read; a plan that is known already is taken."""
         self.progress.step("tissue", 0, 1)
         limit_s = PLAN_READS * self.options.read_timeout_s
         plan = self.plan or within(lambda: planned(self.slide, self.model, self.options), limit_s)
@@ -137,48 +139,45 @@ class MapJob:
         self._levels(run, plan, writer)
         return streamed
 
-    def commit(self, run: UnfinishedRun, writer: MapWriter, provenance: dict[str, Any], output: Output) -> None:
+    def commit(self, run: UnfinishedRun, writer: MapWriter, provenance: JsonObject, output: Output) -> None:
         """Give the store its name: from here on the map is there, and whole."""
         writer.write_metadata(provenance)
         check_map(run.out, output.overwrite)  # somebody else may have made it meanwhile
         self.watch.check()
         sync_tree(run.store)
+        # Booked before the renaming: after a kill in between, the store still lies in the run's folder, so the next run
+        # knows that the map has no name yet. The other way round it would take the map for another run's.
         run.journal.book(CommitStep())
         with cannot_write(run.out):
             put_folder(run.store, run.out)
         sync_path(run.out.parent)
 
-    def _sum_up(self, run: UnfinishedRun, plan: Plan) -> tuple[Counts, dict[str, Any]]:
-        """What all booked pieces hold together: counts, and what the map's metadata says of the result."""
+    def _sum_up(self, run: UnfinishedRun, plan: Plan) -> Found:
+        """Add up all booked pieces."""
         counts = Counts(len(plan.tiles), int(plan.selected.sum()), shut=[0] * len(self.classes))
         areas = Areas.empty(len(self.classes))
         sum_up(run.journal, areas, counts, self.slide.damage)
         white = plan.white is not None
-        found = results(areas, self.classes, plan.grid, counts, self._damage(), self.slide.size, white=white)
-        return counts, found
+        damage = Damage(self.slide.damaged_tiles, self.slide.damaged_area_um2 / 1e6)
+        return Found.of(areas, self.classes, plan.grid, counts, damage, self.slide.size, white=white)
 
-    def _damage(self) -> Damage:
-        return Damage(self.slide.damaged_tiles, self.slide.damaged_area_um2 / 1e6)
-
-    def _prediction(
-        self, run: UnfinishedRun, plan: Plan, streamed: Streamed, counts: Counts, found: dict[str, Any]
-    ) -> Prediction:
+    def _prediction(self, run: UnfinishedRun, plan: Plan, streamed: Streamed, found: Found) -> Prediction:
         return Prediction(
             map_path=run.out,
             geojson_path=None,
-            areas=[ClassArea(**row) for row in found["areas"]],
-            tissue_mm2=found["tissue_mm2"],
-            unread_mm2=found["unread_mm2"],
-            counts=counts,
-            damage=self._damage(),
+            areas=found.areas,
+            tissue_mm2=found.tissue_mm2,
+            unread_mm2=found.unread_mm2,
+            counts=found.counts,
+            damage=found.damage,
             seconds=self.clock.seconds,
             enlarged=max(1.0, 1 / plan.grid.zoom_x, 1 / plan.grid.zoom_y),
             resumed=streamed.resumed,
             waited_s=streamed.waited_s,
             model_notes=self.model.notes,
             slide_notes=self.slide.notes,
-            white_mm2=found.get("white_mm2"),
-            white=None if plan.white is None else plan.white.to_json(),
+            white_mm2=found.white_mm2,
+            white=plan.white,
         )
 
     def _pieces(self, run: UnfinishedRun, plan: Plan, writer: MapWriter) -> Streamed:
@@ -205,7 +204,7 @@ class MapJob:
         return Streamed(writer, done / max(1, total), waited_s)
 
     def _gate_field(self, run: UnfinishedRun, plan: Plan, stream: Stream, pieces: list[Piece]) -> GateField | None:
-        """What the gate goes by where it looks beyond a patch, computed by a pass of its own."""
+        """The classifier's probabilities of all patches, by a pass of its own; None unless the gate has a context."""
         if not self.gate.context:
             return None
         sigma = context_tiles(self.gate.context, plan.tiles)
@@ -237,7 +236,7 @@ class MapJob:
             writer.write_picture(*_picture(self.slide, plan.grid, writer.picture_factor))
         self.clock.lap("pyramid")
 
-    def _provenance(self, found: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    def _provenance(self, found: Found, plan: Plan) -> JsonObject:
         thresholds = self.gate.thresholds
         tiling = self.model.spec.tiling(self.options.gate_mode, self.options.overlap)
         return {
@@ -253,13 +252,13 @@ class MapJob:
                 "patch_overlap_px": tiling.overlap_px,
                 "gate_thresholds": None if thresholds is None else [float(value) for value in thresholds],
             },
-            "software": _used(software(), self.options.runtime),
+            "software": of_run(software(), self.options.runtime),
             "notes": [*self.model.notes, *self.slide.notes],
             "times": self.clock.times(),
-            **found,
+            **found.to_json(),
         }
 
-    def draw(self, run: UnfinishedRun, geojson: Path, output: Output) -> dict[str, Any]:
+    def draw(self, run: UnfinishedRun, geojson: Path, output: Output) -> DrawnPolygons:
         """Write the polygons; those that a run had finished when it died are taken as they are."""
         # Now, not at the start: nothing of it is needed before the first patches are computed.
         from wsiseg.export.polygons import export_geojson  # noqa: PLC0415
@@ -271,7 +270,7 @@ class MapJob:
         step = {"file": str(geojson.absolute()), **asdict(vectors)}
         for drawn in run.journal.of("drawn"):
             if drawn["of"] == step and geojson.exists():
-                return dict(drawn["result"])
+                return DrawnPolygons.from_json(drawn["result"])
         ours = begun_drawing(run.out, geojson)
         if ours:
             remove_cut_file(geojson)
@@ -281,13 +280,8 @@ class MapJob:
         result = export_geojson(open_map(run.out), geojson, vectors, overwrite=output.overwrite or ours)
         self.progress.step("vectors", 1, 1)
         self.clock.lap("vectors")
-        run.journal.add({"step": "drawn", "of": step, "result": result})
+        run.journal.add({"step": "drawn", "of": step, "result": result.to_json()})
         return result
-
-
-def _used(versions: dict[str, str], runtime: str) -> dict[str, str]:
-    """Versions without that of a runtime that computed nothing."""
-    return {name: number for name, number in versions.items() if name != OPENVINO or runtime == OPENVINO}
 
 
 def planned(slide: SlideReader, model: TissueModel, options: ResolvedOptions) -> Plan:

@@ -18,13 +18,15 @@ from typing import IO, Any
 from wsiseg.errors import OutputError
 from wsiseg.prediction.steps import AnyStep, Step
 from wsiseg.system.files import cannot_write, sync_path
+from wsiseg.system.json_values import JsonObject
 
 JOURNAL_FORMAT = 1
+"""Raise it when the form of a step changes: a run of another version is then refused instead of misread."""
 
 Fingerprint = Mapping[str, Any]
 """What a result depends on, by name: plain JSON values."""
 
-Line = dict[str, Any]
+Line = JsonObject
 """A step as the file has it."""
 
 _CHECKSUM = b',"crc":'
@@ -48,7 +50,9 @@ class Journal:
         self.path = path
         head, self.steps, whole = read_journal(path)
         with cannot_write(path):
+            # Without a buffer, which would try to write a failed line once more when the file is closed.
             self._file: IO[bytes] = path.open("r+b" if head is not None else "wb", buffering=0)
+            # A line that a kill cut off must go: every line behind it would be lost.
             self._file.truncate(whole)
             self._file.seek(whole)
         if head is None:
@@ -65,15 +69,15 @@ class Journal:
         self.steps.append(step)
 
     def of(self, kind: str) -> list[Line]:
-        """The steps of one kind."""
+        """The steps of one kind as the file has them, in order."""
         return [step for step in self.steps if step.get("step") == kind]
 
     def book(self, step: Step) -> None:
-        """The same of a step that knows its form; see `add`."""
+        """Book a step as an object of `wsiseg.prediction.steps`; see `add`."""
         self.add(step.to_json())
 
     def booked(self, kind: type[AnyStep]) -> list[AnyStep]:
-        """The steps of one kind, in order."""
+        """The steps of one kind as objects, in order."""
         return [kind.from_json(line) for line in self.of(kind.KIND)]
 
     def close(self) -> None:
@@ -101,7 +105,7 @@ def _line(step: Line) -> bytes:
 
 
 def _step(line: bytes) -> Line | None:
-    """What a line says, None where it is not whole."""
+    """The step that a line holds, None where the line is not whole or was altered."""
     content, _, checksum = line.rpartition(_CHECKSUM)
     content += b"}"
     if checksum != b"%d}\n" % zlib.crc32(content):

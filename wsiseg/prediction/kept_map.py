@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from wsiseg.choices import left_open
 from wsiseg.models.runtime.choose import Runtime
-from wsiseg.prediction.options import PredictOptions, ResolvedOptions
+from wsiseg.prediction.options import OF_SPEED, PredictOptions, ResolvedOptions
 from wsiseg.prediction.result import slide_provenance, tissue_provenance
 from wsiseg.slides.base import SlideReader
 from wsiseg.system.json_values import is_number, is_whole
 
-_NO_MATTER = ("device", "batch_size", "workers", "max_memory", "read_timeout_s", "retry_s", "faithful")
+_NO_MATTER = (*OF_SPEED, "device", "batch_size", "faithful")
 """Options that change nothing in a map but rounding, or whose effect is in other resolved ones."""
 
 _OF_SLIDE = ("mpp", "reader")
@@ -24,7 +25,7 @@ _SLIDE = ("reader", "width", "height", "mpp", "bounds")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What maps a run makes.
+    """Model, options and versions of the maps that a run makes.
 
     Attributes:
         model_hash: of its model.
@@ -42,7 +43,7 @@ class Wanted:
 
 
 def difference(metadata: Mapping[str, Any], slide: SlideReader, wanted: Wanted) -> str | None:
-    """What a map was made from or with that a run would not make it from or with, in words; None where nothing.
+    """Compare a map with the one that a run would make: the first difference in words, None where there is none.
 
     Args:
         metadata: of the map, as `TissueMap` has it.
@@ -88,12 +89,12 @@ def _compared(metadata: Mapping[str, Any], slide: SlideReader, wanted: Wanted) -
     made = there if isinstance(there, dict) else {}
     defaults = {one.name: one.default for one in fields(PredictOptions)}
     own = {**asdict(wanted.options), **tissue_provenance(wanted.options.tissue)}
-    if wanted.asked.runtime == "auto":
+    if left_open(wanted.asked.runtime):
         del own["runtime"]
     else:
         own |= {"runtime": wanted.runtime.name, "exact": wanted.runtime.exact}
     own["precision"] = wanted.runtime.precision
-    if wanted.asked.precision == "auto":
+    if left_open(wanted.asked.precision):
         del own["precision"]
     own.setdefault("tissue_sha256", None)
     for key, value in json.loads(json.dumps(own)).items():

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import compress, pairwise
 from pathlib import Path
-from typing import Any
 
-from wsiseg.choices import READERS, check_choice
+from wsiseg.choices import READERS, TISSUE_METHODS, check_choice
 from wsiseg.errors import OptionError, OutputError, WsisegError
+from wsiseg.export.drawn_polygons import DrawnPolygons
 from wsiseg.export.polygons import VectorOptions, export_geojson
 from wsiseg.geometry import MPP_MAX, MPP_MIN
 from wsiseg.models import DEFAULT_MODEL
@@ -109,7 +109,7 @@ def refuse_impossible(options: PredictOptions) -> None:
     MemoryPlan.of(options.max_memory, 1)
     for name in device_names(options.device):
         checked_device(name)
-    if options.tissue not in ("otsu", "none") and not Path(options.tissue).is_file():
+    if options.tissue not in TISSUE_METHODS and not Path(options.tissue).is_file():
         raise OptionError(f"expected otsu, none, or a GeoJSON or PNG of the tissue, got {options.tissue}")
 
 
@@ -204,7 +204,7 @@ def folds_case(folder: Path) -> bool:
 
 
 def wanted_maps(model: str | Path | TissueModel, options: PredictOptions) -> Wanted:
-    """What maps a run would make; no network is loaded for that.
+    """The model, options and versions that a run would use; no network is loaded for that.
 
     Raises:
         WsisegError: there is no such model, or the options do not go with it.
@@ -259,7 +259,7 @@ class _Keeper:
         kept = KeptMap(tissue_map.metadata["tissue_mm2"], tiles, area_mm2, drawn, tuple(notes))
         return SlideResult(slide, path, kept=kept)
 
-    def _drawn(self, tissue_map: TissueMap, geojson: Path) -> dict[str, Any]:
+    def _drawn(self, tissue_map: TissueMap, geojson: Path) -> DrawnPolygons:
         """Polygons of a map, as the run that made it would have drawn them."""
         memory = MemoryPlan.of(self.wanted.asked.max_memory, 1 + len(tissue_map.classes)).max_memory
         vectors = self.vectors or VectorOptions()

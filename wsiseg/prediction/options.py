@@ -5,10 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from wsiseg.choices import GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES, GateMode, GateRule
+from wsiseg.choices import (
+    DEFAULT_READ_TIMEOUT_S,
+    DEFAULT_RETRY_S,
+    GATE_MODES,
+    GATE_RULES,
+    PRECISIONS,
+    RUNTIMES,
+    GateMode,
+    GateRule,
+)
 from wsiseg.errors import OptionError
+from wsiseg.models.gate_kinds import RULES
 from wsiseg.models.tile_shape import check_gate_mode
-from wsiseg.slides.sources.transport import DEFAULT_RETRY_S
 from wsiseg.system.control_group import usable_cpus
 from wsiseg.system.threads import check_retry_time, check_timeout
 
@@ -16,8 +25,15 @@ if TYPE_CHECKING:
     from wsiseg.models.spec import BundleSpec
     from wsiseg.models.tissue_model import TissueModel
 
+PUBLISHED_RULE: GateRule = "multiply_logits"
+"""That of the published program."""
+
 CPU_BATCH_PIXELS, GPU_BATCH_PIXELS = 2**17, 2**22
 """Pixels of a batch where its size is not stated: larger ones gain nothing on either."""
+
+OF_SPEED = ("workers", "max_memory", "read_timeout_s", "retry_s")
+"""Options that change how a map is made and none of its bytes, so that a run may be resumed with other values of them.
+(`max_memory` sets the side of a piece, which a run is told apart by on its own.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +92,7 @@ class PredictOptions:
     batch_size: int | None = None
     workers: int | None = None
     max_memory: int | None = None
-    read_timeout_s: float = 300.0
+    read_timeout_s: float = DEFAULT_READ_TIMEOUT_S
     retry_s: float = DEFAULT_RETRY_S
     reader: str | None = None
     series: str | None = None
@@ -92,7 +108,8 @@ class PredictOptions:
             raise OptionError(f"expected a gate mode among {', '.join(GATE_MODES)}, got {self.gate_mode!r}")
         if self.gate_context is not None and not 0 <= self.gate_context <= 20:
             raise OptionError(f"the gate's context is 0 to 20 sides of a patch, got {self.gate_context}")
-        if self.faithful and (not self.gate or self.gate_rule == "exclude"):
+        other_rule = self.gate_rule is not None and not RULES[self.gate_rule].by_sign
+        if self.faithful and (not self.gate or other_rule):
             raise OptionError(
                 "the faithful way is the gate rule multiply_logits; leave out --faithful for another gate"
             )
@@ -107,18 +124,18 @@ class PredictOptions:
                 raise OptionError(f"the {name} must be at least 1, got {value}")
 
     def resolved(self, model: TissueModel) -> ResolvedOptions:
-        """The same with every None that the model and the machine decide filled in."""
+        """These options, with every None that the model and the machine decide filled in."""
         return self.resolved_by(model.spec, str(model.device))
 
     def resolved_by(self, spec: BundleSpec, device: str) -> ResolvedOptions:
-        """The same for a model that need not be loaded, and the device that it would be on."""
+        """As `resolved`, for a model that need not be loaded, and the device that it would be on."""
         pixels = CPU_BATCH_PIXELS if device == "cpu" else GPU_BATCH_PIXELS
         overlap = 0.0 if self.faithful else spec.overlap
         overlap = overlap if self.overlap is None else self.overlap
-        rule: GateRule = self.gate_rule or ("multiply_logits" if self.faithful else spec.gate_rule)
+        rule: GateRule = self.gate_rule or (PUBLISHED_RULE if self.faithful else spec.gate_rule)
         context = 0.0 if self.faithful else spec.gate_context
         context = context if self.gate_context is None else self.gate_context
-        mode = self.gate_mode or ("patches" if context or rule != "exclude" else spec.gate_mode)
+        mode = self.gate_mode or ("patches" if context or RULES[rule].by_sign else spec.gate_mode)
         check_gate_mode(mode, context, rule)
         patch = spec.tiling(mode, overlap).side_px ** 2
         decided = {
@@ -126,7 +143,7 @@ class PredictOptions:
             "gate_rule": rule,
             "gate_mode": mode,
             "gate_context": context,
-            "white": not (rule == "multiply_logits" or spec.sees_white) if self.white is None else self.white,
+            "white": not (RULES[rule].by_sign or spec.sees_white) if self.white is None else self.white,
             "device": self.device if "," in self.device else device,
             "batch_size": self.batch_size or _batch_size(pixels / patch),
             "workers": self.workers or min(8, usable_cpus()),
@@ -152,7 +169,7 @@ class ResolvedOptions(PredictOptions):
     @property
     def published_gate(self) -> bool:
         """Whether they gate by the published rule, where the sign of a logit decides: results are exact."""
-        return self.gate and self.gate_rule == "multiply_logits"
+        return self.gate and RULES[self.gate_rule].by_sign
 
 
 def _batch_size(patches: float) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsiseg.export.polygons import VectorOptions
+from wsiseg.export.vector_options import VectorOptions
 from wsiseg.prediction.unfinished import check_outputs
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a run writes.
+    """The files that a run writes, and what it may replace.
 
     Attributes:
         map: the OME-Zarr store, a name that ends in `.zarr`.

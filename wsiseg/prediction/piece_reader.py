@@ -117,6 +117,8 @@ class PieceReader:
             for number, patch in enumerate(read, start=1):
                 patches.append(patch)
                 tops.append(block.top)
+                # No batch goes over the border of a piece: a resumed run leaves pieces out, and a network's values may
+                # depend on the size of the batch.
                 last = block.last and number == len(read)
                 if last or len(patches) == self._batch_size:
                     presence = None if means is None else _of_patches(*means, patches)
@@ -151,6 +153,7 @@ class PieceReader:
             # One block ahead: a piece has too many patches to hold them all where they overlap by nearly all.
             for block, following in pairwise(chain((block for block in kept if block), [None])):
                 assert block is not None
+                # The first row of this row of blocks, not of this block: one to the right may have patches higher up.
                 row = (block[0].row - piece.rows.start) // self._side * self._side + piece.rows.start
                 yield PatchBlock(piece, row * tiles.stride_px, block, last=following is None)
 

@@ -60,6 +60,7 @@ class PieceWriter:
         self._journal = journal
         self._damage = damage
         self._edge = SlideEdge.of(todo.grid, todo.mask.slide_size)
+        # Pieces that are done are not read again, so what they found damaged is known from the journal alone.
         for step in journal.booked(PieceStep):
             damage.restore(step.damage)
         self._booked = {tuple(cell) for cell in damage.to_json()}
@@ -82,7 +83,8 @@ class PieceWriter:
             np.multiply(values, tissue, out=values)
         if self._todo.white is not None and finished.bright is not None and finished.bright.any():
             kept = classes != 0  # neither outside the tissue nor where the slide is damaged
-            # Damage takes nothing from the parts that it touches: what of one is left may be small, and is white.
+            # Damaged pixels count as bright while parts are measured. Else damage could cut a white part into pieces
+            # that are each too small to be white.
             white = self._todo.white.parts(finished.bright | (tissue & ~kept))
             white &= kept & finished.bright
             classes[white] = WHITE_VALUE
@@ -92,6 +94,7 @@ class PieceWriter:
         damage = [cell for cell in self._damage.to_json() if tuple(cell) not in self._booked]
         self._booked.update(tuple(cell) for cell in damage)
         counts = finished.counts
+        # In this order: written, then the slide looked at, then booked. A piece that is not booked is computed again.
         self._check()
         done = PieceCounts(counts.gated, counts.decided, counts.shut)
         self._journal.book(PieceStep(piece.index, self._writer.sizes_on_disk(piece.box), areas, done, damage))
@@ -110,5 +113,5 @@ def sum_up(journal: Books, areas: Areas, counts: Counts, damage: DamageMap) -> N
 
 
 def _by_index(journal: Books) -> dict[int, PieceStep]:
-    """The last step of each piece."""
+    """The last step of each piece: one whose shards had changed was computed, and booked, again."""
     return {step.index: step for step in journal.booked(PieceStep)}

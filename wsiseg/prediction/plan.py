@@ -23,7 +23,7 @@ LONGEST_PX = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What of a slide will be read, and where.
+    """The part of a slide that will be read: tissue, and patches on the map's grid.
 
     Attributes:
         grid: the map's grid.

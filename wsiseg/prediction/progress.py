@@ -13,7 +13,7 @@ Once also with "plan", 0, and thousands of map pixels with tissue, by which the 
 
 
 class Progress(Protocol):
-    """Is told what a run does."""
+    """What a run calls as it goes on; implement it to show progress."""
 
     def plan(self, tissue_px: int) -> None:
         """Called once, with the map pixels that hold tissue: what later phases cost grows with them."""
@@ -23,7 +23,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Progress for nobody."""
+    """A `Progress` that tells nobody."""
 
     def plan(self, tissue_px: int) -> None:
         """See `Progress`."""
@@ -33,7 +33,7 @@ class Silent:
 
 
 class _Function:
-    """Progress for a plain function."""
+    """A `Progress` that calls a plain function."""
 
     def __init__(self, function: ProgressFunction) -> None:
         self._function = function
@@ -48,7 +48,7 @@ class _Function:
 
 
 def as_progress(given: Progress | ProgressFunction | None) -> Progress:
-    """Whatever a caller gave, as a `Progress`."""
+    """Make a `Progress` of what a caller gave: an object, a function or None."""
     if given is None:
         return Silent()
     return _Function(given) if callable(given) else given
@@ -65,6 +65,6 @@ class Advance:
         progress.step(phase, done, total)
 
     def __call__(self, patches: int) -> None:
-        """Some more are done."""
+        """Report that so many more patches are done."""
         self._done += patches
         self._progress.step(self._phase, self._done, self._total)

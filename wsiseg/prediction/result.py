@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,14 @@ import numpy.typing as npt
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Grid, Size
 from wsiseg.slides.base import SlideReader
+from wsiseg.system.json_values import JsonObject
 from wsiseg.system.printable import readable
 from wsiseg.tissue_map.areas import Areas, ClassArea
 from wsiseg.tissue_map.edge import SlideEdge
+
+if TYPE_CHECKING:
+    from wsiseg.export.drawn_polygons import DrawnPolygons
+    from wsiseg.tissue.white import WhiteRule
 
 
 @dataclass(slots=True)
@@ -81,13 +86,13 @@ class Prediction:
         damage: what of the slide could not be decoded.
         seconds: of each phase and in total.
         enlarged: how many times the slide was enlarged to reach the model's mpp; 1 where it was fine enough.
-        vectors: what `export_geojson` returned; empty without polygons.
+        vectors: what `export_geojson` returned; None without polygons.
         resumed: share of the patches that an earlier run of the same command had done.
         waited_s: seconds in which the networks waited for the slide's pixels.
         model_notes: what the model said of its computing, one sentence each.
         slide_notes: what the reader said of the slide, one sentence each.
         white_mm2: area of tissue that is white and got no class; None where nobody looked.
-        white: the rule for it, as `WhiteRule.to_json` has it; None where all tissue got a class.
+        white: the rule for it; None where all tissue got a class.
     """
 
     map_path: Path
@@ -99,13 +104,13 @@ class Prediction:
     damage: Damage
     seconds: Mapping[str, float]
     enlarged: float = 1.0
-    vectors: Mapping[str, Any] = field(default_factory=dict)
+    vectors: DrawnPolygons | None = None
     resumed: float = 0.0
     waited_s: float = 0.0
     model_notes: Sequence[str] = ()
     slide_notes: Sequence[str] = ()
     white_mm2: float | None = None
-    white: Mapping[str, Any] | None = None
+    white: WhiteRule | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -120,87 +125,74 @@ class Prediction:
             found.append(f"went on with an earlier run, which had done {self.resumed:.0%} of the patches")
         if self.tissue_mm2 == 0:
             found.append("no tissue was found; if there is some, give --tissue none or a mask of your own")
-        return [*found, *polygon_notes(self.vectors)]
+        return found if self.vectors is None else [*found, *self.vectors.notes]
+
+    def to_json(self) -> JsonObject:
+        """Plain JSON values but for the paths, with counts that follow from others, and notes."""
+        plain = asdict(replace(self, vectors=None, white=None))
+        plain["counts"]["skipped"] = self.counts.skipped
+        plain["vectors"] = {} if self.vectors is None else self.vectors.to_json()
+        plain["white"] = None if self.white is None else self.white.to_json()
+        return {**plain, "notes": self.notes}
 
 
-WARN_VERTICES = 2_000_000
-"""Exact polygons with more vertices are warned of: QuPath took 333 s and 3.1 GB for 7.5 million."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a map holds, as its metadata and the run's result say it.
 
-
-def polygon_notes(vectors: Mapping[str, Any]) -> list[str]:
-    """What to say of polygons as `export_geojson` returned them, one sentence each; nothing where there are none."""
-    found = []
-    if vectors.get("absorbed") or ("absorbed" in vectors and vectors["dropped"]):
-        less = [row for row in vectors["classes"] if row["min_area_um2"] < vectors["min_area_um2"] * 0.99]
-        apart = "".join(f", of {row['name']} under {row['min_area_um2']:.3g}" for row in less)
-        found.append(
-            f"polygons are simplified by {vectors['tolerance_um']:.3g} um; "
-            f"{vectors['absorbed']} regions under {vectors['min_area_um2']:.0f} um²{apart} joined a neighbour "
-            f"({vectors['absorbed_um2'] / 1e6:.4f} mm²), {vectors['dropped']} were dropped "
-            f"({vectors['dropped_um2'] / 1e6:.4f} mm²)"
-        )
-    if vectors.get("moved_um", 0) >= LEAST_MOVE_UM:
-        found.append(f"borders moved by up to {vectors['moved_um']:.2g} um, so that polygons keep each class's area")
-    found += area_notes(vectors)
-    from wsiseg.export.polygons import coarser_note  # noqa: PLC0415  (not needed before polygons are drawn)
-
-    if coarser := coarser_note(vectors):
-        found.append(coarser)
-    if vectors.get("within_budget") is False:
-        found.append(
-            "the polygons are more than QuPath opens with ease; a larger --min-area or --tolerance makes them fewer"
-        )
-    if vectors.get("exact") and vectors["vertices"] > WARN_VERTICES:
-        found.append(
-            f"{vectors['vertices']:,} vertices are much for QuPath (7.5 million take it 333 s and 3.1 GB); leave out "
-            "--exact for polygons that open in seconds"
-        )
-    return found
-
-
-LEAST_MOVE_UM = 0.01
-"""Less is not worth a sentence."""
-
-
-def area_notes(vectors: Mapping[str, Any]) -> list[str]:
-    """Areas that polygons do not keep: all changes where their making was asked for, else those beyond the limit."""
-    asked = vectors.get("asked")
-    changed = [row for row in vectors.get("classes", []) if row["map_um2"] > 0 and (asked or not row["within"])]
-    if not changed:
-        return []
-    if asked:
-        told = ", ".join(f"{row['name']} {row['change']:+.1%}" for row in changed)
-        return [f"with the --min-area and --tolerance given, areas of polygons differ from the map's: {told}"]
-    return [
-        f"polygons show {row['change']:+.1%} of {row['name']}'s area ({row['polygons_um2'] / 1e6:.4f} mm², in the map "
-        f"{row['map_um2'] / 1e6:.4f}): more than 2 %, which neither budget nor tolerance allowed to keep"
-        for row in changed
-    ]
-
-
-def results(
-    areas: Areas, classes: ClassTable, grid: Grid, counts: Counts, damage: Damage, slide_size: Size, *, white: bool
-) -> dict[str, Any]:
-    """What a map's metadata says of the result, plain JSON; map pixels over the slide's edge count in part.
-
-    Without `white`, nobody looked for any, and nothing is said of it.
+    Attributes:
+        areas: class by class; map pixels over the slide's edge count in part.
+        tissue_mm2: area of the tissue: that of all classes, white and unread together.
+        white_mm2: area of tissue that is white; None where nobody looked.
+        unread_mm2: area of tissue that was not classified, since the slide is damaged there.
+        counts: what was done with the patches.
+        damage: what of the slide could not be decoded.
     """
-    pixel, weights = grid.mpp.pixel_area_um2, SlideEdge.of(grid, slide_size).weights
-    names = ("tissue", "white", "unread") if white else ("tissue", "unread")
-    whole = {name: float(np.dot(weights, getattr(areas, name)) * pixel / 1e6) for name in names}
-    return {
-        "areas": [asdict(area) for area in areas.of_classes(classes, pixel, weights)],
-        **{f"{name}_mm2": value for name, value in whole.items()},
-        "tiles": {
-            **asdict(counts),
-            "skipped": counts.skipped,
-            "shut": dict(zip(classes.names, counts.shut, strict=True)),
-        },
-        "damage": asdict(damage),
-    }
+
+    areas: list[ClassArea]
+    tissue_mm2: float
+    white_mm2: float | None
+    unread_mm2: float
+    counts: Counts
+    damage: Damage
+
+    @classmethod
+    def of(
+        cls, areas: Areas, classes: ClassTable, grid: Grid, counts: Counts, damage: Damage, slide: Size, *, white: bool
+    ) -> Found:
+        """What the areas of a map upon a slide of that size come to; without `white`, nobody looked for any."""
+        pixel, weights = grid.mpp.pixel_area_um2, SlideEdge.of(grid, slide).weights
+
+        def mm2(per_weight: npt.NDArray[np.int64]) -> float:
+            return float(np.dot(weights, per_weight) * pixel / 1e6)
+
+        return cls(
+            areas.of_classes(classes, pixel, weights),
+            mm2(areas.tissue),
+            mm2(areas.white) if white else None,
+            mm2(areas.unread),
+            counts,
+            damage,
+        )
+
+    def to_json(self) -> JsonObject:
+        """As a map's metadata records it, plain JSON."""
+        names = [area.name for area in self.areas]
+        return {
+            "areas": [asdict(area) for area in self.areas],
+            "tissue_mm2": self.tissue_mm2,
+            **({} if self.white_mm2 is None else {"white_mm2": self.white_mm2}),
+            "unread_mm2": self.unread_mm2,
+            "tiles": {
+                **asdict(self.counts),
+                "skipped": self.counts.skipped,
+                "shut": dict(zip(names, self.counts.shut, strict=True)),
+            },
+            "damage": asdict(self.damage),
+        }
 
 
-def slide_provenance(slide: SlideReader) -> dict[str, Any]:
+def slide_provenance(slide: SlideReader) -> JsonObject:
     """Which slide a map was made from, plain JSON; no path, which may name a patient or a machine."""
     bounds = slide.bounds
     return {

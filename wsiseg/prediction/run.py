@@ -8,12 +8,14 @@ from pathlib import Path
 
 import torch
 
+from wsiseg.choices import left_open
 from wsiseg.errors import OptionError
 from wsiseg.export.vector_options import VectorOptions
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.bundle import load_model
 from wsiseg.models.devices import device_names, pick_device
-from wsiseg.models.runtime.choose import Runtime, choose_runtime
+from wsiseg.models.gate_kinds import RULES
+from wsiseg.models.runtime.choose import Runtime, choose_runtime, exact_by_name
 from wsiseg.models.spec import BundleSpec
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.gated import batch_tensor, make_gate, predict_patches
@@ -121,7 +123,7 @@ def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tu
 def as_prepared(asked: PredictOptions, options: ResolvedOptions, now: Runtime) -> ResolvedOptions | None:
     """Resolved options, where what was not asked for is what a model was prepared with; None where it computes so."""
     precision = asked.precision or now.precision
-    if options.runtime != "auto" or (options.published_gate and not now.exact):
+    if not left_open(options.runtime) or (options.published_gate and not now.exact):
         return replace(options, precision=precision)
     if precision == now.precision:
         return None
@@ -129,12 +131,12 @@ def as_prepared(asked: PredictOptions, options: ResolvedOptions, now: Runtime) -
 
 
 def chosen_runtime(spec: BundleSpec, options: ResolvedOptions, device: str) -> Runtime:
-    """What computes a model that is loaded for resolved options; needs no model.
+    """The runtime that a model would be given for resolved options; needs no model.
 
     Raises:
         DeviceError: where this machine or this device cannot do what the options ask for.
     """
-    exact = options.runtime == "torch" or options.published_gate or spec.gate_rule == "multiply_logits"
+    exact = exact_by_name(options.runtime) or options.published_gate or RULES[spec.gate_rule].by_sign
     return choose_runtime(
         options.runtime,
         options.precision,

@@ -139,7 +139,7 @@ def stem(slide: str) -> str:
 
 
 def _key(name: str, folds_case: bool) -> str:
-    """The same for names that are the same to a reader, and to some file systems."""
+    """One spelling for all names that look alike or that a file system takes for one."""
     key = unicodedata.normalize("NFC", name)
     return key.casefold() if folds_case else key
 

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
+from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.areas import Areas
 
 
 class Step(Protocol):
-    """Something that is done and on the disk."""
+    """Something that is done and on the disk, or, for a commit, about to be done."""
 
     KIND: ClassVar[str]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain JSON values."""
 
     @classmethod
@@ -26,10 +27,10 @@ AnyStep = TypeVar("AnyStep", bound=Step)
 
 
 class Books(Protocol):
-    """What steps are booked with: the journal, or another process that keeps it."""
+    """Something that books steps: the journal, or the way to the process that keeps it."""
 
     def book(self, step: Step) -> None:
-        """Book a step."""
+        """Book a step that is on the disk."""
 
     def booked(self, kind: type[AnyStep]) -> list[AnyStep]:
         """The steps of one kind that were booked before."""
@@ -41,7 +42,7 @@ class _Plain:
 
     KIND: ClassVar[str]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """See `Step`."""
         return {"step": self.KIND, **asdict(self)}
 
@@ -79,7 +80,7 @@ class PieceStep:
     counts: PieceCounts
     damage: list[list[int]]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """See `Step`."""
         return {
             "step": self.KIND,
@@ -116,6 +117,6 @@ class LevelStep(_Plain):
 
 @dataclass(frozen=True)
 class CommitStep(_Plain):
-    """The map is about to get its name."""
+    """The map is whole and about to get its name; see `MapJob.commit`."""
 
     KIND: ClassVar[str] = "commit"

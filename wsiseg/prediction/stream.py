@@ -109,6 +109,7 @@ class Stream:
                 counts = Counts(0, 0, shut=[0] * classes)
                 bright = None if self.plan.white is None else np.zeros(piece.box.size.shape, np.bool_)
                 for batch, (probabilities, allowed) in of_piece:  # (N, K, P, P), (N, K)
+                    # Patch by patch, in the order they were read: the order of the sums decides the map's bytes.
                     for top, patch, values in zip(batch.tops, batch.patches, probabilities, strict=True):
                         sums.close_above(top)
                         sums.add(patch.tile, values, patch.readable)

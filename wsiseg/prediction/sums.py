@@ -36,7 +36,8 @@ class PiecePixels:
 class PieceSums:
     """The sums of one piece, of which only as many rows are held as patches still come for.
 
-    Patches may come in any order within a band of rows; `close_above` ends a band.
+    Within a band of rows patches may come in any order; `close_above` ends a band. But float32 sums depend on the
+    order, so for the same bytes it has to be the same order in every run: that of `wsiseg.tiling.pieces.blocks_of`.
 
     Args:
         box: the piece, in map pixels.
@@ -72,6 +73,7 @@ class PieceSums:
             weights = weights * torch.from_numpy(readable[rows, columns]).to(weights.device)
         y, x = inside.slices(Box(self.box.x, self._top, 0, 0))
         target = self._sums[:, y, x]
+        # Patch by patch. A sum over a whole batch would round otherwise, and the bytes would depend on the batch size.
         target[:-1].addcmul_(probabilities[:, rows, columns], weights)
         target[-1].add_(weights)
         self._left, self._right = min(self._left, inside.x), max(self._right, inside.right)
@@ -79,13 +81,14 @@ class PieceSums:
 
     def close_above(self, y: int) -> None:
         """Finish the rows above map row `y`, which no later patch touches."""
+        # Only touched columns, down to `_bottom`, are moved and cleared. All others must be zero: clear what you touch.
         bottom = min(max(y, self._top), self.box.bottom)
         self._finish(min(bottom, self._bottom))
         done = bottom - self._top
         height = self._sums.shape[1]
         if 0 < done < height and self._bottom > bottom:
             columns = slice(self._left - self.box.x, self._right - self.box.x)
-            kept = self._sums[:, done : self._bottom - self._top, columns].clone()
+            kept = self._sums[:, done : self._bottom - self._top, columns].clone()  # old and new place may overlap
             self._sums[:, : self._bottom - self._top, columns] = 0
             self._sums[:, : kept.shape[1], columns] = kept
         elif done and self._right > self._left:
@@ -94,7 +97,7 @@ class PieceSums:
         self._top = bottom
 
     def finish(self) -> PiecePixels:
-        """The whole piece."""
+        """Finish the rows that are left; the whole piece."""
         self.close_above(self.box.bottom)
         return self._pixels
 

@@ -76,7 +76,7 @@ def pending_commit(out: Path) -> bool:
 
 
 def begun_drawing(out: Path, geojson: Path) -> bool:
-    """Whether that run had begun to write these polygons, so that those that are there are its own."""
+    """Whether the unfinished run of `out` had begun to write these polygons, so that those on the disk are its own."""
     _, steps, _ = read_journal(unfinished_folder(out) / "journal.jsonl")
     return any(step.get("step") == "vectors" and step.get("file") == str(geojson.absolute()) for step in steps)
 
@@ -101,7 +101,7 @@ def unfinished_run(out: Path, fingerprint: Fingerprint, *, restart: bool = False
         refuse_links(folder)
         before = None if restart else read_journal(folder / "journal.jsonl")[0]
         if before is None:  # nothing that could be gone on with
-            _give_back_retired(out)
+            _give_back_retired(out)  # first: what it gives back lies in that folder
             _remove(folder)
             if folder.exists():
                 raise OutputError(f"cannot remove {folder}; remove it, or choose another name")

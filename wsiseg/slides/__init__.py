@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsiseg.choices import READERS, check_choice
+from wsiseg.choices import DEFAULT_RETRY_S, READERS, check_choice
 from wsiseg.errors import OptionError, SlideError
 from wsiseg.geometry import MPP_MAX, MPP_MIN, Mpp
 from wsiseg.slides.base import Region, SlideReader
 from wsiseg.slides.dicom.files import is_dicom_slide
 from wsiseg.slides.formats.identify import identify, is_tiff
 from wsiseg.slides.formats.vendors import Vendor
-from wsiseg.slides.sources.transport import DEFAULT_RETRY_S
 from wsiseg.slides.tiff.truncation import require_whole_tiff
 from wsiseg.system.addresses import is_address, local_path
 
 __all__ = ["Region", "SlideReader", "open_slide"]
 
 _TRIED = ("openslide", "tiff", "image")
-"""Without a reader named, after DICOM, which is told by content; TiffSlide reads nothing more than these."""
+"""Readers that are tried in this order where the user names none. DICOM comes before all of them (`open_slide`), and
+TiffSlide reads nothing that these do not.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def open_slide(
         return _first_that_reads(local, asked, vendor)
     opened = None
     if reader in _readers(READERS, local, vendor):
-        opened = _open(reader, local, asked) or _as_asked(reader, local, asked)
+        opened = _OPENERS[reader](local, asked) or _as_asked(reader, local, asked)
     if opened is None:
         kind = f"is {vendor.name}, which is not a" if vendor else "is not in a"
         raise SlideError(f"{local.name} {kind} format that {reader} reads; leave the reader out, or name another")
@@ -85,7 +87,7 @@ def _first_that_reads(path: Path, asked: _Asked, vendor: Vendor | None) -> Slide
     first: SlideError | None = None
     for name in _readers(_TRIED, path, vendor):
         try:
-            opened = _open(name, path, asked)
+            opened = _OPENERS[name](path, asked)
         except SlideError as error:
             # OpenSlide gives up on an SVS some of whose coarsest tiles are missing; tifffile does not.
             first = first or error
@@ -99,7 +101,7 @@ def _first_that_reads(path: Path, asked: _Asked, vendor: Vendor | None) -> Slide
 
 
 def _readers(names: tuple[str, ...], path: Path, vendor: Vendor | None) -> list[str]:
-    """Those of some readers that may try a file."""
+    """The readers among `names` that may try a file: those of its vendor, and for TIFFs alone those that read TIFFs."""
     known = [name for name in names if vendor is None or name in vendor.readers]
     if is_tiff(path) and not _is_stitched(path):
         return known
@@ -113,36 +115,6 @@ def _is_stitched(path: Path) -> bool:
     return format_of(path) in STITCHED
 
 
-def _dicom(path: Path, asked: _Asked) -> SlideReader | None:
-    """The DICOM slide that a file or folder is part of, None where it is no DICOM."""
-    if not is_dicom_slide(path):
-        return None
-    from wsiseg.slides.dicom.reader import DicomReader  # noqa: PLC0415
-
-    return DicomReader(path, asked.mpp)
-
-
-def _open(name: str, path: Path, asked: _Asked) -> SlideReader | None:
-    """The slide, None where the reader does not know its format."""
-    if name == "openslide":
-        from wsiseg.slides.openslide import OpenSlideReader, detects  # noqa: PLC0415
-
-        if not detects(path):
-            return None
-        if asked.series is not None:
-            raise OptionError(f"{path.name} is read by OpenSlide as one slide; leave out --series")
-        return OpenSlideReader(path, asked.mpp)
-    if name == "tiff":
-        return _tiff(str(path), asked)
-    if name == "dicom":
-        return None  # what is DICOM was opened before
-    if name == "image":
-        from wsiseg.slides.array import ArrayReader  # noqa: PLC0415
-
-        return ArrayReader.open(path, asked.mpp)
-    return _tiffslide(str(path), asked)
-
-
 def _as_asked(reader: str, path: Path, asked: _Asked) -> SlideReader | None:
     """A TIFF that is no vendor's through OpenSlide, which is not asked unless the user names it."""
     if reader != "openslide":
@@ -153,17 +125,52 @@ def _as_asked(reader: str, path: Path, asked: _Asked) -> SlideReader | None:
     return agreed(OpenSlideReader(path, asked.mpp)) if is_generic(path) else None
 
 
-def _tiff(path: str, asked: _Asked) -> SlideReader:
+def _openslide(path: Path, asked: _Asked) -> SlideReader | None:
+    from wsiseg.slides.openslide import OpenSlideReader, detects  # noqa: PLC0415
+
+    if not detects(path):
+        return None
+    if asked.series is not None:
+        raise OptionError(f"{path.name} is read by OpenSlide as one slide; leave out --series")
+    return OpenSlideReader(path, asked.mpp)
+
+
+def _tiff(path: str | Path, asked: _Asked) -> SlideReader:
     from wsiseg.slides.tiff.reader import TiffReader  # noqa: PLC0415
 
-    return TiffReader(path, asked.mpp, asked.series, asked.retry_s)
+    return TiffReader(str(path), asked.mpp, asked.series, asked.retry_s)
 
 
-def _tiffslide(path: str, asked: _Asked) -> SlideReader:
+def _image(path: Path, asked: _Asked) -> SlideReader | None:
+    from wsiseg.slides.array import ArrayReader  # noqa: PLC0415
+
+    return ArrayReader.open(path, asked.mpp)
+
+
+def _tiffslide(path: str | Path, asked: _Asked) -> SlideReader:
     from wsiseg.slides.tiff.agreement import agreed  # noqa: PLC0415
     from wsiseg.slides.tiffslide import TiffSlideReader  # noqa: PLC0415
 
-    return agreed(TiffSlideReader(path, asked.mpp, asked.retry_s), asked.retry_s)
+    return agreed(TiffSlideReader(str(path), asked.mpp, asked.retry_s), asked.retry_s)
+
+
+def _dicom(path: Path, asked: _Asked) -> SlideReader | None:
+    """The slide that a DICOM file or folder is part of."""
+    if not is_dicom_slide(path):
+        return None
+    from wsiseg.slides.dicom.reader import DicomReader  # noqa: PLC0415
+
+    return DicomReader(path, asked.mpp)
+
+
+_OPENERS: Mapping[str, Callable[[Path, _Asked], SlideReader | None]] = {
+    "openslide": _openslide,
+    "tiff": _tiff,
+    "image": _image,
+    "tiffslide": _tiffslide,
+    "dicom": _dicom,
+}
+"""For each of `READERS` a function that opens a file, or returns None where the file is not in the reader's format."""
 
 
 def _stated(mpp: float | None) -> Mpp | None:

@@ -157,7 +157,7 @@ class SlideReader(ABC):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """See above; a reader assigns its own."""
+        """What users of the slide should know. A reader assigns its own sentences; that on the objective is added."""
         return tuple(dict.fromkeys((*self._notes, *self._objective_notes())))
 
     @notes.setter

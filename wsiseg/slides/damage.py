@@ -1,4 +1,8 @@
-"""Which source tiles of a slide could not be read: each counted once, wherever and however often it is asked for."""
+"""Which source tiles of a slide could not be read: each counted once, wherever and however often it is asked for.
+
+A reader marks whole tiles and never the box that it was reading. Boxes depend on the run, tiles on the file alone: so
+the same slide has the same damage whoever reads it, and in a run that is resumed.
+"""
 
 from __future__ import annotations
 

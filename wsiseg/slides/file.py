@@ -36,6 +36,7 @@ class FileReader(SlideReader):
             self._read_tiles(level, inside, pixels, box)
         else:
             read_around(inside, level, self.damage, lambda part: self._checked(level, part), out=pixels, origin=box)
+        # Asked after reading, so that what this read found damaged counts as well.
         damaged = self.damage.mask(level, inside)
         if damaged is None:
             return Region(pixels)

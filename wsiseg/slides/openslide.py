@@ -112,7 +112,7 @@ class OpenSlideReader(FileReader):
             require_whole_tiff(Path(self.path), MAX_TILE_BYTES)
 
     def _take_levels(self, stored: Sequence[Size]) -> None:
-        """Those of OpenSlide's levels that are levels of one picture; the others are left out."""
+        """Take OpenSlide's levels that are levels of one picture, and leave out the others."""
         pictures = _tiled_pictures(Path(self.path)) if self.vendor == "aperio" else {}
         tiles = [
             Size(int(width), int(height)) if width and height and min(width, height) >= 1 else None
@@ -164,7 +164,7 @@ class OpenSlideReader(FileReader):
         self._downsamples = tuple(self._downsamples[index] for index in kept)
 
     def _reading(self, level: int) -> Callable[[Box], npt.NDArray[np.uint8] | None]:
-        """What reads the boxes of a level, with None for one that is damaged."""
+        """A function that reads boxes of a level, and gives None for one that is damaged."""
 
         def read(box: Box) -> npt.NDArray[np.uint8] | None:
             try:

@@ -27,7 +27,7 @@ _THREADS = 4
 
 
 def read_overview(slide: SlideReader, mpp: float = OVERVIEW_MPP) -> tuple[Grid, UInt8Array]:
-    """All of a slide at about `mpp` microns per pixel, (h, w, 3), and its grid; finer where that were a few pixels.
+    """Read a whole slide at about `mpp` microns per pixel: its grid and (h, w, 3) pixels; finer for tiny slides.
 
     Raises:
         OptionError: it would be too large for memory.

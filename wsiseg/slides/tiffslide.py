@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tiffslide
 
+from wsiseg.choices import DEFAULT_RETRY_S
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.causes import plain
@@ -23,7 +24,6 @@ from wsiseg.slides.limits import check_picture, check_sizes, check_tiles, tile_s
 from wsiseg.slides.recorded import associated_rgb, number, tiff_mpp
 from wsiseg.slides.sources.remote import open_source
 from wsiseg.slides.sources.source import ByteSource
-from wsiseg.slides.sources.transport import DEFAULT_RETRY_S
 from wsiseg.slides.tiff.tile_table import TileTable
 from wsiseg.slides.tiff.tiles import TileSource
 
@@ -71,7 +71,7 @@ class TiffSlideReader(FileReader):
             raise _explained(self.name, error) from error
 
     def _read_head(self) -> None:
-        """What the file says of itself; raises whatever damaged values lead to."""
+        """Take in what the file says of itself; raises whatever damaged values lead to."""
         properties = {key: value for key, value in self._slide.properties.items() if value is not None}
         sizes = [Size(*size) for size in self._slide.level_dimensions]
         check_sizes(self.name, sizes)
@@ -110,7 +110,7 @@ class TiffSlideReader(FileReader):
         return (found, "tiff.XResolution") if found else (None, "")
 
     def _cells(self, series: Any) -> list[Size]:
-        """What is decoded at once of each level: a tile, or a strip."""
+        """The size of what is decoded at once of each level: a tile, or a strip."""
         cells = []
         for level in series.levels[: len(self.levels)]:
             page = level.keyframe
@@ -195,7 +195,7 @@ def _pictures(series: Mapping[str, Any]) -> dict[str, Size]:
 
 
 def _explained(name: str, error: Exception) -> SlideError:
-    """What went wrong, on one line."""
+    """The error, on one line, for whatever a library raised."""
     if isinstance(error, FileNotFoundError):
         return SlideError(f"{name} does not exist")
     if isinstance(error, ImportError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,19 +12,11 @@ _DIGEST_BYTES = 32
 
 
 def cache_folder() -> Path | None:
-    """The user's folder for such files, `XDG_CACHE_HOME/wsiseg` or what the system has for it; None without a home."""
-    stated = os.environ.get("XDG_CACHE_HOME", "")
-    if Path(stated).is_absolute():  # a relative one is to be ignored, says the standard
-        return Path(stated) / "wsiseg"
-    try:
-        home = Path.home()
-    except RuntimeError:
-        return None
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "wsiseg"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "wsiseg" / "Cache"
-    return home / ".cache" / "wsiseg"
+    """The user's folder for such files, as the system has it (`XDG_CACHE_HOME/wsiseg`); None without a home."""
+    from platformdirs import user_cache_path  # noqa: PLC0415  (what keeps no file has no need of it)
+
+    folder = user_cache_path("wsiseg", appauthor=False)
+    return folder if folder.is_absolute() else None
 
 
 class Cache:
@@ -44,7 +35,7 @@ class Cache:
         self.most_bytes = most_bytes
 
     def read(self, name: str) -> bytes | None:
-        """What was kept under a name; None where nothing was, or it is not as it was written."""
+        """The bytes kept under a name; None where there are none, or they are not as they were written."""
         if self.folder is None or not _own(self.folder):
             return None
         path = self.folder / name

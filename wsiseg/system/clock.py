@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any
+
+from wsiseg.system.json_values import JsonObject
 
 
 class Clock:
@@ -27,7 +28,7 @@ class Clock:
         self.seconds["total"] = now - self._start
         self._last = now
 
-    def times(self) -> dict[str, Any]:
+    def times(self) -> JsonObject:
         """Start, end and the seconds of each phase, plain JSON."""
         return {
             "started": self.started.isoformat(timespec="seconds"),

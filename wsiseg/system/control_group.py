@@ -35,10 +35,13 @@ def cpu_limit(process: Path = Path("/proc/self")) -> int | None:
     return max(1, ceil(min(shares))) if shares else None
 
 
-def usable_cpus() -> int:
+def usable_cpus(process: Path = Path("/proc/self")) -> int:
     """Processors that this process may keep busy, at least 1: its affinity, its control groups, PYTHON_CPU_COUNT.
 
     Every number of threads that this program chooses comes from here.
+
+    Args:
+        process: this process's folder in /proc.
     """
     if hasattr(os, "process_cpu_count"):  # Python 3.13
         count = os.process_cpu_count() or 1
@@ -46,7 +49,7 @@ def usable_cpus() -> int:
         count = len(os.sched_getaffinity(0))
     else:  # macOS, Windows
         count = os.cpu_count() or 1
-    return max(1, min(count, cpu_limit() or count))
+    return max(1, min(count, cpu_limit(process) or count))
 
 
 def _folders(process: Path, controller: str) -> Iterator[tuple[str, Path]]:

@@ -207,7 +207,7 @@ def sync_path(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """The same for all that is in a folder, and the folder itself."""
+    """See a folder, and all that is in it, onto the disk; see `sync_path`."""
     for parent, _, files in os.walk(folder):
         for name in files:
             sync_path(Path(parent, name))

@@ -1,9 +1,12 @@
-"""Numbers that come from outside as JSON: what counts as one. Pure."""
+"""JSON: an object's type, and what counts as a number in what comes from outside. Pure."""
 
 from __future__ import annotations
 
 import math
-from typing import TypeGuard
+from typing import Any, TypeAlias, TypeGuard
+
+JsonObject: TypeAlias = dict[str, Any]
+"""What is written as JSON or was read from it. Values on their way between functions have types of their own."""
 
 
 def is_whole(value: object) -> TypeGuard[int]:

@@ -71,6 +71,8 @@ def locked(out: Path) -> Iterator[None]:
                 break
         os.close(descriptor)  # its holder removed the file between our two steps
     with ExitStack() as stack:
+        # Undone from the last to the first: the file is removed while it is still locked. Closed first, it could be
+        # another run's by then.
         stack.callback(os.close, descriptor)
         stack.callback(_unlink, path)
         with suppress(OSError):  # who holds it is a courtesy, for which a full disk may have no room
@@ -112,7 +114,7 @@ def _try_lock(descriptor: int) -> bool:
 
 @contextmanager
 def _leased(out: Path) -> Iterator[None]:
-    """Hold an output's lease."""
+    """Hold an output's lease; raises `OutputError` where another run does."""
     lease = lease_path(out)
     if lease.is_symlink():
         raise OutputError(f"{lease} is a link, expected a run's lease; remove it")
@@ -126,6 +128,8 @@ def _leased(out: Path) -> Iterator[None]:
         facts = {"host": socket.gethostname(), "process": os.getpid(), "time": time.time(), "token": token}
         with suppress(OSError):
             beat.write_text(json.dumps(facts), encoding="utf-8")
+        # After the lease was made, as machines with locks look for a lease once they hold theirs: of two that begin at
+        # the same time at least one sees the other.
         lock = lock_path(out)
         if _holder(lock) and not _is_old(lock, lease):  # of a machine that can lock files
             raise _busy(out, _holder(lock))
@@ -137,7 +141,7 @@ def _leased(out: Path) -> Iterator[None]:
 
 
 def _make(lease: Path, out: Path) -> bool:
-    """Whether the lease was free."""
+    """Make a lease's folder; false where it is there already."""
     try:
         lease.mkdir()
     except FileExistsError:

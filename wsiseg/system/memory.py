@@ -20,7 +20,10 @@ LEAST_BYTES = 2**30
 """Below this the networks' library alone does not fit."""
 
 PIECE_PX, CHUNK_PX = 3072, 512
-"""Largest side of a piece of the map, and the step of smaller ones."""
+"""Largest side of a piece of the map, and the step of smaller ones.
+
+Every side is a multiple of `CHUNK_PX`: shards, the pyramid and the cells of white rely on that.
+"""
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 

@@ -58,7 +58,7 @@ class ReaderPool:
             thread.start()
 
     def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
-        """The result of `function(item)`, later."""
+        """Have a thread call `function(item)`; the future gets what it returns or raises."""
         future: Future[Result] = Future()
 
         def run() -> None:
@@ -103,7 +103,10 @@ def read_ahead(
     timeout_s: float | None = None,
     waited: Callable[[float], None] | None = None,
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Items and what `read` makes of them, in order, a bounded number of them ahead.
+    """Items and what `read` makes of them, in the order of the items, a bounded number of them ahead.
+
+    Items are taken in the caller's thread, so they may come from a generator, which no two threads may call. Whoever
+    may stop before the end has to close this generator (`contextlib.closing`), so that its threads end.
 
     Args:
         items: what to read.
@@ -122,7 +125,7 @@ def read_ahead(
         try:
             while True:
                 while len(pending) < max(1, ahead):
-                    item = next(source, pool)
+                    item = next(source, pool)  # the pool stands for the end: no item is it
                     if item is pool:
                         break
                     pending.append((item, pool.submit(read, item)))  # type: ignore[arg-type]
@@ -148,7 +151,7 @@ def read_ahead(
 
 
 def within(function: Callable[[], Result], timeout_s: float) -> Result:
-    """What `function` returns; raises `ReadTimeoutError` where it takes longer."""
+    """Call `function` in a thread and return its result; raises `ReadTimeoutError` where that takes longer."""
     for _, result in read_ahead([None], lambda _: function(), workers=1, ahead=1, timeout_s=timeout_s):
         return result
     raise AssertionError
@@ -174,14 +177,15 @@ class WriteBehind(Generic[Item]):
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Have an item written."""
+        """Hand an item to the thread; waits until the one before is written."""
         self._items.join()
         self._raise()
         self._items.put(item)
 
     def _raise(self) -> None:
         if self._error is not None:
-            self._stopped = True  # first: the thread must see one of the two
+            # Before the error is taken away: seeing neither, the thread would write the item that waits.
+            self._stopped = True
             error, self._error = self._error, None
             raise error
 

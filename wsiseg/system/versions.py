@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 
 OF_PIXELS = (
     *("wsiseg", "openslide-python", "openslide-bin", "tiffslide", "tifffile", "imagecodecs", "pillow"),
@@ -20,12 +21,13 @@ OF_OTHERS = ("shapely",)
 OPENSLIDE = "openslide"
 """OpenSlide's own library, in C, which need not be that of the package openslide-bin."""
 
-OPENVINO = "openvino"
+OF_RUNTIMES: Mapping[str, tuple[str, ...]] = {"openvino": ("openvino",)}
+"""Packages that only one runtime computes with."""
 
 
 def software() -> dict[str, str]:
     """Versions of what a result depends on; what is not installed is left out. Loads nothing heavy."""
-    packages = (*OF_PIXELS, *OF_OTHERS, OPENVINO)
+    packages = (*OF_PIXELS, *OF_OTHERS, *chain.from_iterable(OF_RUNTIMES.values()))
     found = {name: number for name in packages if (number := _version(name)) is not None}
     library = openslide_library()
     return {
@@ -36,9 +38,15 @@ def software() -> dict[str, str]:
 
 
 def of_map(versions: Mapping[str, str], runtime: str) -> dict[str, str]:
-    """Those of `software()` that the bytes of a map depend on which a runtime ("torch", "openvino", …) computes."""
-    names = (*OF_PIXELS, OPENSLIDE, *((OPENVINO,) if runtime == OPENVINO else ()))
+    """The part of `software()` that a map's bytes depend on where a runtime ("torch", "openvino", …) computes it."""
+    names = (*OF_PIXELS, OPENSLIDE, *OF_RUNTIMES.get(runtime, ()))
     return {name: versions[name] for name in names if name in versions}
+
+
+def of_run(versions: Mapping[str, str], runtime: str) -> dict[str, str]:
+    """Those of `software()` that a run had part in: all but those of runtimes that computed nothing."""
+    idle = {name for other, names in OF_RUNTIMES.items() if other != runtime for name in names}
+    return {name: number for name, number in versions.items() if name not in idle}
 
 
 @cache

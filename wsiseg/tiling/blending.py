@@ -3,6 +3,9 @@
 The value of a pixel is sum(w * p) / sum(w) over the patches that cover it. Both sums take the patches in the order of
 their index, whatever the order they arrive in, and both take the same float32 steps: so equal inputs give equal bytes,
 and a constant p of 1 gives exactly 1.
+
+Evaluation and benchmarks blend with `Blender`. Predicting a slide takes only `window` from here: its sums are in
+`wsiseg.prediction.sums`, on the networks' device, and a test holds them against `blend`.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ def window(patch_px: int, overlap_px: int) -> Float32Array:
     A linear ramp over the overlap at every side, flat between: neighbouring patches add up to a constant where two
     meet. With more than half overlapping it is a pyramid; without overlap all weights are 1.
     """
+    # From the middle of each pixel: at the map's edge a pixel has one patch, whose weight must not be 0.
     distance = np.minimum(np.arange(patch_px), np.arange(patch_px)[::-1]) + 0.5  # to the nearer side
     ramp = np.minimum(1.0, distance / overlap_px) if overlap_px else np.ones(patch_px)
     return np.outer(ramp, ramp).astype(np.float32)

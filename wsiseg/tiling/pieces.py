@@ -17,7 +17,10 @@ from wsiseg.geometry import Box, ceil_div
 from wsiseg.tiling.grid import Tile, TileGrid
 
 BLOCK_PX = 672
-"""Side of a block of patches that is read at once: neighbours share their overlap, and a few ahead stay small."""
+"""Side of a block of patches that is read at once: neighbours share their overlap, and a few ahead stay small.
+
+Patches are summed block by block, so another value gives other bytes. The same holds for `SOURCE_PX`.
+"""
 
 SOURCE_PX = 2048
 """Most pixels of the slide's level along that side, if the level is finer than the map."""
@@ -92,7 +95,8 @@ def block_patches(tiles: TileGrid, zoom: float) -> int:
 def blocks_of(piece: Piece, tiles: TileGrid, selected: npt.NDArray[np.bool_], side: int) -> Iterator[list[Tile]]:
     """The selected patches of a piece in blocks of at most `side` x `side`, block row by block row; none is empty.
 
-    The patches of a block come row by row. `Tile.index` counts them within the piece.
+    The patches of a block come row by row. `Tile.index` counts them within the piece. Patches are summed in this order,
+    so it decides the map's bytes.
     """
     index = 0
     for top in range(piece.rows.start, piece.rows.stop, side):

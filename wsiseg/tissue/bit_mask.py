@@ -33,11 +33,11 @@ class BitMask:
         return values[:, left - 8 * first : right - 8 * first].view(np.bool_)
 
     def pixels(self) -> npt.NDArray[np.bool_]:
-        """All of it, (h, w), in eight times the memory."""
+        """The whole mask as bool (h, w), in eight times the memory."""
         return self.block(0, self.shape[0], 0, self.shape[1])
 
     def bands(self) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
-        """All of it from top to bottom, `BAND_ROWS` at once: the first row's index, and the rows."""
+        """The mask from top to bottom, `BAND_ROWS` at once: the first row's index, and the rows as bool."""
         height, width = self.shape
         for top in range(0, height, BAND_ROWS):
             yield top, self.block(top, min(height, top + BAND_ROWS), 0, width)

@@ -1,15 +1,16 @@
 """The light of a slide's glass, and how far from pale tissue it stands: of a sample of the tissue at 1 um a pixel.
 
-White is told by brightness (`wsiseg.tissue.white`), and how bright it has to be depends on the slide. On most, glass
-inside the tissue is a peak of its own, and hardly anything is a little darker. On pale or oedematous tissue, and
-where a scanner stretches contrast, there is no gap: mucin and loose stroma reach up to the glass. So a sample of the
-tissue is counted by brightness. The number of pixels a step just below the glass is taken for what tissue has at
-every step up to it; what there is beyond that is glass. A threshold is good enough where glass is `LEAST_APART` of
-what it calls white, and the lowest such one holds. The answer is the slide's: it does not depend on the map's
-resolution, on the tissue that was asked for, or on the pieces of a run.
+White is told by brightness (`wsiseg.tissue.white`). How bright it has to be depends on the slide. On most slides, glass
+inside the tissue is a peak of its own, with few pixels just below it. On pale or oedematous tissue, and where a
+scanner stretches contrast, there is no gap: mucin and loose stroma reach up to the glass. So the pixels of a sample of
+the tissue are counted by brightness. The smallest count below the glass is taken for what tissue has at every step
+above it, and all that is more is glass. The threshold is the lowest one at which `LEAST_APART` of what it calls white
+is glass. It is the slide's own: it does not depend on the map's resolution, on the tissue that was asked for, or on the
+pieces of a run.
 
-The glass itself is that of the overview, outside the tissue. Where that is one constant colour it was never scanned:
-a program filled it in. Then what is brightest inside the tissue takes its place, if the two are alike.
+The colour of the glass is that of the overview, outside the tissue. Where that is one constant colour, it was never
+scanned: a program filled it in. Then the brightest pixels inside the tissue are taken instead, if they are about as
+bright.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def sample(slide: SlideReader, mask: TissueMask) -> npt.NDArray[np.uint8]:
 
 
 def measured(pixels: npt.NDArray[np.uint8], glass: Glass) -> Light:
-    """What a sample of the tissue (n, 3) says of the light.
+    """Measure the light from a sample of the tissue (n, 3).
 
     Args:
         pixels: of the tissue.

@@ -86,6 +86,6 @@ def _grey_png(path: Path) -> npt.NDArray[np.int32]:
 
 
 def _require_smaller(path: Path, width: int, height: int) -> None:
-    """A few bytes can claim any size."""
+    """Refuse a picture that claims too many pixels, before it is decoded: a few bytes can claim any size."""
     if width * height > _OWN_PIXELS:
         raise OptionError(f"{path.name} is {width} x {height} px, more than {_OWN_PIXELS} in all; make it coarser")

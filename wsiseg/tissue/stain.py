@@ -185,7 +185,7 @@ def stained(overview: npt.NDArray[np.uint8], mpp: float, glass: Glass | None = N
 
 
 def _frame(band: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Black, and pure white."""
+    """Which pixels (h, w) are black or pure white, as frames and fillings are: they are no tissue."""
     red, green, blue = band[..., 0], band[..., 1], band[..., 2]
     return np.asarray((np.maximum(np.maximum(red, green), blue) < _BLACK) | ((red & green & blue) == 255))
 

@@ -1,18 +1,16 @@
 """White inside tissue at the map's own resolution: lumina, cracks, what fat leaves behind. It gets no class.
 
-The mask of the tissue is made of an overview and fills small holes, so that the map's pixels on glass would get
-whatever class looks nearest. What is white is decided from the very pixels that the networks see: bright and not
-coloured, as in the published pseudo masks (Han et al. 2022), but against the slide's own glass: each of red, green
-and blue is at least a share of the glass's. One number says both: no channel is dark, and none is weaker than the
-others by more than the rest of it. Which share is the slide's too, see `wsiseg.tissue.light`: the paler its tissue,
-the more. docs/white.md tells which other rules were tried.
+The mask of the tissue is made from an overview and fills small holes. Without this rule, glass inside it would get
+whatever class looks nearest. White is decided from the very pixels that the networks see: they are bright and not
+coloured, as in the published pseudo masks (Han et al. 2022), but measured by the slide's own glass. Each of red, green
+and blue has to be at least a share of the glass's; a coloured pixel fails this in one of them. The share depends on the
+slide, see `wsiseg.tissue.light`: the paler its tissue, the higher. docs/white.md tells which other rules were tried.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +18,7 @@ from scipy import ndimage
 
 from wsiseg.arrays import BoolArray
 from wsiseg.geometry import Mpp
+from wsiseg.system.json_values import JsonObject
 from wsiseg.system.memory import CHUNK_PX
 from wsiseg.tissue.light import Light
 
@@ -27,12 +26,15 @@ MIN_WHITE_UM2 = 50.0
 """Smaller parts are gaps within the tissue; the published program leaves out 50 pixels of about 1 um."""
 
 CELL_PX = CHUNK_PX
-"""Parts are measured within cells of so many map pixels a side, so that no answer depends on the pieces of a run."""
+"""Parts are measured within cells of so many map pixels a side, so that no answer depends on the pieces of a run.
+
+It has to divide the side of every piece, and pieces are multiples of a chunk: else white would depend on --max-memory.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class WhiteRule:
-    """What is white on one slide's map.
+    """The rule by which pixels of one slide's map are white.
 
     Attributes:
         least: red, green and blue, 0 to 255, that a white pixel has at least.
@@ -74,7 +76,7 @@ class WhiteRule:
                     out[cell] = large[labels]
         return out
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The rule as a map's parameters record it."""
         return {
             "least_rgb": list(self.least),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from wsiseg.errors import OptionError
+from wsiseg.system.extras import require_extra
 from wsiseg.system.printable import printable
 from wsiseg.tissue_map.areas import ClassArea
 from wsiseg.tissue_map.checks import require_areas
@@ -76,12 +77,11 @@ class AreaTable(Sequence[ClassArea]):
         """A data frame: class, area_mm2, share, mean_probability; the whole map's areas are in its `attrs`.
 
         Raises:
-            OptionError: pandas is not installed.
+            MissingExtraError: pandas is not installed.
         """
-        try:
-            import pandas as pd  # noqa: PLC0415  (an extra)
-        except ImportError as error:
-            raise OptionError('a data frame needs pandas; install it with: pip install "wsiseg[python]"') from error
+        require_extra("python", "a data frame", "pandas")
+        import pandas as pd  # noqa: PLC0415  (an extra)
+
         frame = pd.DataFrame([asdict(row) for row in self.rows], columns=list(ClassArea.__slots__))
         frame = frame.rename(columns={"name": "class"})
         frame.attrs.update(tissue_mm2=self.tissue_mm2, unread_mm2=self.unread_mm2, white_mm2=self.white_mm2)

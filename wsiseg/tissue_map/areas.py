@@ -13,6 +13,7 @@ import numpy.typing as npt
 from wsiseg.arrays import Int64Array
 from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.system.files import write_csv
+from wsiseg.system.json_values import JsonObject
 
 PARTS = 4
 """A map's pixels are counted in four parts: inside, in the last column, in the last row, in both; see `SlideEdge`."""
@@ -63,7 +64,7 @@ class Areas:
 
     @classmethod
     def empty(cls, classes: int) -> Areas:
-        """Nothing yet, for K classes."""
+        """Sums of no pixels, for K classes."""
         shapes = ((PARTS, classes + 1), (PARTS, classes + 1), (PARTS,), (PARTS,), (PARTS,))
         return cls(*(np.zeros(shape, np.int64) for shape in shapes))
 
@@ -104,7 +105,7 @@ class Areas:
         for name in self.__slots__:
             getattr(self, name).__iadd__(getattr(other, name))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain JSON values."""
         return {name: getattr(self, name).tolist() for name in self.__slots__}
 

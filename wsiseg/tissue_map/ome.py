@@ -9,7 +9,7 @@ from typing import Any
 from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Grid, Mpp, Size, ceil_div
-from wsiseg.system.json_values import is_number, is_whole
+from wsiseg.system.json_values import JsonObject, is_number, is_whole
 from wsiseg.system.printable import readable
 
 OME_VERSION = "0.5"
@@ -35,7 +35,7 @@ def level_sizes(size: Size) -> list[Size]:
     return sizes
 
 
-def multiscales(name: str, axes: str, mpps: Sequence[Mpp], map_mpp: Mpp) -> list[dict[str, Any]]:
+def multiscales(name: str, axes: str, mpps: Sequence[Mpp], map_mpp: Mpp) -> list[JsonObject]:
     """`multiscales` of an image whose level n is the array `n`, with pixels of `mpps[n]` um.
 
     Every level has a scale and then a translation, which says where the middle of its first pixel lies, as readers
@@ -74,9 +74,7 @@ def first_centre_um(mpp: Mpp, map_mpp: Mpp) -> tuple[float, float]:
     return (mpp.y - map_mpp.y) / 2, (mpp.x - map_mpp.x) / 2
 
 
-def image_attributes(
-    name: str, mpps: Sequence[Mpp], channels: Sequence[tuple[str, str]], map_mpp: Mpp
-) -> dict[str, Any]:
+def image_attributes(name: str, mpps: Sequence[Mpp], channels: Sequence[tuple[str, str]], map_mpp: Mpp) -> JsonObject:
     """`ome` of the root image; `channels` are pairs of a name and a colour of six hexadecimal digits."""
     return {
         "version": OME_VERSION,
@@ -85,7 +83,7 @@ def image_attributes(
     }
 
 
-def omero(name: str, version: str, channels: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def omero(name: str, version: str, channels: Sequence[tuple[str, str]]) -> JsonObject:
     """`omero` of an image of uint8; `channels` are pairs of a name and a colour of six hexadecimal digits."""
     return {
         "name": readable(name),
@@ -106,7 +104,7 @@ def omero(name: str, version: str, channels: Sequence[tuple[str, str]]) -> dict[
     }
 
 
-def label_attributes(classes: ClassTable, mpps: Sequence[Mpp]) -> dict[str, Any]:
+def label_attributes(classes: ClassTable, mpps: Sequence[Mpp]) -> JsonObject:
     """`ome` of the class map: the classes have their names and colours; 0 and white are transparent."""
     return {
         "version": OME_VERSION,
@@ -124,7 +122,7 @@ def label_attributes(classes: ClassTable, mpps: Sequence[Mpp]) -> dict[str, Any]
     }
 
 
-def grid_to_json(grid: Grid) -> dict[str, Any]:
+def grid_to_json(grid: Grid) -> JsonObject:
     """A grid as a map's metadata records it."""
     return asdict(grid)
 

@@ -13,7 +13,10 @@ from wsiseg.system.memory import trim_memory
 from wsiseg.tissue_map.shards import shard_shape, shards_in
 
 STRIP_PX = 256
-"""Rows that are halved at once: their sums, twice as large as the pixels, stay in the processor's cache."""
+"""Rows that are halved at once: their sums, twice as large as the pixels, stay in the processor's cache.
+
+A multiple of four: each strip has to begin with an even field of the chess board, see `halved`.
+"""
 
 
 def half_box(box: Box) -> Box:

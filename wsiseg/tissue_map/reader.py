@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import zarr
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError, SlideError, WsisegError
 from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.checks import check_files, check_grid, check_levels, check_metadata
 from wsiseg.tissue_map.codecs import bounded
 from wsiseg.tissue_map.ome import LABELS, READ_FORMATS, grid_from_json
@@ -21,11 +22,7 @@ from wsiseg.tissue_map.shards import shards_in
 
 if TYPE_CHECKING:
     import dask.array as da
-    import xarray
-    from spatialdata import SpatialData
 
-    from wsiseg.export.polygons import VectorOptions
-    from wsiseg.slides.base import SlideReader
     from wsiseg.tissue_map.area_table import AreaTable
 
 _NEEDED = ("classes", "grid", "slide", "model")
@@ -173,44 +170,6 @@ class TissueMap:
 
         return AreaTable.of(self.path, self.metadata)
 
-    def overlay(
-        self,
-        box: Box | None = None,
-        slide: SlideReader | None = None,
-        *,
-        max_px: int = 1024,
-        opacity: float = 0.4,
-    ) -> npt.NDArray[np.uint8]:
-        """The classes in colour as a picture, (height, width, 3) uint8; see `wsiseg.export.picture.draw`.
-
-        Args:
-            box: in level-0 pixels of the slide; None draws all of it.
-            slide: the slide to draw on, open for reading; None draws on white.
-            max_px: longest side of the picture.
-            opacity: of the colours, 0 to 1.
-        """
-        from wsiseg.export.picture import draw  # noqa: PLC0415  (only pictures need it)
-
-        return draw(self, slide, box, max_px=max_px, opacity=opacity).image
-
-    def to_xarray(self, level: int = 0) -> xarray.Dataset:
-        """A level as an `xarray.Dataset`, lazy; see `wsiseg.export.conversions.to_xarray`."""
-        from wsiseg.export.conversions import to_xarray  # noqa: PLC0415
-
-        return to_xarray(self, level)
-
-    def polygons(self, options: VectorOptions | None = None) -> Any:
-        """The classes' polygons in level-0 pixels; see `wsiseg.export.conversions.polygons`."""
-        from wsiseg.export.conversions import polygons  # noqa: PLC0415
-
-        return polygons(self, options)
-
-    def to_spatialdata(self, *, polygons: bool = True) -> SpatialData:
-        """A `spatialdata.SpatialData`; see `wsiseg.export.conversions.to_spatialdata`."""
-        from wsiseg.export.conversions import to_spatialdata  # noqa: PLC0415
-
-        return to_spatialdata(self, with_polygons=polygons)
-
     def _check_level(self, level: int) -> None:
         if isinstance(level, bool) or not isinstance(level, int | np.integer) or not 0 <= level < self.levels:
             raise OptionError(f"{self.path.name} has the levels 0 to {self.levels - 1}, got {level!r:.40}")
@@ -221,24 +180,17 @@ class TissueMap:
                 f"{self.path.name} was written without probabilities; predict again without --no-probabilities"
             )
 
-    def __repr__(self) -> str:
-        from wsiseg.tissue_map.display import as_text  # noqa: PLC0415
 
-        return as_text(self)
-
-    def _repr_html_(self) -> str:
-        from wsiseg.tissue_map.display import as_html  # noqa: PLC0415
-
-        return as_html(self)
-
-    def _repr_png_(self) -> bytes:
-        from wsiseg.tissue_map.display import as_png  # noqa: PLC0415
-
-        return as_png(self)
+AnyMap = TypeVar("AnyMap", bound=TissueMap)
 
 
 def open_map(path: str | Path) -> TissueMap:
-    """Open a tissue map.
+    """Open a tissue map; see `opened`."""
+    return opened(path, TissueMap)
+
+
+def opened(path: str | Path, kind: type[AnyMap]) -> AnyMap:
+    """A tissue map as a kind of `TissueMap`: `wsiseg.open_map` opens one that can do more.
 
     Raises:
         SlideError: there is none, it is not one of this program's, or it is damaged.
@@ -252,7 +204,7 @@ def open_map(path: str | Path) -> TissueMap:
     try:
         check_files(folder)
         with bounded():
-            return TissueMap(folder, zarr.open_group(folder, mode="r"))
+            return kind(folder, zarr.open_group(folder, mode="r"))
     except WsisegError:
         raise
     except Exception as error:  # Zarr raises whatever it likes on damaged metadata
@@ -260,7 +212,7 @@ def open_map(path: str | Path) -> TissueMap:
         raise SlideError(f"{path} is not a tissue map, or it is damaged ({reason:.200})") from error
 
 
-def _own_metadata(path: Path, root: zarr.Group) -> dict[str, Any]:
+def _own_metadata(path: Path, root: zarr.Group) -> JsonObject:
     own = root.attrs.asdict().get("wsiseg")
     if not isinstance(own, dict) or "format" not in own:
         raise SlideError(f"{path} was not written by wsiseg; expected a map made by `wsiseg predict`")

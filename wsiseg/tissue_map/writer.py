@@ -1,7 +1,8 @@
 """Writing a tissue map: whole pieces in, each a shard of the two finest levels, then the others, then the metadata.
 
 A store is written in the folder of an unfinished run and gets its final name when all of it is there, so that a store
-with its final name is always whole. No shard is written by two, so pieces may come in any order.
+with its final name is always whole. Zarr replaces a shard as a whole, so no shard may be written by two pieces. Pieces
+are whole shards for this reason, and may come in any order and from several processes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from wsiseg.arrays import UInt8Array
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Box, Grid, Mpp, Size, ceil_div
 from wsiseg.system.files import cannot_write, sync_path, sync_tree
+from wsiseg.system.json_values import JsonObject
 from wsiseg.system.memory import CHUNK_PX
 from wsiseg.tissue_map.ome import LABELS, MAP_FORMAT, grid_to_json, image_attributes, label_attributes, level_sizes
 from wsiseg.tissue_map.pyramid import half_box, halve, halved
@@ -106,7 +108,7 @@ class MapWriter:
         box = piece
         with cannot_write(self.store):
             for level in range(len(self._class_maps)):
-                if level:
+                if level:  # the corner of a piece is a multiple of the chunk, so that four divides it, see `halved`
                     box, classes = half_box(box), halved(classes, labels=True)
                 self._class_maps[level][box.slices()] = classes
                 if self.probabilities:
@@ -122,6 +124,7 @@ class MapWriter:
         return [path.stat().st_size if path.exists() else 0 for path in self._shards(piece)]
 
     def _shards(self, piece: Box) -> list[Path]:
+        # Zarr's own names of the files; `wsiseg.tissue_map.shards` goes by the same.
         row, column = str(piece.y // self.piece_px), str(piece.x // self.piece_px)
         paths = []
         for level in range(len(self._class_maps)):
@@ -171,7 +174,7 @@ class MapWriter:
             channels = [("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF")]
             self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels, self.grid.mpp)
 
-    def write_metadata(self, provenance: dict[str, Any]) -> None:
+    def write_metadata(self, provenance: JsonObject) -> None:
         """Write what the map says of itself; `provenance` is the tool's own, plain JSON values."""
         mpps = [self.grid.mpp.times(2**level) for level in range(len(self.sizes))]
         with cannot_write(self.store):

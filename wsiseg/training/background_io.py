@@ -65,7 +65,7 @@ class WriteBehind:
         self._waiting: deque[Future[None]] = deque()
 
     def submit(self, write: Callable[..., None], *arguments: Any) -> None:
-        """Have `write(*arguments)` done."""
+        """Have a thread call `write(*arguments)`."""
         while self._waiting and (self._waiting[0].done() or len(self._waiting) >= self._limit):
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(write, *arguments))

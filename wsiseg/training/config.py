@@ -174,7 +174,7 @@ class GateConfig(_Part):
             multiplies its logits by 0.
         mode: of the bundle. "patches" asks the classifier about each patch by itself; "windows" shows it large tiles
             and averages its activation maps over each patch inside; "shared" puts the gate on the segmenter's encoder,
-            so that the classifier is not needed to predict. The last two are faster (docs/wide-tiles.md) and need
+            so that the classifier is not needed to predict. The last two are faster (docs/large-tiles.md) and need
             context 0 and rule "exclude".
         shared_passes: over the training patches, each augmented otherwise, to teach the shared gate; 0 for one pass
             over them as they are.

@@ -43,7 +43,7 @@ class EpochTable(Callback):
                 write_csv(temporary, columns, [[row.get(name, "") for name in columns] for row in self.rows])
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows."""
+        """The rows so far, for a checkpoint."""
         return {"rows": [dict(row) for row in self.rows]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -146,5 +146,5 @@ def positive_weights(labels: npt.NDArray[np.float64]) -> Tensor:
 
 
 def plain_loader(images: PatchImages, batch_size: int) -> DataLoader[Batch]:
-    """All patches in order."""
+    """A loader of all patches, in order and each once."""
     return DataLoader(images, batch_size=batch_size, shuffle=False)

@@ -33,7 +33,7 @@ _COMPARED_PATCHES = 8
 
 @dataclass(frozen=True, slots=True)
 class WrittenMasks:
-    """What `write_masks` did.
+    """The outcome of `write_masks`.
 
     Attributes:
         class_shares: share (K,) of each class among the pixels that are not background, at the deepest depth.
@@ -111,7 +111,7 @@ def write_masks(
 
 
 def mask_options(config: PseudoMaskConfig) -> PseudoMaskOptions:
-    """What of a configuration says how maps become masks."""
+    """The part of a configuration that says how activation maps become masks."""
     return PseudoMaskOptions(**config.model_dump(exclude={"precision", "batch_size"}))
 
 

@@ -18,6 +18,7 @@ from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import read_dataset
 from wsiseg.errors import OptionError
 from wsiseg.models.bundle import save_bundle
+from wsiseg.models.devices import keep_to_quota
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tissue_model import checked_device
@@ -83,6 +84,7 @@ def train(
         raise OptionError(f"expected the folder of a model to write, got {out}")
     check_choice("a stage", stage, STAGES)
     check_logger(logger)
+    keep_to_quota()
     target = checked_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder = RunFolder.of(out)
     if not is_first():
@@ -261,7 +263,7 @@ def _train_shared_gate(run: Run, resume: bool) -> None:
 def _sheets(
     run: Run, folder: Path, classifier: Classifier | None = None, thresholds: Tensor | None = None
 ) -> list[Callback]:
-    """What draws the sheet of each epoch, where one is wanted."""
+    """The callbacks that draw a sheet after each epoch, where one is wanted."""
     if not run.config.sheet_patches:
         return []
     chosen = choose_patches(run.data, run.config.sheet_patches)

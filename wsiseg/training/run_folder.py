@@ -69,7 +69,7 @@ class RunFolder:
 
     @property
     def shared_gate_done(self) -> Path:
-        """Its thresholds; there when the weights are."""
+        """The file of the shared gate's thresholds; it is there when the weights are."""
         return self.root / "shared_gate" / "gate.json"
 
 

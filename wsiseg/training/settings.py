@@ -85,7 +85,7 @@ def _behaving(config: TrainingConfig, published_background: Background | None) -
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """What a TOML file sets, its keys checked and "none" made None; values are checked by `TrainingConfig`.
+    """Read a TOML file of settings: keys are checked, "none" becomes None; `TrainingConfig` checks the values.
 
     Raises:
         OptionError: a file that cannot be read, or an unknown key, with the nearest known one.
@@ -165,7 +165,7 @@ def format_settings(config: TrainingConfig) -> str:
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """What each field of a part is, from the docstring's attributes: the one place where it is written."""
+    """The description of each field of a part, taken from its docstring's attributes."""
     found: dict[str, str] = {}
     for source in (model, _DESCRIBED_BY.get(model)):
         for match in _ATTRIBUTE.finditer(_docstring(source)) if source else ():

@@ -35,7 +35,7 @@ _STEPS = 200
 
 @dataclass(frozen=True, slots=True)
 class SharedGate:
-    """What `train_shared_gate` made.
+    """The outcome of `train_shared_gate`.
 
     Attributes:
         gate: the head, on the segmenter's device; it is the segmenter's `shared_gate` now.

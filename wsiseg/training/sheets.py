@@ -80,7 +80,7 @@ class SheetCallback(Callback):
         self._from_classifier: list[list[Picture | None]] | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw and write."""
+        """Draw the sheet of this epoch and write it."""
         if not trainer.is_global_zero or not isinstance(pl_module, Stage):
             return
         images = PatchImages(self.patches, len(self.classes))

@@ -9,19 +9,18 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_average_precision
 
+from wsiseg.models.networks.architectures import ARCHITECTURES
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.training.config import TrainingConfig
 from wsiseg.training.loading import Batch
 from wsiseg.training.stage import Stage
-
-_HEADS = {"lite_classifier": ("fuse", "fc8")}
 
 
 class ClassifierStage(Stage):
     """Multilabel soft-margin loss, with progressive dropout attention from an epoch on (Han et al. 2022, 3.2)."""
 
     def __init__(self, network: Classifier, config: TrainingConfig, positive_weights: Tensor | None = None) -> None:
-        heads = _HEADS.get(config.classifier.architecture, ("fc8",))
+        heads = ARCHITECTURES[config.classifier.architecture].new_layers
         super().__init__(network, config.classifier, config.stage1, config.augmentation1, heads, config.seed)
         self.attention = config.attention
         self.register_buffer("positive_weights", positive_weights, persistent=False)

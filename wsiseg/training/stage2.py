@@ -10,16 +10,12 @@ from torch import Tensor, nn
 from wsiseg.datasets.dataset import Patch
 from wsiseg.metrics import confusion_matrix, segmentation_scores
 from wsiseg.models.gate import allowed_classes, gate_logits
+from wsiseg.models.networks.architectures import ARCHITECTURES
 from wsiseg.training.config import TrainingConfig
 from wsiseg.training.loading import Batch
 from wsiseg.training.losses import SupervisionOptions, multilayer_loss
 from wsiseg.training.stage import Stage
 from wsiseg.training.stage1 import average_precision
-
-_HEADS = {
-    "lite_segmenter": ("network.decoder", "network.segmentation_head"),
-    "deeplabv3plus_resnet101": ("aspp", "decoder"),
-}
 
 
 class SegmenterStage(Stage):
@@ -42,7 +38,7 @@ class SegmenterStage(Stage):
         probabilities: Tensor,
         thresholds: Tensor,
     ) -> None:
-        heads = _HEADS.get(config.segmenter.architecture, ())
+        heads = ARCHITECTURES[config.segmenter.architecture].new_layers
         super().__init__(network, config.segmenter, config.stage2, config.augmentation2, heads, config.seed + 1)
         supervision = config.supervision
         self.options = SupervisionOptions(

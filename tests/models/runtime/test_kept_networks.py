@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.bundles import coarse_bundle
 from wsiseg import load_model
 from wsiseg.models.runtime.kept_networks import MOST_BYTES
 from wsiseg.models.tissue_model import TissueModel
@@ -25,21 +26,27 @@ def patches() -> torch.Tensor:
     return torch.randint(0, 256, (5, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
 
 
-def shipped() -> TissueModel:
-    return load_model("tissue-brca-lite", runtime="openvino")
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With an encoder that compiles quickly."""
+    return coarse_bundle(tmp_path_factory.mktemp("bundle") / "model")
+
+
+def loaded(bundle: Path) -> TissueModel:
+    return load_model(bundle, runtime="openvino")
 
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_a_kept_network_gives_the_same_bytes(kept: Path, patches: torch.Tensor) -> None:
-    first = shipped()
+def test_a_kept_network_gives_the_same_bytes(kept: Path, bundle: Path, patches: torch.Tensor) -> None:
+    first = loaded(bundle)
     wanted, probabilities = first.segment(patches), first.classify(patches)
     stored = names(kept)
     assert len(stored) == 2
     assert sum(path.stat().st_size for path in kept.iterdir()) < MOST_BYTES // 10
-    second = shipped()
+    second = loaded(bundle)
     assert torch.equal(second.segment(patches), wanted)
     assert torch.equal(second.classify(patches), probabilities)
     assert names(kept) == stored
@@ -55,17 +62,17 @@ def test_a_kept_network_gives_the_same_bytes(kept: Path, patches: torch.Tensor) 
     assert len(names(kept)) == 3
 
 
-def test_a_damaged_file_is_made_anew(kept: Path, patches: torch.Tensor) -> None:
-    wanted = shipped().classify(patches)
+def test_a_damaged_file_is_made_anew(kept: Path, bundle: Path, patches: torch.Tensor) -> None:
+    wanted = loaded(bundle).classify(patches)
     (file,) = kept.iterdir()
     file.write_bytes(file.read_bytes()[:-7])
-    assert torch.equal(shipped().classify(patches), wanted)
+    assert torch.equal(loaded(bundle).classify(patches), wanted)
     assert file.stat().st_size > 1000
 
 
 def test_without_a_folder_to_keep_them_everything_works(
-    tmp_path: Path, patches: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, bundle: Path, patches: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert shipped().classify(patches).shape == (5, 3)
+    assert loaded(bundle).classify(patches).shape == (5, 3)

@@ -27,10 +27,13 @@ class Architecture:
             imported when it is first built, so that a network costs nothing where it is not used. Arguments come
             from bundles, out of anybody's hand: a builder downloads nothing, opens no file, and refuses with a
             `ValueError` or `TypeError` what it does not know.
+        new_layers: beginnings of the names of the layers that no pretrained weights fill. They learn faster, by
+            `OptimiserConfig.head_factor`.
     """
 
     kind: Literal["classifier", "segmenter"]
     target: str
+    new_layers: tuple[str, ...]
 
     def build(self, num_classes: int, arguments: Mapping[str, Any], *, empty: bool = False) -> nn.Module:
         """The network with weights as its builder initialises them.
@@ -70,10 +73,14 @@ _FILLING = {"fill_", "normal_", "uniform_", "zero_", "trunc_normal_"}
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
-        "resnet38": Architecture("classifier", "wsiseg.models.networks.resnet38:ResNet38"),
-        "deeplabv3plus_resnet101": Architecture("segmenter", "wsiseg.models.networks.deeplab:DeepLabV3Plus"),
-        "lite_classifier": Architecture("classifier", "wsiseg.models.networks.lite:LiteClassifier"),
-        "lite_segmenter": Architecture("segmenter", "wsiseg.models.networks.lite:LiteSegmenter"),
+        "resnet38": Architecture("classifier", "wsiseg.models.networks.resnet38:ResNet38", ("fc8",)),
+        "deeplabv3plus_resnet101": Architecture(
+            "segmenter", "wsiseg.models.networks.deeplab:DeepLabV3Plus", ("aspp", "decoder")
+        ),
+        "lite_classifier": Architecture("classifier", "wsiseg.models.networks.lite:LiteClassifier", ("fuse", "fc8")),
+        "lite_segmenter": Architecture(
+            "segmenter", "wsiseg.models.networks.lite:LiteSegmenter", ("network.decoder", "network.segmentation_head")
+        ),
     }
 )
 

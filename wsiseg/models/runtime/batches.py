@@ -72,8 +72,9 @@ class BatchNetwork:
             return self._batches(self._network, pixels)
 
     def _made_ready(self) -> Network:
+        ways = {"torch": self._torch, "compiled": self._compiled, "openvino": self._openvino}
         try:
-            return self._openvino() if self.runtime.name == "openvino" else self._torch()
+            return ways[self.runtime.name]()
         except torch.OutOfMemoryError as error:  # a copy of its weights is made
             raise DeviceError(
                 f"the memory of {self._plain.mean.device} is too small for the {self.name}, use --device cpu"
@@ -85,13 +86,19 @@ class BatchNetwork:
         )
 
     def _torch(self) -> Network:
-        network = self._plain if self.runtime.exact else self._plain.folded()
-        if self.runtime.precision == "bfloat16":
-            network = (network if network is not self._plain else self._plain.copied()).in_bfloat16()
+        network = self._with_precision()
         device = network.mean.device
-        if self.runtime.name == "compiled":
-            return compiled(network, self.runtime.batch_size)
         return lambda pixels: network(pixels.to(device, non_blocking=True))
+
+    def _compiled(self) -> Network:
+        return compiled(self._with_precision(), self.runtime.batch_size)
+
+    def _with_precision(self) -> PatchNetwork:
+        """The network for torch, as exact and as precise as was asked for."""
+        network = self._plain if self.runtime.exact else self._plain.folded()
+        if self.runtime.half:
+            network = (network if network is not self._plain else self._plain.copied()).in_bfloat16()
+        return network
 
 
 class SmallerBatches:

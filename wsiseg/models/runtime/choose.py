@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsiseg.choices import PRECISIONS, RUNTIMES, check_choice
+from wsiseg.choices import PRECISIONS, RUNTIMES, check_choice, left_open
 from wsiseg.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -42,11 +42,21 @@ class Runtime:
         """Whether it computes in threads of its own, not torch's: it is then best given two batches at once."""
         return self.name == "openvino"
 
+    @property
+    def half(self) -> bool:
+        """Whether it computes in bfloat16."""
+        return self.precision == "bfloat16"
+
+
+def exact_by_name(runtime: str) -> bool:
+    """Whether who asks for a runtime by its name means the reference, which computes what the networks say."""
+    return runtime == "torch"
+
 
 def choose_runtime(
     runtime: str, precision: str, device: torch.device, *, exact: bool, batch_size: int | None = None
 ) -> Runtime:
-    """What was asked for, with every "auto" decided.
+    """Decide every "auto": how networks are computed on a device.
 
     Args:
         runtime: of `RUNTIMES`. "auto" is OpenVINO on a CPU where it is installed, else torch; where results must be
@@ -68,12 +78,12 @@ def choose_runtime(
         )
     if runtime == "openvino" and not has_openvino():
         raise DeviceError("OpenVINO is not installed: pip install 'wsiseg[openvino]', or use --runtime torch")
-    if precision == "auto":
+    if left_open(precision):
         precision = "bfloat16" if has_bfloat16(device) else "float32"
-    automatic = runtime == "auto"
+    automatic = left_open(runtime)
     if automatic:
         runtime = "openvino" if device.type == "cpu" and not exact and has_openvino() else "torch"
-    exact = exact and runtime == "torch" and precision == "float32"
+    exact = exact and exact_by_name(runtime) and precision == "float32"
     return Runtime(runtime, precision, exact, automatic, batch_size)
 
 

@@ -19,6 +19,9 @@ MOST_BYTES = 512 * 2**20
 """Of all kept networks; one of the shipped model is 13 MB."""
 
 _PACKAGES = ("wsiseg", "torch", "openvino", "timm", "segmentation-models-pytorch")
+"""Their versions are part of a key. A library that a new network takes layers from belongs here: else what was compiled
+of an older version would go on being used.
+"""
 
 
 def kept_networks() -> Cache:
@@ -28,7 +31,10 @@ def kept_networks() -> Cache:
 
 
 def can_be_kept(network: PatchNetwork) -> bool:
-    """Whether `network_key` knows everything that its values depend on: its layers are those of this package."""
+    """Whether `network_key` knows everything that its values depend on: its layers are those of this package.
+
+    Code is hashed of `networks/` and `runtime/` alone, so layers have to stand there.
+    """
     return type(network.network).__module__.startswith("wsiseg.models.networks.")
 
 

@@ -186,12 +186,12 @@ class _Requests:
         return exported
 
     def take(self) -> Any:
-        """One of them, or a new one."""
+        """A request that is not in use, or a new one; give it back by `put`."""
         try:
             return self._idle.get_nowait()
         except queue.Empty:
             return self._compiled.create_infer_request()
 
     def put(self, request: Any) -> None:
-        """Nobody uses it any more."""
+        """Give back a request, for others to take."""
         self._idle.put(request)

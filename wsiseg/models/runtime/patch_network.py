@@ -48,7 +48,7 @@ class PatchNetwork(nn.Module):
         self.dtype = torch.float32
 
     def forward(self, patches: Tensor) -> Values:
-        """What the task asks for, one tensor or two."""
+        """The values that the task asks for, one tensor or two."""
         images = normalise(patches.permute(0, 3, 1, 2), self.mean, self.std).to(self.dtype)
         if isinstance(self.network, Classifier) and self.task == "activations":
             return (self.network.features(images)[self.network.depths[-1]].float(),)
@@ -59,11 +59,11 @@ class PatchNetwork(nn.Module):
         return (torch.sigmoid(values),) if self.task == "classify" else (values,)
 
     def copied(self) -> PatchNetwork:
-        """The same with weights of its own."""
+        """A copy that shares no weights with this one."""
         return copy.deepcopy(self)
 
     def folded(self) -> PatchNetwork:
-        """The same with batch normalisations folded into the convolutions before them, where that changes nothing.
+        """A copy with batch normalisations folded into the convolutions before them, where that changes nothing.
 
         The layers themselves say where: a probe goes through, and a normalisation is folded if what it is given is
         what one convolution made, once. Then the probe's values must still be the same; else nothing is folded.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +12,7 @@ from wsiseg.models.bundle import check_fields, check_output, save_bundle
 from wsiseg.models.networks.architectures import build_network
 from wsiseg.models.spec import BundleSpec, file_sha256
 from wsiseg.models.weights.checkpoints import read_state, whole
+from wsiseg.system.json_values import JsonObject
 
 PATCH_SIZE_PX, OVERLAP, GATE_THRESHOLD = 224, 0.5, 0.1
 """Patches and gate of the published program, and the overlap of this one."""
@@ -68,7 +68,7 @@ def import_bundle(
         BundleError: where a value is out of its range.
     """
     out = check_output(out, overwrite)
-    fields: dict[str, Any] = {
+    fields: JsonObject = {
         "name": name or out.name,
         "classes": classes,
         "mpp": mpp,

@@ -106,7 +106,7 @@ def find_turns(pixels: npt.NDArray[np.uint8], y: int) -> Turns:
     above, below, left, right = upright[:-1], upright[1:], level[:, :-1], level[:, 1:]
     corners = above ^ below
     corners |= left ^ right
-    corners |= below & left  # all four, where the others found nothing
+    corners |= below & left  # where all four sides are borders, they cancel out in both lines above
     at = np.flatnonzero(corners)
     row = at // corners.shape[1]
     flat, below_by = pixels.reshape(-1), pixels.shape[1]

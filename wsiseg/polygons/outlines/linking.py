@@ -54,8 +54,8 @@ class Chains:
         starts: (P + 1,) first of each piece in `order`; the last one is N.
         closed: (P,) whether a piece is a whole ring. Rings begin at their first corner, row by row.
         first: (P,) first corner of each piece, row by row: a turn.
-        above: (P,) for pieces whose first corner may be that of a hole, the node at the upper end of the side to the
-            left of it, which belongs to the same region; else -1.
+        above: (P,) for pieces whose first corner may be that of a hole, a node of an outline of the same region that
+            begins higher up: the upper end of the side at the left of the run of pixels above the corner. Else -1.
         follows: (E, 2) pieces that follow one another.
         saddles: (M, 2) pieces that end at one corner and swap what follows them if they prove to be of one ring.
         enters: (2, S) of each open chain the seam end where it begins, and its first piece (-1: it has none).
@@ -91,6 +91,8 @@ def link(turns: Turns, upper: Seam, lower: Seam) -> Chains:
     saddles = turns.saddles + top
     labels, number = label_chains(successor)
     one = labels[saddles[:, 0]] == labels[saddles[:, 1]]
+    # A ring that passes a corner twice is no valid polygon. Swapping what follows its two turns there makes two rings
+    # of it. Swapping those of two rings would make one, so they stay. What is still open `rings` decides at the end.
     if one.any():
         swap(successor, saddles[one])
         labels, number = label_chains(successor)
@@ -134,11 +136,12 @@ def _by_chain(ends: Int64Array, labels: Int64Array, pieces: Int64Array) -> Int64
 
 
 def _successors(turns: Turns, upper: Seam, lower: Seam) -> tuple[Int64Array, Int64Array]:
-    """What follows each node (itself where nothing does), and the ends of the sides that run up, by x and y."""
+    """The node after each node (itself where there is none), and the ends of the sides that run up, by x and y."""
     top, count = len(upper), len(turns)
     successor = np.arange(top + count + len(lower))
     east, south = EAST[turns.kind], SOUTH[turns.kind]
     to_right, to_left = np.flatnonzero(east) + top, np.flatnonzero(~east) + top
+    # Along a row sides that run one way begin and end by turns, so neighbours in this order belong together.
     successor[to_right[::2]] = to_right[1::2]
     successor[to_left[1::2]] = to_left[::2]
     x = np.concatenate([upper.x, turns.x.astype(np.int64), lower.x])
@@ -169,7 +172,7 @@ def swap(successor: Int64Array, pairs: Int64Array) -> None:
 
 
 def label_chains(successor: Int64Array) -> tuple[Int64Array, int]:
-    """(the chain of each node, their number)."""
+    """Find the nodes that follow one another; gives the chain of each node, and how many chains there are."""
     count = len(successor)
     graph = csr_array((np.ones(count, np.int8), successor, np.arange(count + 1)), shape=(count, count))
     number, labels = connected_components(graph, connection="weak")

@@ -63,7 +63,8 @@ class Outlines:
         """
         mine, rings = self._of_class(index), self.rings
         several = np.diff(rings.first_piece)[mine] > 1
-        # Rings of one piece are read together until they are enough; one of several pieces is read by itself.
+        # A number for each portion. It grows with the vertices of rings of one piece, which are read together. A ring
+        # of several pieces is read by itself, and gets a number that no other has.
         portion = np.cumsum(rings.vertices[mine]) // at_once + 2 * np.cumsum(several) * (1 << 40) - several
         bounds = np.flatnonzero(np.diff(portion)) + 1 + mine.start
         for start, stop in zip([mine.start, *bounds], [*bounds, mine.stop], strict=True):
@@ -79,7 +80,7 @@ class Outlines:
         return slice(int(start), int(stop))
 
     def _short_rings(self, start: int, stop: int) -> tuple[npt.NDArray[np.int32], Int64Array, Int64Array]:
-        """Some rings of one piece each."""
+        """Rings `start` to `stop`, of one piece each, as `read` yields them."""
         pieces = self.rings.pieces[self.rings.first_piece[start] : self.rings.first_piece[stop]]
         offsets, counts = self.rings.offsets[pieces], self.rings.counts[pieces]
         begins = np.cumsum(counts + 1) - (counts + 1)

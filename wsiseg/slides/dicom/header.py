@@ -49,7 +49,7 @@ _TAGS = [
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What tells which slide an instance belongs to.
+    """The part of an instance's header that tells which slide it belongs to.
 
     Attributes:
         path: the file.
@@ -128,7 +128,7 @@ class Instance:
 
     @property
     def name(self) -> str:
-        """Of the file."""
+        """Name of the file."""
         return self.key.path.name
 
 

@@ -67,7 +67,7 @@ def find_places(file: BinaryIO, frames: int) -> FoundPlaces | None:
 
 
 def stated_places(name: str, groups: Any) -> npt.NDArray[np.int64] | None:
-    """The same corners from the per-frame sequence as it was parsed; None where no frame states any.
+    """The corners of frames, from the per-frame sequence as pydicom parsed it; None where no frame states any.
 
     Raises:
         SlideError: some frames state theirs, and others do not.

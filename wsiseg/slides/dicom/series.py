@@ -25,7 +25,7 @@ class DicomSlide:
     """The files of a slide.
 
     Attributes:
-        name: see above.
+        name: its folder's, or what tells several slides of one folder apart.
         folder: where they lie.
         instances: in the order of their UIDs, each once.
         alone: whether the folder holds no other slide.
@@ -46,7 +46,7 @@ class DicomSlide:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All of them."""
+        """Paths of the files, in the order of `instances`."""
         return tuple(key.path for key in self.instances)
 
 

@@ -31,7 +31,7 @@ class ByteCache(Generic[Key]):
         self._bytes = 0
 
     def get(self, key: Key) -> bytes | None:
-        """What is kept of a key, None where it is not."""
+        """The bytes kept under a key, None where there are none."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -46,7 +46,7 @@ class ByteCache(Generic[Key]):
                 self._bytes -= len(self._kept.popitem(last=False)[1])
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all bytes that are kept."""
         with self._lock:
             self._kept.clear()
             self._bytes = 0
@@ -92,11 +92,11 @@ class BlockFile(io.RawIOBase):
         self._place = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """True; see `io.IOBase.readable`."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """True; see `io.IOBase.seekable`."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:

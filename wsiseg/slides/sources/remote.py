@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
+from wsiseg.choices import DEFAULT_RETRY_S
 from wsiseg.errors import RemoteError
 from wsiseg.slides.sources.blocks import BLOCK, BlockFile, ByteCache, Run, merged
 from wsiseg.slides.sources.source import ByteSource, LocalSource, Range
-from wsiseg.slides.sources.transport import DEFAULT_RETRY_S, Answer, Cause, Fault, Retry, Transport, insist, try_seconds
+from wsiseg.slides.sources.transport import Answer, Cause, Fault, Retry, Transport, insist, try_seconds
 from wsiseg.system.addresses import is_address, last_part, local_path
 from wsiseg.system.threads import ReaderPool
 
@@ -111,7 +112,7 @@ class RemoteSource(ByteSource):
             self._threads().submit(self._fetch, run)
 
     def _at_hand(self, wanted: Range) -> bytes | None:
-        """The bytes of a range that are kept."""
+        """The bytes of a range, where they are kept; None where they have to be fetched."""
         return b"" if wanted[1] == 0 else self._kept.get(wanted) or self._in_block(wanted)
 
     def _claimed(self, missing: Sequence[Range]) -> tuple[dict[Range, Future[bytes]], list[Run]]:
@@ -176,7 +177,7 @@ class RemoteSource(ByteSource):
             return self._pool
 
     def _error(self, fault: Fault, *, opening: bool) -> RemoteError:
-        """What lasted, on one line."""
+        """The error, on one line, for a fault that asking again did not mend."""
         server = f"its server {self._host}" if self._host else "its server"
         said = f"{server} {fault.text}"
         if fault.cause is Cause.MISSING:
@@ -241,7 +242,7 @@ class RemoteSource(ByteSource):
 
 
 def _transport(address: str, try_s: float) -> Transport:
-    """What asks for it; the libraries come with the extra `wsiseg[remote]`."""
+    """The transport that fetches an address; its libraries come with the extra `wsiseg[remote]`."""
     scheme = address.partition("://")[0].lower()
     try:
         if scheme in ("http", "https"):

@@ -10,9 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-DEFAULT_RETRY_S = 60.0
-"""Seconds for which a server is asked again, counted from the first failure of a request."""
-
 LONGEST_TRY_S, SHORTEST_TRY_S = 20.0, 0.5
 """Bounds of a single try: after so many seconds without an answer it counts as failed."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from wsiseg.choices import DEFAULT_RETRY_S
 from wsiseg.errors import SlideError
 from wsiseg.slides.base import SlideReader
-from wsiseg.slides.sources.transport import DEFAULT_RETRY_S
 from wsiseg.slides.tiff.reader import TiffReader
 
 _NO_VENDORS = ("generic-tiff", "ome", "imagej")

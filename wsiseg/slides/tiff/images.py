@@ -75,11 +75,11 @@ class TiffImage:
 
     @property
     def size(self) -> Size:
-        """Of level 0."""
+        """Size of level 0."""
         return self.levels[0].size
 
     def summary(self, chosen: bool) -> ImageInFile:
-        """What `info` shows of it."""
+        """The image as `wsiseg info` shows it; `chosen` is the one that is read as the slide."""
         return ImageInFile(self.index, self.name, "slide" if chosen else self.role, self.size, self.mpp, self.refused)
 
 
@@ -147,7 +147,7 @@ class Catalogue:
 
 
 def read_catalogue(name: str, file: TiffPages) -> Catalogue:
-    """What images a TIFF holds.
+    """Find the images that a TIFF holds.
 
     Raises:
         SlideError: OME-XML is damaged, or the image's planes lie in other files.

@@ -33,7 +33,7 @@ def join_tables(data: bytes, tables: bytes | None) -> bytes:
 
 
 def jpeg_fault(data: bytes) -> str | None:
-    """What is wrong with a JPEG, None where nothing is found.
+    """Look for damage in a JPEG: what is wrong, None where nothing is found.
 
     Finds data that end early, data that are left over (by more than a block) and what no decoder accepts. Damage that
     leaves the number of blocks as it was cannot be told from an image. Progressive JPEGs are only checked for being

@@ -39,12 +39,12 @@ class Page:
 
     @property
     def size(self) -> Size:
-        """Its pixels, as they are stored."""
+        """Size of the stored picture."""
         return Size(int(self.tiff.imagewidth), int(self.tiff.imagelength))
 
     @property
     def candidate(self) -> Candidate:
-        """It as a level that it may be."""
+        """The page as a candidate for a level of a pyramid."""
         tiled = self.tiff.is_tiled
         return Candidate(self.size, Size(int(self.tiff.tilewidth), int(self.tiff.tilelength)) if tiled else None)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.choices import DEFAULT_RETRY_S
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Level, Mpp, Size
 from wsiseg.slides.causes import plain
@@ -20,7 +21,6 @@ from wsiseg.slides.likeness import shows_other
 from wsiseg.slides.limits import MAX_DECODED_PX, MIN_TILE, check_picture, check_sizes, check_tiles
 from wsiseg.slides.sources.remote import open_source
 from wsiseg.slides.sources.source import ByteSource
-from wsiseg.slides.sources.transport import DEFAULT_RETRY_S
 from wsiseg.slides.tiff.images import Catalogue, TiffImage, read_catalogue, refusal
 from wsiseg.slides.tiff.pages import Page, TiffPages, read_pages
 from wsiseg.slides.tiff.pixel_kind import PixelKind, pixel_kind

@@ -77,12 +77,12 @@ class TileTable:
 
     @property
     def count(self) -> int:
-        """Tiles in all."""
+        """Number of tiles of a plane."""
         return self.columns * self.rows
 
     @property
     def tables(self) -> bytes | None:
-        """What JPEG tiles share."""
+        """The JPEG tables that all tiles share; None where there are none."""
         return self.planes[0].tables
 
     @classmethod

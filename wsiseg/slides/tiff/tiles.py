@@ -105,7 +105,7 @@ class TileSource:
         self._source.expect(ranges)
 
     def reading(self, level: int) -> Callable[[Box], npt.NDArray[np.uint8] | None]:
-        """What reads the boxes of a level, with None for one some of whose tiles are damaged or left out."""
+        """A function that reads boxes of a level, and gives None where a tile of one is damaged or left out."""
         table = self.tables[level]
         assert table is not None
 

@@ -19,7 +19,7 @@ NAME = 80
 
 
 def facts(tissue_map: TissueMap) -> list[tuple[str, str]]:
-    """What is said of a map, names and values, printable."""
+    """Names and values that describe a map, printable."""
     slide, model = tissue_map.metadata["slide"], tissue_map.metadata["model"]
     by = printable(model.get("name", "not named"), NAME)
     return [
@@ -32,7 +32,7 @@ def facts(tissue_map: TissueMap) -> list[tuple[str, str]]:
 
 
 def as_text(tissue_map: TissueMap) -> str:
-    """Some lines for a terminal."""
+    """A map described in some lines, for a terminal."""
     head = f"TissueMap {printable(tissue_map.path.name, NAME)}"
     rows = [f"  {name:13}  {value}" for name, value in facts(tissue_map)]
     return "\n".join([head, *rows, *(f"  {line}" for line in _areas(tissue_map))])
@@ -56,8 +56,11 @@ def as_png(tissue_map: TissueMap) -> bytes:
     """A small picture of the classes upon white, as a PNG."""
     from PIL import Image  # noqa: PLC0415  (only pictures need it)
 
+    from wsiseg.export.picture import draw  # noqa: PLC0415
+
     packed = BytesIO()
-    Image.fromarray(tissue_map.overlay(max_px=PICTURE_PX, opacity=1.0)).save(packed, format="PNG")
+    picture = draw(tissue_map, max_px=PICTURE_PX, opacity=1.0).image
+    Image.fromarray(picture).save(packed, format="PNG")
     return packed.getvalue()
 
 
