@@ -11,7 +11,10 @@ from wsiseg.cli.command import Command
 from wsiseg.cli.options import OUTPUT, Told, echo, is_terminal, json_option, overwrite_option, quiet_option
 
 if TYPE_CHECKING:
+    from wsiseg.report.endpoints import Measured
     from wsiseg.report.run import Report
+    from wsiseg.report.slide_report import SlideReport
+    from wsiseg.system.json_values import JsonObject
 
 FILE = click.Path(path_type=Path)
 
@@ -162,7 +165,7 @@ def _print(found: Report) -> None:
         click.echo(printable(f"{slide.slide}: {said or first}{flags}"))
 
 
-def _facts(slide: Any) -> dict[str, Any]:
+def _facts(slide: SlideReport) -> JsonObject:
     return {
         "slide": slide.slide, "patient": slide.patient, "map": slide.map_name, "model_hash": slide.model.hash,
         "measures": [_figure(one) for one in (*slide.areas, *slide.measures)],
@@ -171,7 +174,7 @@ def _facts(slide: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _figure(one: Any) -> dict[str, Any]:
+def _figure(one: Measured) -> JsonObject:
     numbers = {key: getattr(one, key) for key in ("value", "low", "high", "denominator_mm2")}
     return {
         "name": one.name,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from wsiseg.arrays import Float64Array
 from wsiseg.errors import OptionError
+from wsiseg.system.json_values import JsonObject
 from wsiseg.system.printable import printable
 
 MAX_BYTES = 64 * 2**20
@@ -115,7 +115,7 @@ def read_evaluation(path: Path, column: str = "predicted_gate") -> ErrorMatrix:
     return ErrorMatrix(tuple(names), shares, sample, model_hash, kind, str(data), path.name)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> JsonObject:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise OptionError(f"{path} is larger than any evaluation; give what `wsiseg evaluate --json FILE` wrote")
@@ -136,7 +136,7 @@ def _unfit(path: Path) -> OptionError:
     )
 
 
-def _sample(precision: Mapping[str, Any], count: float) -> float:
+def _sample(precision: JsonObject, count: float) -> float:
     """Independent observations that a row is worth, by the interval that evaluate found over whole groups.
 
     A share p with a standard error s is as sure as p (1 - p) / s^2 observations make it.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,6 +14,9 @@ from wsiseg.report.tally import Zone
 
 STROMA: tuple[Role, ...] = ("stroma", "lymphocytes")
 """Stroma with its inflammation."""
+
+Parameters: TypeAlias = dict[str, str | float]
+"""What a figure was computed with, by name."""
 
 ALL: tuple[Role, ...] = ()
 """In a denominator: all that has a class."""
@@ -92,7 +94,7 @@ class Measured:
     method: str = ""
     includes: str = ""
     reason: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Parameters = field(default_factory=dict)
 
     @property
     def known(self) -> bool:

@@ -18,7 +18,7 @@ from wsiseg.report.bulk import Bulk, BulkOptions, find_bulk
 from wsiseg.report.coarse import CELL_UM, CoarseMap
 from wsiseg.report.confusion import ErrorMatrix
 from wsiseg.report.discs import without_small
-from wsiseg.report.endpoints import ENDPOINTS, PLACES, Endpoint, Measured, percent
+from wsiseg.report.endpoints import ENDPOINTS, PLACES, Endpoint, Measured, Parameters, percent
 from wsiseg.report.hot_spot import Field, check_diameter, find_field
 from wsiseg.report.intervals import LEAST_BLOCKS, effective, spatial
 from wsiseg.report.roles import RoleTable
@@ -155,7 +155,7 @@ class _Estimator:
         if matrix is not None:
             why = matrix.usable(self.zone.counted.sum(axis=0))
             if why:
-                found.append(Measured(**_names(self.endpoint, CONFUSION), value=math.nan, reason=why))
+                found.append(replace(_blank(self.endpoint, CONFUSION), reason=why))
             else:
                 found.append(self._measured(self.zone.counted, CONFUSION, "spatial + confusion", matrix))
         return found
@@ -168,10 +168,9 @@ class _Estimator:
         under = self.endpoint.parts(blocks, self.roles)[1]
         value = float(share(total))
         denominator = float(self.endpoint.parts(total, self.roles)[1])
-        found = Measured(
-            **_names(self.endpoint, suffix), value=value, denominator_mm2=denominator,
-            parameters=self._parameters(matrix),
-        )  # fmt: skip
+        found = replace(
+            _blank(self.endpoint, suffix), value=value, denominator_mm2=denominator, parameters=self._parameters(matrix)
+        )
         if math.isnan(value):
             return replace(found, reason=f"nothing to divide by {PLACES[self.endpoint.zone]}")
         low, high, reason = self._interval(blocks, share, under, matrix)
@@ -211,9 +210,10 @@ class _Estimator:
         low, high = spatial(blocks, statistic, self.options.resamples, self.options.seed, count)
         return low, high, ""
 
-    def _parameters(self, matrix: ErrorMatrix | None) -> dict[str, Any]:
+    def _parameters(self, matrix: ErrorMatrix | None) -> Parameters:
         """What the figure depends on besides the map."""
-        bulk, found = self.options.bulk, {"block_um": self.options.block_um, "resamples": self.options.resamples}
+        bulk = self.options.bulk
+        found: Parameters = {"block_um": self.options.block_um, "resamples": self.options.resamples}
         found |= {"cell_um": self.options.cell_um, "seed": self.options.seed}
         if self.endpoint.zone != "bed":
             found |= {
@@ -224,16 +224,16 @@ class _Estimator:
             found["field_um"] = self.options.field_um
         if self.endpoint.zone in ("core", "inner", "outer"):
             found["margin_um"] = bulk.margin_um
-        parameters: dict[str, Any] = dict(found)
         if matrix is not None:
-            parameters |= {"evaluation": matrix.file, "evaluation_truth": matrix.kind, "evaluation_data": matrix.data}
-        return parameters
+            found |= {"evaluation": matrix.file, "evaluation_truth": matrix.kind, "evaluation_data": matrix.data}
+        return found
 
 
-def _names(endpoint: Endpoint, suffix: str) -> dict[str, Any]:
+def _blank(endpoint: Endpoint, suffix: str) -> Measured:
+    """An endpoint by an estimator, without a value yet."""
     said = {"": "", PROBABILITY: ", by probabilities", CONFUSION: ", corrected by the confusion matrix"}[suffix]
     kind = {"": "", PROBABILITY: "_by_probability", CONFUSION: "_confusion_corrected"}[suffix]
-    return {"name": endpoint.name + kind, "title": endpoint.title + said, "method": endpoint.method + suffix}
+    return Measured(endpoint.name + kind, endpoint.title + said, math.nan, method=endpoint.method + suffix)
 
 
 def _without(endpoint: Endpoint, bulk: Bulk | None, options: MeasureOptions, tumour_mm2: float) -> Measured:

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from wsiseg.report.endpoints import ENDPOINTS, MAIN, Measured, cannot_give, overlooked
 from wsiseg.report.methods import Methods
@@ -118,17 +117,32 @@ def _plots(slides: Sequence[SlideReport]) -> list[tuple[str, bytes]]:
     return found
 
 
-def _class_sets(slides: Sequence[SlideReport]) -> list[dict[str, Any]]:
-    """Each set of classes once: roles, what it cannot give, what it overlooks."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+@dataclass(slots=True)
+class ClassSet:
+    """Classes that one or several maps have.
+
+    Attributes:
+        model: that made the first of the maps.
+        rows: class, role, and how it is known.
+        missing: what they cannot give, and why.
+        overlooked: what figures of them include without saying so.
+        slides: how many.
+    """
+
+    model: str
+    rows: list[tuple[str, str, str]]
+    missing: list[tuple[str, str]]
+    overlooked: list[str]
+    slides: int = 0
+
+
+def _class_sets(slides: Sequence[SlideReport]) -> list[ClassSet]:
+    """Each set of classes once."""
+    found: dict[tuple[tuple[str, str, str], ...], ClassSet] = {}
     for slide in slides:
-        key = tuple(slide.roles.rows())
+        rows = slide.roles.rows()
         entry = found.setdefault(
-            key,
-            {
-                "model": slide.model.name, "rows": slide.roles.rows(), "missing": cannot_give(slide.roles),
-                "overlooked": overlooked(slide.roles), "slides": 0,
-            },
-        )  # fmt: skip
-        entry["slides"] += 1
+            tuple(rows), ClassSet(slide.model.name, rows, cannot_give(slide.roles), overlooked(slide.roles))
+        )
+        entry.slides += 1
     return list(found.values())

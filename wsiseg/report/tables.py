@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from wsiseg.report.endpoints import ENDPOINTS, Measured
 from wsiseg.report.slide_report import SlideReport
@@ -128,7 +127,7 @@ def save_parquet(path: Path, table: Table) -> None:
     import pyarrow as pa  # noqa: PLC0415  (an extra, and slow to load)
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    columns: dict[str, Any] = {}
+    columns: dict[str, pa.Array] = {}
     for name, cells in table.items():
         text = name in TEXT or any(isinstance(cell, str) for cell in cells)
         columns[name] = pa.array(cells, pa.string() if text else pa.float64())
