@@ -22,7 +22,7 @@ LAYERS = [
     {"geojson", "tiling"},
     {"tissue", "models", "export"},
     {"datasets", "prediction"},
-    {"training", "evaluation", "labelling", "corrections"},
+    {"training", "evaluation", "labelling", "corrections", "report"},
     {"server"},
     {"cli"},
 ]
@@ -45,10 +45,13 @@ USERS = {
     "pydicom": {"slides", "export/dicom_seg.py"},
     "zarr": {"tissue_map", "export"},
     "dask": {"tissue_map"},
-    "shapely": {"polygons", "geojson", "export", "corrections"},
+    "shapely": {"polygons", "geojson", "export", "corrections", "report"},
     "highdicom": {"export"},
     "starlette": {"server", "cli/view.py"},
     "uvicorn": {"server"},
+    "jinja2": {"report"},
+    "matplotlib": {"report"},
+    "pyarrow": {"report"},
 }  # fmt: skip
 """Who may import which library: folders, or files."""
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "info": "Show what a slide file records and what predict would do, or what a tissue map holds.",
     "view": "Show maps upon their slides in the browser: toggle, measure, compare, correct.",
     "export": "Write polygons, pictures, rasters or areas of a map.",
+    "report": "Report endpoints, intervals and quality of maps: a page and tables.",
     "models": "List the models that come with wsiseg, or import published checkpoints.",
     "doctor": "Check this installation, and print what a bug report needs.",
     "help": "Show the help of a command.",
