@@ -155,6 +155,28 @@ function drawScale() {
   );
 }
 
+/**
+ * Agreement with oneself on patches that were shown twice, and with others, where there is any.
+ *
+ * @param {{intra: Kappa[], inter: Kappa[]}} summary
+ * @typedef {{name: string, pairs: number, agreement: number | null, kappa: number | null}} Kappa
+ */
+function showAgreement(summary) {
+  const rows = [
+    ...summary.intra.map((one) => agreementRow("with yourself", one)),
+    ...summary.inter.map((one) => agreementRow("with others", one)),
+  ];
+  byId("agreement", HTMLTableElement).replaceChildren(...rows.filter((row) => row !== null));
+}
+
+/** @param {string} whom @param {Kappa} one */
+function agreementRow(whom, one) {
+  if (one.pairs === 0 || one.agreement === null) return null;
+  const kappa = one.kappa === null ? "" : `, κ ${one.kappa.toFixed(2)}`;
+  const text = `${Math.round(100 * one.agreement)} % of ${one.pairs}${kappa}`;
+  return element("tr", {}, element("th", {}, `${one.name}, ${whom}`), element("td", {}, text));
+}
+
 /* Answering */
 
 /** @param {Item} item @param {string} name */
@@ -230,7 +252,11 @@ function move(step) {
 
 /** @param {number} step */
 function turn(step) {
-  state.turn(step).catch((error) => state.failed(error.message));
+  state
+    .turn(step)
+    .then(() => get("/api/summary"))
+    .then(showAgreement)
+    .catch((error) => state.failed(error.message));
 }
 
 /* Context, opinions, groups */
@@ -382,4 +408,6 @@ state
   .open(null)
   .then(() => get("/api/train"))
   .then(showTraining)
+  .then(() => get("/api/summary"))
+  .then(showAgreement)
   .catch((error) => state.failed(error.message));
