@@ -43,10 +43,10 @@ def refused_commands(folder: Path, sample_data: Path) -> list[tuple[str, Command
     train = ["train", sample_data / "patches", "--out", out / "model"]
     segmentation = ["export", stored, "--dicom-seg", out / "s.dcm", "--slide", picture]
     return [
+        ("app", Command(["view", stored], EXTRAS["app"])),
         ("remote", Command(["info", "https://127.0.0.1:9/a.svs"], EXTRAS["remote"])),
         ("remote", Command(["info", "s3://bucket/a.svs"], EXTRAS["remote"])),
         ("remote", Command(["view", "s3://bucket/m.zarr"], EXTRAS["remote"])),
-        ("app", Command(["view", stored], EXTRAS["app"])),
         ("dicom", Command(segmentation, EXTRAS["dicom"])),
         ("openvino", Command(predict, EXTRAS["openvino"])),
         *(("train", Command(train, [name])) for name in EXTRAS["train"]),
