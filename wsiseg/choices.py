@@ -74,6 +74,11 @@ def left_open(choice: str | None) -> bool:
     return choice == AUTO
 
 
+def half(precision: str) -> bool:
+    """Whether a precision is bfloat16."""
+    return precision == "bfloat16"
+
+
 def check_choice(kind: str, value: object, choices: tuple[Name, ...]) -> None:
     """Refuse what is not among the choices.
 

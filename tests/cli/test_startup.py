@@ -13,7 +13,7 @@ from benchmarks.startup import predict_until_first_batch
 NEVER = {
     *("torch._dynamo", "torch._inductor", "sympy", "triton", "torchvision", "timm", "segmentation_models_pytorch"),
     *("huggingface_hub", "lightning", "kornia", "torchmetrics", "dask", "xarray", "pandas", "matplotlib"),
-    *("skimage.measure", "wsiseg.polygons.simplify", "wsiseg.export.polygons", "wsiseg.training"),
+    *("skimage.measure", "wsiseg.polygons.simplify", "wsiseg.export.polygons", "wsiseg.training", "scipy"),
 }
 
 

@@ -168,7 +168,7 @@ MESSAGES = {
     "truncated image": r"b1\.png cannot be read as an image",
     "unknown class": "unknown class 'Fat', expected Tumour, Stroma",
     "missing class": "lacks a column for the class 'Stroma'",
-    "label 2": "line 2: the label of Tumour must be 0 or 1, got '2'",
+    "label 2": "line 2: the label of Tumour must be 0 or 1, or empty where it is unknown, got '2'",
     "no image at all": "has no training image",
     "two rows": r"two rows for images/c1\.png",
     "outside": "lies outside",

@@ -7,7 +7,17 @@ from pathlib import Path
 import click
 
 from wsiseg.cli.command import Group
-from wsiseg.cli.options import OUTPUT, PRINTED, Told, json_file_option, overwrite_option, quiet_option
+from wsiseg.cli.options import (
+    OUTPUT,
+    PRINTED,
+    Told,
+    json_file_option,
+    json_option,
+    overwrite_option,
+    quiet_option,
+    reader_option,
+    series_option,
+)
 
 FOUND = 1
 """Exit code where a check found something, as of ruff and ShellCheck; 2 is for what could not be checked at all."""
@@ -15,7 +25,7 @@ FOUND = 1
 
 @click.group(cls=Group)
 def dataset() -> None:
-    """Check data sets of labelled patches."""
+    """Check data sets of labelled patches, or make one from annotations."""
 
 
 @dataset.command()
@@ -79,3 +89,65 @@ def check(
             picture.save(temporary, format="PNG")
         told.wrote(sheet)
     ctx.exit(0 if found.sound else FOUND)
+
+
+@dataset.command("from-qupath")
+@click.argument("slide")
+@click.argument("annotations", metavar="ANNOTATIONS.geojson", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=OUTPUT, metavar="FOLDER", help="Data set to begin, or to append to.")
+@click.option("--model", help="Model whose classes, patch size and resolution to take.")
+@click.option("--mpp", type=float, metavar="UM", help="Without --model: microns per pixel of the patches.")
+@click.option("--patch", type=int, metavar="PX", help="Without --model: side of a patch.")
+@click.option("--classes", metavar="NAME|FILE", help="Without --model: classes [default: those in the file].")
+@click.option("--map", "names", multiple=True, metavar="NAME=CLASS",
+              help="Class that NAME in the file means; NAME= leaves it out. Repeatable.")  # fmt: skip
+@click.option("--group", default="", help="Patient or slide that the patches belong to [default: the slide's name].")
+@click.option("--labeller", default="", help="Who drew.")
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Split of the patches [default: none].")
+@click.option("--coarse", is_flag=True, help="Areas say that a class occurs in them, not that nothing else does.")
+@click.option("--slide-mpp", type=float, metavar="UM", help="Microns per level-0 pixel, where SLIDE records none.")
+@reader_option
+@series_option
+@quiet_option
+@json_option
+def from_qupath(
+    slide: str,
+    annotations: Path,
+    out: Path,
+    model: str | None,
+    mpp: float | None,
+    patch: int | None,
+    classes: str | None,
+    names: tuple[str, ...],
+    group: str,
+    labeller: str,
+    split: str | None,
+    coarse: bool,
+    slide_mpp: float | None,
+    reader: str | None,
+    series: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Cut patches of SLIDE that annotations drawn in QuPath say something of.
+
+    Areas and class points count. Within an area called Reviewed, or of the class Region*, everything is drawn, so that
+    a class that is not drawn there is absent; elsewhere it is unknown.
+    """
+    import json
+
+    from wsiseg.cli.correct import show
+    from wsiseg.corrections.from_qupath import AnnotationOptions
+    from wsiseg.corrections.from_qupath import from_qupath as run
+    from wsiseg.corrections.names import parse_map
+    from wsiseg.datasets.facts import read_classes
+    from wsiseg.slides import open_slide
+
+    table = read_classes(classes) if classes else None
+    options = AnnotationOptions(model, table, mpp, patch, parse_map(names), group, labeller, split or "", coarse)
+    with open_slide(slide, mpp=slide_mpp, reader=reader, series=series) as opened:
+        record = run(opened, annotations, out, options)
+    if as_json:
+        click.echo(json.dumps(record))
+    elif not quiet:
+        show(record, out)

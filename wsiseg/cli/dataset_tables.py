@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from wsiseg.datasets.check import DatasetCheck
+from wsiseg.datasets.check import ClassInSplit, DatasetCheck
 from wsiseg.datasets.problems import KINDS
 
 EXAMPLES, COMBINATIONS, SIZES = 2, 20, 8
@@ -64,7 +64,7 @@ def _show_counts(console: Console, check: DatasetCheck, splits: Sequence[str]) -
         rows.append(
             [
                 row.name,
-                *(row.splits[s].patches for s in splits),
+                *(_patches(row.splits[s]) for s in splits),
                 *("" if v is None else f"{100 * v:.1f}" for v in pixels),
             ]
         )
@@ -79,6 +79,11 @@ def _show_counts(console: Console, check: DatasetCheck, splits: Sequence[str]) -
     if len(sizes) > SIZES:
         rows.append([f"{len(sizes) - SIZES} more"])
     _table(console, ["size", "split", "patches"], rows)
+
+
+def _patches(counts: ClassInSplit) -> str | int:
+    """Patches that have a class, and in brackets those of which it is unknown."""
+    return f"{counts.patches} (+{counts.unknown}?)" if counts.unknown else counts.patches
 
 
 def _table(console: Console, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from wsiseg.choices import BACKGROUNDS, GATE_MODES, LOGGERS, PRESETS, STAGES, TRAINING_PRECISIONS, LoggerName, StageName
 from wsiseg.cli.command import Command
 from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, json_option, overwrite_option
+from wsiseg.system.json_values import JsonObject
+
+if TYPE_CHECKING:
+    from wsiseg.training.origin import Origin
 
 
 @click.command(cls=Command)
@@ -76,6 +81,14 @@ from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, json_op
     show_default=True,
     help="Where the figures of each epoch are logged.",
 )
+@click.option("--from", "origin", metavar="MODEL", help="Go on from a model: its weights, networks and settings.")
+@click.option(
+    "--with",
+    "old",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="With --from: patches of an earlier training, half of each batch beside the corrections.",
+)
 @device_option
 @click.option("--resume", is_flag=True, help="Resume an interrupted training.")
 @overwrite_option
@@ -107,6 +120,8 @@ def train(
     seed: int | None,
     devices: int,
     logger: str,
+    origin: str | None,
+    old: Path | None,
     device: str,
     resume: bool,
     overwrite: bool,
@@ -124,10 +139,7 @@ def train(
     from typing import Any, cast
 
     if not print_config:
-        if dataset is None or out is None:
-            raise click.UsageError("expected DATASET and --out, or --print-config")
-        if not dataset.is_dir():
-            raise click.UsageError(f"{dataset} is not a folder, expected a data set of labelled patches")
+        _require_folders(dataset, out)
 
     from wsiseg.training.settings import effective_config, format_settings
 
@@ -136,14 +148,23 @@ def train(
     background: Any = (published_background or ("none" if classes == "bcss-wsss" else "bright")) if faithful else None
     if faithful and preset is None and config is None and encoder is None:
         preset = "published"
-    settings = effective_config(config, preset, encoder, background, cast(Any, gate_mode))
-    stages: dict[str, dict[str, Any]] = {"stage1": {}, "stage2": {}}
-    for name, own in (("stage1", epochs1), ("stage2", epochs2)):
-        if (count := own if own is not None else epochs) is not None:
+    fixed: dict[str, object] = {"--config": config, "--preset": preset, "--encoder": encoder, "--gate": gate_mode}
+    fixed |= {
+        "--init": init,
+        "--init-stage1": init_stage1,
+        "--init-stage2": init_stage2 or init2,
+        "--faithful": faithful,
+    }
+    begun = _origin(origin, old, [name for name, value in fixed.items() if value not in (None, False)])
+    own = begun.config() if begun is not None else None
+    settings = own or effective_config(config, preset, encoder, background, cast(Any, gate_mode))
+    stages: dict[str, JsonObject] = {"stage1": {}, "stage2": {}}
+    for name, chosen in (("stage1", epochs1), ("stage2", epochs2)):
+        if (count := chosen if chosen is not None else epochs) is not None:
             stages[name]["epochs"] = count
         if batch_size is not None:
             stages[name]["batch_size"] = batch_size
-    networks: dict[str, dict[str, Any]] = {"classifier": {}, "segmenter": {}}
+    networks: dict[str, JsonObject] = {"classifier": {}, "segmenter": {}}
     for name, source in (("classifier", init_stage1 or init), ("segmenter", init_stage2 or init2 or init)):
         if source is not None:
             networks[name]["initial_weights"] = source
@@ -172,9 +193,31 @@ def train(
         logger=cast(LoggerName, logger),
         progress=not quiet and is_terminal(),
         say=_nothing if quiet else echo,
+        origin=begun,
+        old=old,
     )
     if as_json:
         click.echo(json.dumps({"stage": stage, "output": str(made), "folder": f"{out}.training"}))
+
+
+def _require_folders(dataset: Path | None, out: Path | None) -> None:
+    if dataset is None or out is None:
+        raise click.UsageError("expected DATASET and --out, or --print-config")
+    if not dataset.is_dir():
+        raise click.UsageError(f"{dataset} is not a folder, expected a data set of labelled patches")
+
+
+def _origin(name: str | None, old: Path | None, fixed: list[str]) -> Origin | None:
+    """The model to go on from; options that would change what it is are refused."""
+    if name is None:
+        if old is not None:
+            raise click.UsageError("--with belongs to --from; put all patches into one folder to begin a model")
+        return None
+    if fixed:
+        raise click.UsageError(f"{fixed[0]} and --from exclude each other: a model goes on as it began")
+    from wsiseg.training.origin import Origin
+
+    return Origin.of(name)
 
 
 def _nothing(text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import list_patches, without_classes, without_training
 from wsiseg.datasets.facts import classes_of, read_about, resolution
 from wsiseg.datasets.files import Facts, check_files, check_stems
-from wsiseg.datasets.patch import Patch, label_of
+from wsiseg.datasets.patch import UNKNOWN, Patch, label_of
 from wsiseg.datasets.problems import KINDS, Report
 from wsiseg.errors import DatasetError
 from wsiseg.system.json_values import JsonObject
@@ -30,10 +31,12 @@ class ClassInSplit:
     Attributes:
         patches: that have it.
         pixel_share: of the pixels of masks, 0 to 1; None without masks.
+        unknown: patches of which nobody says whether they have it.
     """
 
     patches: int
     pixel_share: float | None
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ class DatasetCheck:
         }
 
     def class_counts(self) -> list[ClassCounts]:
-        """For each class and split: patches that have it, and its share of the pixels of masks, 0 to 1."""
+        """For each class and split: patches that have it, that may, and its share of the pixels of masks, 0 to 1."""
         rows = []
         for channel, name in enumerate(self.classes.names if self.classes else ()):
             by_split = {}
@@ -119,8 +122,8 @@ class DatasetCheck:
                 masks = [f.pixels[:-1] for f in self.facts.get(split, []) if f.pixels is not None]
                 pixels = np.sum(masks, axis=0) if masks else None
                 share = float(pixels[channel] / pixels.sum()) if pixels is not None and pixels.sum() else None
-                count = sum(len(p.label) > channel and p.label[channel] for p in patches)
-                by_split[split] = ClassInSplit(count, share)
+                unknown = sum(len(p.label) > channel and p.label[channel] == UNKNOWN for p in patches)
+                by_split[split] = ClassInSplit(sum(p.has(channel) for p in patches), share, unknown)
             rows.append(ClassCounts(name, by_split))
         return rows
 
@@ -136,9 +139,10 @@ class DatasetCheck:
         return {names: {s: by_split[names][s] for s in self.splits} for names, _ in counts.most_common()}
 
     def names_of(self, label: Sequence[int]) -> tuple[str, ...]:
-        """The classes that a label has."""
+        """The classes that a label has; those of which it is unknown end in a question mark."""
         names = self.classes.names if self.classes else tuple(f"class {i + 1}" for i in range(len(label)))
-        return tuple(name for name, present in zip(names, label, strict=False) if present)
+        known = zip(names, label, strict=False)
+        return tuple(name if value == 1 else f"{name}?" for name, value in known if value)
 
     def sizes(self) -> dict[tuple[str, tuple[int, int]], int]:
         """Patches of each (split, (width, height) in px), the most frequent first."""
@@ -221,8 +225,11 @@ def _check_labels(check: DatasetCheck) -> None:
     for patch in train:
         if patch.label and not any(patch.label):
             check.report("no class", patch.name, f"{patch.name} has no class")
+    for patch in (patch for patches in check.splits.values() for patch in patches):
+        if unknown := patch.label.count(UNKNOWN):
+            check.report("unknown", patch.name, f"{patch.name}: {unknown} of {len(patch.label)} classes")
     for channel, name in enumerate(check.classes.names if check.classes and train else ()):
-        if not any(len(p.label) > channel and p.label[channel] for p in train):
+        if not any(p.has(channel) for p in train):
             check.report("absent", name, f"no training patch has {name}")
 
 
@@ -233,16 +240,22 @@ def _check_contents(check: DatasetCheck, stated: Mapping[str, Sequence[Patch]]) 
         for patch, given, facts in zip(patches, stated[split], check.facts[split], strict=True):
             if facts.digest:
                 same[facts.digest].append((split, patch))
-            if facts.digest and facts.deviation < CONSTANT_DEVIATION and any(patch.label):
+            if facts.digest and facts.deviation < CONSTANT_DEVIATION and 1 in patch.label:
                 check.report("constant", patch.name, f"{patch.name} deviates by {facts.deviation:.1f} grey values")
             label = given.label or label_of(Path(patch.name).stem)
             if facts.pixels is not None and label:
                 seen = tuple(int(n > 0) for n in facts.pixels[:-1])
-                if seen != label:
+                if _disagree(label, seen, partly=patch.corrected and facts.pixels[-1] > 0):
                     check.report("disagree", patch.name, f"{patch.name}: label {list(label)}, mask {list(seen)}")
     for copies in same.values():
         if len(copies) > 1:
             _report_copies(copies, check.report)
+
+
+def _disagree(label: Sequence[int], seen: Sequence[int], partly: bool = False) -> bool:
+    """Whether two labels say different things of a class; a mask of a part cannot say that a class is absent."""
+    known = [(a, b) for a, b in zip(label, seen, strict=False) if UNKNOWN not in (a, b)]
+    return len(label) != len(seen) or any(a < b if partly else a != b for a, b in known)
 
 
 def _report_copies(copies: Sequence[tuple[str, Patch]], report: Report) -> None:
@@ -252,5 +265,6 @@ def _report_copies(copies: Sequence[tuple[str, Patch]], report: Report) -> None:
         report("leak", copies[0][1].name, names)
     if max(splits.values()) > 1:
         report("copies", copies[0][1].name, names)
-    if len({patch.label for _, patch in copies}) > 1:
+    labels = [patch.label for _, patch in copies]
+    if any(_disagree(a, b) for a, b in combinations({*labels}, 2)):
         report("contradiction", copies[0][1].name, names)

@@ -4,9 +4,9 @@ Two forms are read, both described in docs/data-sets.md:
 
 - labels in file names, the folders of LUAD-HistoSeg and BCSS-WSSS: `train/*[1 0 0 1].png` and, where there are
   any, `val/img` and `val/mask`, `test/img` and `test/mask`, and what copies in the wild call them;
-- `labels.csv` beside the images: `file,<class>,<class>,…` with 0 or 1, and optionally the columns `group` (slide or
-  patient: a group is never torn between training and validation), `split` (train, val or test) and `mask` (a file
-  below the data set's folder that knows the class of every pixel).
+- `labels.csv` beside the images: `file,<class>,<class>,…` with 0, 1 or nothing (unknown), and optionally the columns
+  `group` (slide or patient: a group is never torn between training and validation), `split` (train, val or test),
+  `mask` (a file below the data set's folder that knows the class of every pixel) and those of `provenance`.
 
 `dataset.json` (or `classes.json`, a list of the classes alone) gives classes, colours, microns per pixel and the value
 of excluded mask pixels. The reading here is strict: the first mistake ends it. `dataset_check` collects them all.
@@ -118,6 +118,8 @@ class PatchDataset:
         digest = hashlib.sha256(json.dumps([self.classes.to_json(), self.mpp, self.patch_size_px]).encode())
         for patch in (*self.train, None, *self.val):
             digest.update(f"{patch and (patch.name, patch.label, patch.path.stat().st_size)}\n".encode())
+            if patch is not None and patch.corrected:  # its mask teaches
+                digest.update(hashlib.sha256(patch.mask.read_bytes() if patch.mask else b"").digest())
         return digest.hexdigest()
 
 
@@ -162,12 +164,23 @@ def read_dataset(
     splits, _, size = check_files(listing.splits, len(listing.classes), strict)
     train, val = splits["train"], splits["val"]
     if not val:
-        train, val = split_groups(train, val_share, seed)
+        train, val = _set_aside(train, val_share, seed)
     text = {key: str(value) for key, value in about.items() if key in ("name", "licence", "citation", "description")}
-    notes = (note,) if note else ()
+    notes = [note] if note else []
+    if listing.left_out:
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(listing.left_out.items()))
+        notes.append(f"rows left out: {counts}")
     return PatchDataset(
-        root, listing.classes, resolved, size, tuple(train), tuple(val), text, tuple(splits["test"]), notes
+        root, listing.classes, resolved, size, tuple(train), tuple(val), text, tuple(splits["test"]), tuple(notes)
     )
+
+
+def _set_aside(patches: Sequence[Patch], share: float, seed: int) -> tuple[list[Patch], list[Patch]]:
+    """As `split_groups`; slides that were corrected stay in training, so that validation is what it was before."""
+    corrected = {patch.group for patch in patches if patch.corrected}
+    _, val = split_groups([patch for patch in patches if patch.group not in corrected], share, seed)
+    chosen = {patch.group for patch in val}
+    return [p for p in patches if p.group not in chosen], val
 
 
 def list_patches(root: Path, classes: ClassTable | None, excluded: int | None, report: Report) -> Listing:

@@ -10,12 +10,15 @@ from typing import Any
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.patch import Patch, mpp_of
 from wsiseg.errors import DatasetError, OptionError
-from wsiseg.geometry import MPP_MAX, MPP_MIN
+from wsiseg.geometry import LEVEL_TOLERANCE, MPP_MAX, MPP_MIN
 from wsiseg.system.json_values import JsonObject
 
 MAX_JSON_BYTES = 16 * 2**20
 MAX_TEXT_BYTES = 128 * 2**20
 """Of one table: some hundred bytes for each of a million patches."""
+
+MPP_TOLERANCE = LEVEL_TOLERANCE
+"""Of microns per pixel that count as one: as levels of a slide are read."""
 
 DATASET_FILE, CLASSES_FILE = "dataset.json", "classes.json"
 
@@ -87,10 +90,19 @@ def resolution(root: Path, stated: Any, patches: Iterable[Patch]) -> tuple[float
     Raises:
         DatasetError: nothing says it, names disagree, or it is impossible.
     """
+    patches = list(patches)
+    rows = sorted({p.provenance.mpp for p in patches if p.provenance and p.provenance.mpp is not None})
     if stated is not None:
         if isinstance(stated, bool) or not isinstance(stated, int | float) or not MPP_MIN <= stated <= MPP_MAX:
             raise DatasetError(f"mpp must be a number from {MPP_MIN} to {MPP_MAX} um per pixel, got {stated!r:.40}")
+        if other := next((mpp for mpp in rows if abs(mpp / float(stated) - 1) > MPP_TOLERANCE), None):
+            raise DatasetError(
+                f"{root} is said to have {stated:g} um per pixel, but rows of its table have {other:g}: put patches of "
+                "different resolution into folders of their own"
+            )
         return float(stated), None
+    if rows and rows[0] >= MPP_MIN and rows[-1] <= min(MPP_MAX, rows[0] * (1 + MPP_TOLERANCE)):
+        return rows[0], None
     named = {mpp_of(Path(patch.name).stem) for patch in patches}
     found = named.pop() if len(named) == 1 else None
     if found is not None and MPP_MIN <= found <= MPP_MAX:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +30,12 @@ class Listing:
     Attributes:
         splits: patches of train, val and test.
         classes: the class table, as far as it is known.
+        left_out: rows by status (unsure, excluded) that are not among the patches.
     """
 
     splits: dict[str, list[Patch]] = field(default_factory=lambda: {name: [] for name in SPLIT_FOLDERS})
     classes: ClassTable | None = None
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def list_folders(root: Path, classes: ClassTable | None, excluded: int | None, report: Report) -> Listing:

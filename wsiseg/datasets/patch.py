@@ -10,7 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from wsiseg.datasets.images import MaskCoding
+from wsiseg.datasets.provenance import CORRECTED, Provenance
 from wsiseg.errors import DatasetError
+
+UNKNOWN = -1
+"""Label of a class of which nobody has said whether it occurs."""
 
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _LABEL = re.compile(r"\s*[01](?:[\s,_]*[01])*\s*")
@@ -25,10 +29,11 @@ class Patch:
     Attributes:
         path: of the image.
         name: path below the data set's folder, with forward slashes; what pseudo masks and messages are called by.
-        label: 0 or 1 for each class; empty where only a mask is known.
+        label: for each class 1 (occurs), 0 (does not) or -1 (unknown); empty where only a mask is known.
         group: slide or patient it comes from.
         mask: where its pixels are known, in any split.
         coding: what the mask's values mean; class channels and K or 255 for excluded where it is None.
+        provenance: slide, place, person, source; None where the data set does not say.
     """
 
     path: Path
@@ -37,6 +42,16 @@ class Patch:
     group: str
     mask: Path | None = None
     coding: MaskCoding | None = None
+    provenance: Provenance | None = None
+
+    def has(self, channel: int) -> bool:
+        """Whether a class is known to occur."""
+        return channel < len(self.label) and self.label[channel] == 1
+
+    @property
+    def corrected(self) -> bool:
+        """Whether a person corrected it on a map; its mask then teaches, and covers what was corrected alone."""
+        return self.provenance is not None and self.provenance.source == CORRECTED
 
     def read_truth(self, num_classes: int) -> npt.NDArray[np.uint8]:
         """The class channel of every pixel (H, W), K for excluded ones; a patch without mask has none to read.

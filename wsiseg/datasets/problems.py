@@ -50,6 +50,8 @@ KINDS: dict[str, Kind] = {
     "absent": Kind("classes that no training patch has", "add patches of them, or leave the class out", "warning"),
     "val size": Kind("validation images larger than a patch", "training needs patches: cut them", "warning"),
     "no class": Kind("training patches without any class", "fine if they are background", "note"),
+    "unknown": Kind("patches with labels that are not known", "fine: training leaves these labels out", "note"),
+    "left out": Kind("rows marked unsure or excluded", "fine: training leaves them out", "note"),
     "told": Kind("taken as given", "check that it is so", "note"),
 }
 """By the name that checks report them under, in the order of the table."""

@@ -27,7 +27,7 @@ def dataset_sheet(check: DatasetCheck) -> Image.Image:
         by_names[check.names_of(patch.label)].append(patch)
     rows = []
     for channel, name in enumerate(check.classes.names if check.classes else ()):
-        having = [p for p in patches if len(p.label) > channel and p.label[channel]]
+        having = [p for p in patches if p.has(channel)]
         rows.append(_row(f"{name}: {len(having)} of {len(patches)} patches", having, check))
     frequent = sorted(by_names.items(), key=lambda item: -len(item[1]))[:COMBINATIONS]
     rows += [_row(f"{_joined(names)}: {len(found)}", found, check) for names, found in frequent]

@@ -1,4 +1,4 @@
-"""Data sets with a table of labels: `labels.csv`, `file,<class>,<class>,…`."""
+"""Data sets with a table of labels: `labels.csv`, `file,<class>,<class>,…`; empty labels are unknown ones."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from wsiseg.classes import ClassTable
 from wsiseg.datasets.facts import text_below
 from wsiseg.datasets.folders import IMAGE_SUFFIXES, LABELS_FILE, SPLIT_FOLDERS, Listing, images_in
 from wsiseg.datasets.images import MaskCoding
-from wsiseg.datasets.patch import Patch
+from wsiseg.datasets.patch import UNKNOWN, Patch
 from wsiseg.datasets.problems import Report
+from wsiseg.datasets.provenance import COLUMNS as PROVENANCE
+from wsiseg.datasets.provenance import Provenance
 from wsiseg.errors import DatasetError
 
 MAX_ROWS = 1_000_000
-_RESERVED = ("file", "group", "split", "mask")
+RESERVED = ("file", "group", "split", "mask")
+_LABELS = {"0": 0, "1": 1, "": UNKNOWN}
 
 
 def list_table(root: Path, classes: ClassTable | None, excluded: int | None, report: Report) -> Listing:
@@ -27,8 +30,9 @@ def list_table(root: Path, classes: ClassTable | None, excluded: int | None, rep
         DatasetError: it is no table, or its first line does not fit the classes, so that no row can be understood.
     """
     path = root / LABELS_FILE
-    rows, header = _rows(path)
-    names = [name for name in header if name not in _RESERVED]
+    rows, header = read_rows(path)
+    own = classes.names if classes else ()  # a class may be called as a column of provenance, where classes are stated
+    names = [name for name in header if name in own or name not in (*RESERVED, *PROVENANCE)]
     if twice := next((name for name in header if header.count(name) > 1), None):
         raise DatasetError(f"{path} has two columns {twice!r:.60}, remove one")
     if "file" not in header or not names:
@@ -46,6 +50,11 @@ def list_table(root: Path, classes: ClassTable | None, excluded: int | None, rep
         if found is None:
             continue
         split, patch = found
+        if patch.provenance is not None and not patch.provenance.teaches:
+            listing.left_out[patch.provenance.status] += 1
+            message = f"{patch.name} is {patch.provenance.status}"
+            report("left out", patch.name, message)
+            continue
         if patch.path in seen:
             report("twice", patch.name, f"{path} has two rows for {patch.path.relative_to(root.resolve())}")
             continue
@@ -60,7 +69,12 @@ def list_table(root: Path, classes: ClassTable | None, excluded: int | None, rep
     return listing
 
 
-def _rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+def read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """The rows of a table by column, and its first line.
+
+    Raises:
+        DatasetError: it cannot be read, or has too many.
+    """
     text = text_below(path.parent, path)
     try:
         rows = list(islice(csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True), MAX_ROWS + 1))
@@ -86,12 +100,16 @@ def _patch(
     if None in row:
         report("table", file, f"{where}: more values than columns in the first line")
         return None
-    mask_file, values = (row.get("mask") or "").strip(), [(row.get(name) or "").strip() for name in classes.names]
-    for name, value in zip(classes.names, values, strict=True):
-        # A mask tells the label where none of it is given.
-        if value not in ("0", "1") and (any(values) or not mask_file):
-            report("label", file, f"{where}: the label of {name} must be 0 or 1, got {value!r:.40}")
-            return None
+    try:
+        provenance = Provenance.of({name: row.get(name) for name in PROVENANCE if name not in classes.names})
+    except DatasetError as error:
+        report("table", file, f"{where}: {error}")
+        return None
+    mask_file = (row.get("mask") or "").strip()
+    label = _label(classes, row, where, stated=provenance.stated, enough=bool(mask_file) or not provenance.teaches)
+    if isinstance(label, str):
+        report("label", file, label)
+        return None
     path = _below(root, file, "image", where, report)
     mask = _below(root, mask_file, "mask", where, report) if mask_file else None
     split = (row.get("split") or "train").strip()
@@ -100,9 +118,30 @@ def _patch(
         return None
     if path is None or (mask_file and mask is None):
         return None
-    label = tuple(int(value) for value in values) if any(values) else ()
     group = (row.get("group") or "").strip() or Path(file).stem
-    return split, Patch(path, Path(file).as_posix(), label, group, mask, coding)
+    known = None if provenance == Provenance() else provenance
+    return split, Patch(path, Path(file).as_posix(), label, group, mask, coding, known)
+
+
+def _label(
+    classes: ClassTable, row: dict[str, str], where: str, *, stated: bool, enough: bool
+) -> tuple[int, ...] | str:
+    """The label of a row, or what is wrong with it.
+
+    Args:
+        classes: in order.
+        row: of the table.
+        where: in the file.
+        stated: the row says all that is known of it; else a mask tells the label where none is given.
+        enough: whether a row without any label is of use.
+    """
+    values = [(row.get(name) or "").strip() for name in classes.names]
+    for name, value in zip(classes.names, values, strict=True):
+        if value not in _LABELS:
+            return f"{where}: the label of {name} must be 0 or 1, or empty where it is unknown, got {value!r:.40}"
+    if not any(values) and not enough:
+        return f"{where}: no class is known to be there or not; state one, or status unsure, or remove the row"
+    return tuple(_LABELS[value] for value in values) if any(values) or stated else ()
 
 
 def _followed(root: Path, file: str) -> Path | None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from wsiseg.arrays import Float64Array
 from wsiseg.errors import OptionError
 from wsiseg.evaluation.figures import Figure, bootstrap, ratio
+from wsiseg.system.json_values import JsonObject
 
 BINS = 10
 
@@ -36,7 +37,7 @@ class GateReport:
     calibration_error: Figure
     brier: Figure
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain JSON, null for NaN."""
         return {
             "tiles": self.tiles,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +10,7 @@ import numpy.typing as npt
 from wsiseg.evaluation.figures import OVERALL, PER_CLASS, Figure
 from wsiseg.evaluation.gate import GateReport
 from wsiseg.evaluation.truth import TruthKind
+from wsiseg.system.json_values import JsonObject
 
 FORMAT = 1
 """Of the JSON; raised when a key changes its meaning or goes."""
@@ -45,7 +45,7 @@ class Column:
         """For people."""
         return TITLES[self.key]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain JSON."""
         return {
             "title": self.title,
@@ -75,11 +75,11 @@ class Evaluation:
     columns: dict[str, Column]
     gate: GateReport
     chosen_thresholds: tuple[float, ...] | None
-    data: dict[str, Any]
-    model: dict[str, Any]
-    settings: dict[str, Any]
+    data: JsonObject
+    model: JsonObject
+    settings: JsonObject
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain JSON, null where a figure is undefined."""
         chosen = self.chosen_thresholds
         return {

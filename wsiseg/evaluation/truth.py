@@ -17,6 +17,7 @@ from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import Patch, read_dataset
 from wsiseg.datasets.facts import text_below
 from wsiseg.datasets.images import read_image
+from wsiseg.datasets.patch import UNKNOWN
 from wsiseg.datasets.table import MAX_ROWS
 from wsiseg.errors import DatasetError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
@@ -79,7 +80,7 @@ class Source:
         pixels = read_image(patch.path)
         if self.kind == "labels":
             label = np.zeros(self.num_classes, np.bool_)
-            label[[self.channels[k] for k, value in enumerate(patch.label) if value]] = True
+            label[[self.channels[k] for k, value in enumerate(patch.label) if value == 1]] = True
             return Case(patch.name, patch.group, pixels, label=label)
         mask = patch.read_truth(self.num_classes)
         if mask.shape != pixels.shape[:2]:
@@ -152,6 +153,8 @@ def open_source(
     patches = data.split(split)
     masked = tuple(patch for patch in patches if patch.mask is not None)
     kind: TruthKind = "pixels" if masked else "labels"
+    if unknown := sum(UNKNOWN in patch.label for patch in patches if not masked):
+        raise DatasetError(f"{unknown} {split} patches of {root} have labels that are not known; evaluate needs all")
     name = data.about.get("name", root.name)
     return Source(name, kind, data.mpp, masked or patches, len(model_classes), order)
 

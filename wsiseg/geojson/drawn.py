@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any
 
 import shapely
 import shapely.geometry
@@ -12,13 +11,14 @@ import shapely.geometry
 from wsiseg.classes import TissueClass
 from wsiseg.errors import OptionError
 from wsiseg.geometry import Size
+from wsiseg.system.json_values import JsonObject
 
 MOST_POINTS = 20_000
 _GRID_PX = 0.01
 """QuPath keeps as many decimals."""
 
 
-def drawn_feature(points: Sequence[Sequence[float]], tissue_class: TissueClass | None, slide: Size) -> dict[str, Any]:
+def drawn_feature(points: Sequence[Sequence[float]], tissue_class: TissueClass | None, slide: Size) -> JsonObject:
     """A feature of GeoJSON. A line that crosses itself, as hands draw it, gives the areas that it encloses.
 
     Args:
@@ -43,7 +43,7 @@ def drawn_feature(points: Sequence[Sequence[float]], tissue_class: TissueClass |
     if not parts:
         raise OptionError("the line encloses nothing of the slide; draw around the region")
     shape = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
-    properties: dict[str, Any] = {"objectType": "annotation"}
+    properties: JsonObject = {"objectType": "annotation"}
     if tissue_class is not None:
         properties["classification"] = {"name": tissue_class.name, "color": list(tissue_class.color)}
     return {

@@ -48,12 +48,12 @@ def read_geojson(path: str | Path, max_bytes: int = MAX_BYTES) -> list[tuple[Any
     """
     source = Path(path)
     return [
-        (_area(geometry, f"{source.name}, feature {number}"), _class_name(properties))
-        for number, (geometry, properties) in enumerate(_features(_tree(source, max_bytes), source.name), start=1)
+        (_area(geometry, f"{source.name}, feature {number}"), class_name(properties))
+        for number, (geometry, properties) in enumerate(features_of(read_tree(source, max_bytes), source.name), start=1)
     ]
 
 
-def _tree(path: Path, max_bytes: int) -> Any:
+def read_tree(path: Path, max_bytes: int) -> Any:
     """What the JSON of a file holds, as Python objects."""
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
         raise OptionError(f"{path} is not a file; expected a GeoJSON file")
@@ -82,7 +82,7 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a number that JSON knows")
 
 
-def _features(tree: Any, name: str) -> Iterator[tuple[Any, Any]]:
+def features_of(tree: Any, name: str) -> Iterator[tuple[Any, Any]]:
     """(geometry, properties) of each feature."""
     kind = tree.get("type") if isinstance(tree, dict) else None
     if kind == "FeatureCollection" or isinstance(tree, list):
@@ -98,19 +98,19 @@ def _features(tree: Any, name: str) -> Iterator[tuple[Any, Any]]:
     elif kind in ("Polygon", "MultiPolygon"):
         yield tree, None
     else:
-        raise OptionError(f"{name}: expected a GeoJSON FeatureCollection, got {_shown(tree)}")
+        raise OptionError(f"{name}: expected a GeoJSON FeatureCollection, got {shown(tree)}")
 
 
 def _area(geometry: Any, where: str) -> Any:
     """A valid shapely Polygon or MultiPolygon."""
     kind = geometry.get("type") if isinstance(geometry, dict) else None
     if kind not in ("Polygon", "MultiPolygon"):
-        raise OptionError(f"{where}: expected a Polygon or MultiPolygon, got {_shown(geometry)}; remove it")
+        raise OptionError(f"{where}: expected a Polygon or MultiPolygon, got {shown(geometry)}; remove it")
     coordinates = geometry.get("coordinates")
     depth = 2 if kind == "Polygon" else 3
-    if not coordinates or not _nested(coordinates, depth):
+    if not coordinates or not is_nested(coordinates, depth):
         raise OptionError(f"{where}: the coordinates of a {kind} must be lists of rings of numbers [x, y]")
-    checked = getattr(geojson, kind)(_plane(coordinates, depth), precision=15)
+    checked = getattr(geojson, kind)(in_plane(coordinates, depth), precision=15)
     if problems := checked.errors():
         raise OptionError(f"{where}: not a valid {kind}: {_first(problems)}")
     try:
@@ -124,21 +124,21 @@ def _area(geometry: Any, where: str) -> Any:
     return area
 
 
-def _nested(value: Any, depth: int) -> bool:
+def is_nested(value: Any, depth: int) -> bool:
     """Whether `value` is lists of positions, `depth` deep, none empty; a position is two or three plausible numbers."""
     if not isinstance(value, list) or not value:
         return False
     if depth > 0:
-        return all(_nested(part, depth - 1) for part in value)
+        return all(is_nested(part, depth - 1) for part in value)
     return len(value) in (2, 3) and all(
         isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= MAX_COORDINATE and math.isfinite(v)
         for v in value
     )
 
 
-def _plane(value: Any, depth: int) -> Any:
+def in_plane(value: Any, depth: int) -> Any:
     """Coordinates without their third value."""
-    return value[:2] if depth == 0 else [_plane(part, depth - 1) for part in value]
+    return value[:2] if depth == 0 else [in_plane(part, depth - 1) for part in value]
 
 
 def _first(problems: Any) -> str:
@@ -148,7 +148,7 @@ def _first(problems: Any) -> str:
     return str(problems)
 
 
-def _class_name(properties: Any) -> str | None:
+def class_name(properties: Any) -> str | None:
     """QuPath's classification: `{"name": …}`, or `{"names": […]}` for derived ones ("Tumour: Positive")."""
     classification = properties.get("classification") if isinstance(properties, dict) else None
     if not isinstance(classification, dict):
@@ -161,7 +161,7 @@ def _class_name(properties: Any) -> str | None:
     return None
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value that is no geometry, in a few words for an error."""
     if isinstance(value, dict):
         return f"type {str(value.get('type'))[:40]!r}"

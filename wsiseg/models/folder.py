@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from wsiseg.errors import BundleError
+from wsiseg.system.json_values import JsonObject
 
 SPEC_FILE = "model.json"
 
@@ -62,7 +62,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_fields(name_or_path: str | Path) -> tuple[Path, dict[str, Any]]:
+def read_fields(name_or_path: str | Path) -> tuple[Path, JsonObject]:
     """The path of a bundle's `model.json`, and its content as it stands there, unchecked.
 
     Raises:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from wsiseg.errors import WsisegError
 from wsiseg.models.folder import list_bundles, read_fields
 from wsiseg.models.tile_shape import tiling
+from wsiseg.system.json_values import JsonObject
 from wsiseg.tiling.grid import Tiling
 
 
@@ -35,7 +36,7 @@ class ModelSummary:
     training_data: str
 
     @classmethod
-    def _of_shipped(cls, fields: dict[str, Any]) -> Self:
+    def _of_shipped(cls, fields: JsonObject) -> Self:
         """From a `model.json` of this package, which the package's own tests have checked."""
         return cls(
             name=fields["name"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,6 +16,7 @@ from wsiseg.errors import WsisegError
 from wsiseg.server.guard import Guard
 from wsiseg.server.session import Session
 from wsiseg.server.static import page_files, read_file
+from wsiseg.system.json_values import JsonObject
 
 JSON = "application/json"
 _KINDS = {
@@ -56,7 +56,7 @@ def make_app(session: Session, page: str, routes: Sequence[BaseRoute]) -> Starle
     )
 
 
-async def json_body(request: Request) -> dict[str, Any]:
+async def json_body(request: Request) -> JsonObject:
     """The object that a page sent. Raises `HTTPException` on anything else; forms of other sites cannot send JSON."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != JSON:
         raise HTTPException(415, f"expected {JSON}")

@@ -40,11 +40,13 @@ def page_files(page: str) -> dict[str, Path]:
     Raises:
         MissingExtraError: libraries are not here and cannot be had.
     """
-    libraries = ensure_static()
+    index = PAGES / page / "index.html"
+    libraries = ensure_static() if "/static/" in index.read_text(encoding="utf-8") else None
     own = [path for folder in ("common", page) for path in sorted((PAGES / folder).rglob("*"))]
     files = {f"/pages/{path.relative_to(PAGES).as_posix()}": path for path in own if path.suffix in SHOWN}
-    files |= {f"/static/{name}": libraries / name for name in LIBRARIES if name.endswith(".js")}
-    return files | {"/": PAGES / page / "index.html"}
+    if libraries is not None:
+        files |= {f"/static/{name}": libraries / name for name in LIBRARIES if name.endswith(".js")}
+    return files | {"/": index}
 
 
 def read_file(path: Path) -> bytes:

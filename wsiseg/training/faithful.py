@@ -7,9 +7,8 @@ The list is that of what the program of Han et al. (2022) computes otherwise tha
 
 from __future__ import annotations
 
-from typing import Any
-
 from wsiseg.choices import Background
+from wsiseg.system.json_values import JsonObject
 from wsiseg.training.config import TrainingConfig
 
 PUBLISHED_MOMENTUM = 5e-4
@@ -36,9 +35,9 @@ def faithful(config: TrainingConfig, background: Background = "bright") -> Train
         config: what to change.
         background: "bright" as for LUAD-HistoSeg, "none" as for BCSS-WSSS, where fat is tissue.
     """
-    plain: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    no_stain: dict[str, Any] = {"transpose": 0.0, "stain": 0.0, "zoom": 0.0}
-    stage1: dict[str, Any] = {"average_decay": 0.0}
+    plain: JsonObject = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    no_stain: JsonObject = {"transpose": 0.0, "stain": 0.0, "zoom": 0.0}
+    stage1: JsonObject = {"average_decay": 0.0}
     if config.stage1.algorithm == "sgd":
         stage1["momentum"] = PUBLISHED_MOMENTUM
     return config.changed(

@@ -24,7 +24,8 @@ Batch = dict[str, Tensor]
 class PatchImages(Dataset[Batch]):
     """Patches with their labels and, where given, one pseudo mask for each depth.
 
-    An item holds "pixels" (3, P, P) uint8, "label" (K,) float32, "index" and, with masks, "masks" (L, P, P) uint8.
+    An item holds "pixels" (3, P, P) uint8, "label" (K,) float32 (-1 where it is unknown), "index" and, with masks,
+    "masks" (L, P, P) uint8.
 
     Args:
         patches: in the order of their indices.
@@ -52,8 +53,11 @@ class PatchImages(Dataset[Batch]):
             "index": torch.tensor(index),
         }
         if self.mask_folders:
-            masks = [read_pseudo_mask(folder / pseudo_mask_name(patch)) for folder in self.mask_folders]
-            item["masks"] = torch.from_numpy(np.stack(masks))
+            masks = np.stack([read_pseudo_mask(folder / pseudo_mask_name(patch)) for folder in self.mask_folders])
+            if patch.corrected and patch.mask is not None:  # what a person said of pixels wins, at every depth
+                truth = patch.read_truth(self.num_classes)
+                masks = np.where(truth < self.num_classes, truth, masks)
+            item["masks"] = torch.from_numpy(masks)
         size = sum(tensor.nbytes for tensor in item.values())
         if self._cached_bytes + size <= CACHE_BYTES:
             self._cache[index] = item
@@ -86,13 +90,20 @@ class EpochSampler(Sampler[int]):
         seed: of the order.
         weights: where given, `count` indices are drawn with replacement, in proportion to these; else all come once.
         processes: how many train in step.
+        corrected: which indices are corrections, (N,); where given, every second index is one, whatever their number.
     """
 
     def __init__(
-        self, count: int, seed: int, weights: npt.NDArray[np.float64] | None = None, processes: int = 1
+        self,
+        count: int,
+        seed: int,
+        weights: npt.NDArray[np.float64] | None = None,
+        processes: int = 1,
+        corrected: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self.count, self.seed, self.epoch, self.processes = count, seed, 0, processes
         self.shares = None if weights is None else weights / weights.sum()
+        self.corrected = corrected if corrected is not None and 0 < corrected.sum() < len(corrected) else None
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
@@ -103,12 +114,27 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng([self.seed, self.epoch])
-        if self.shares is None:
+        if self.corrected is not None:
+            order = self._halves(generator, self.corrected)
+        elif self.shares is None:
             order = generator.permutation(self.count)
         else:
             order = generator.choice(self.count, self.count, p=self.shares)
         rank = torch.distributed.get_rank() if self.processes > 1 and torch.distributed.is_initialized() else 0
         return iter(np.resize(order, max(self.count, self.processes))[rank :: self.processes][: len(self)].tolist())
+
+    def _halves(self, generator: np.random.Generator, corrected: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """`count` indices, old and corrected ones by turns; those of the smaller half come several times."""
+        order = np.empty(self.count, np.int64)
+        for start, chosen in ((0, np.flatnonzero(~corrected)), (1, np.flatnonzero(corrected))):
+            wanted = len(order[start::2])
+            if self.shares is None:
+                passes = [generator.permutation(chosen) for _ in range(-(-wanted // len(chosen)))]
+                order[start::2] = np.concatenate(passes)[:wanted]
+            else:
+                shares = self.shares[chosen]
+                order[start::2] = generator.choice(chosen, wanted, p=shares / shares.sum())
+        return order
 
 
 def train_loader(
@@ -118,9 +144,10 @@ def train_loader(
     weights: npt.NDArray[np.float64] | None = None,
     processes: int = 1,
     drop_incomplete: bool = True,
+    corrected: npt.NDArray[np.bool_] | None = None,
 ) -> DataLoader[Batch]:
     """Batches of an epoch, of each process; an incomplete last one may be dropped, unless it is the only one."""
-    sampler = EpochSampler(len(images), seed, weights, processes)
+    sampler = EpochSampler(len(images), seed, weights, processes, corrected)
     return DataLoader(
         images, batch_size=batch_size, sampler=sampler, drop_last=drop_incomplete and len(sampler) >= batch_size
     )
@@ -130,8 +157,9 @@ def patch_weights(labels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """How often each patch is drawn (N,): by the inverse frequency of its rarest class; the median where it has none.
 
     Args:
-        labels: 0 or 1, (N, K).
+        labels: 0, 1 or -1 (unknown), (N, K).
     """
+    labels = np.maximum(labels, 0)
     inverse = len(labels) / np.maximum(labels.sum(axis=0), 1)
     weights: npt.NDArray[np.float64] = (labels * inverse).max(axis=1)
     labelled = weights > 0
@@ -141,8 +169,8 @@ def patch_weights(labels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def positive_weights(labels: npt.NDArray[np.float64]) -> Tensor:
     """Patches without a class for one with it, (K,), from 0.1 to 10: `pos_weight` of the cross-entropy."""
-    present = labels.sum(axis=0)
-    return torch.tensor(np.clip((len(labels) - present) / np.maximum(present, 1), 0.1, 10), dtype=torch.float32)
+    present, absent = (labels == 1).sum(axis=0), (labels == 0).sum(axis=0)
+    return torch.tensor(np.clip(absent / np.maximum(present, 1), 0.1, 10), dtype=torch.float32)
 
 
 def plain_loader(images: PatchImages, batch_size: int) -> DataLoader[Batch]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +19,9 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from wsiseg.choices import half
 from wsiseg.datasets.dataset import Patch, PatchDataset, read_image
+from wsiseg.datasets.patch import UNKNOWN
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.tissue_model import normalise
 from wsiseg.system.threads import read_ahead
@@ -34,6 +36,8 @@ Content = TypeVar("Content")
 _BATCH = 32
 _READERS, _AHEAD = 2, 3  # threads, and batches that are under way or wait
 _COMPARED_PATCHES = 8
+_SEEN = 0.5
+"""Probability from which on a class of which nobody said anything counts as present."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def write_masks(
         DatasetError: a patch cannot be read.
         OutputError: a mask cannot be written.
     """
-    num_classes, patches = len(data.classes), data.train
+    num_classes, patches = len(data.classes), with_labels(data.train, classifier, config, device)
     prepare_folder(folder, made_of(classifier, data, config), classifier.depths, patches)
     paths = [[folder / f"PM_{depth}" / pseudo_mask_name(patch) for depth in classifier.depths] for patch in patches]
     palette = [value for entry in data.classes for value in entry.color] + [255, 255, 255]
@@ -115,6 +119,24 @@ def write_masks(
                     counts[index] = class_counts(masks[-1][row], num_classes)
     total = sum(counts.values(), np.zeros(num_classes + 1, dtype=np.int64))
     return WrittenMasks(_shares(total), len(patches) - kept, kept, differing)
+
+
+def with_labels(
+    patches: Sequence[Patch], classifier: Classifier, config: TrainingConfig, device: torch.device
+) -> Sequence[Patch]:
+    """Patches whose unknown labels are the classifier's, as pseudo masks need a whole one; the same where none is."""
+    unknown = [index for index, patch in enumerate(patches) if UNKNOWN in patch.label]
+    if not unknown:
+        return patches
+    count = len(patches[unknown[0]].label)
+    images = PatchImages([patches[index] for index in unknown], count)
+    seen = (classify_patches(classifier, images, config, device) >= _SEEN).int().tolist()
+    found = list(patches)
+    for index, guess in zip(unknown, seen, strict=True):
+        own = patches[index].label
+        label = tuple(g if value == UNKNOWN else value for value, g in zip(own, guess, strict=True))
+        found[index] = replace(patches[index], label=label)
+    return found
 
 
 def mask_options(config: PseudoMaskConfig) -> PseudoMaskOptions:
@@ -166,7 +188,7 @@ def _differing(
     """Share of pixels that float32 sets otherwise, on the first patches of a batch that need the network; or None."""
     needing = ~decided_by_label(labels > 0, mask_options(config.pseudo_masks))
     rows = needing.nonzero().flatten()[:_COMPARED_PATCHES]
-    if config.pseudo_masks.precision == "float32" or not len(rows):
+    if not half(config.pseudo_masks.precision) or not len(rows):
         return None
     exact = _computed(
         classifier, pixels[rows], labels[rows], config.changed(pseudo_masks={"precision": "float32"}), device
@@ -199,6 +221,7 @@ def gate_thresholds(probabilities: Tensor, patches: Sequence[Patch], config: Gat
         patches: those patches.
         config: how to choose.
     """
+    # Those with the class alone count, so that a label that is not known is none.
     labels = torch.tensor([patch.label for patch in patches if patch.label])
     if not len(labels) or len(labels) != len(probabilities):
         return []

@@ -25,7 +25,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsiseg.choices import Background
+from wsiseg.choices import Background, half
 from wsiseg.errors import OptionError
 from wsiseg.models.networks.classifier import Classifier
 
@@ -148,7 +148,7 @@ def gradient_maps(
     *shallow, deepest = classifier.depths
     device = images.device.type
     with torch.enable_grad(), _frozen(classifier):
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+        with torch.autocast(device, torch.bfloat16, enabled=half(precision)):
             features = classifier.features(images.detach().requires_grad_(not classifier.taps))
             logits = classifier.head(features[deepest])  # (N, K)
         every = torch.ones_like(logits, dtype=torch.bool)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +16,23 @@ from torch import Tensor, nn
 
 from wsiseg.choices import STAGES, LoggerName, StageName, check_choice
 from wsiseg.classes import ClassTable
-from wsiseg.datasets.dataset import read_dataset
+from wsiseg.datasets.dataset import Patch, read_dataset
 from wsiseg.errors import OptionError
 from wsiseg.models.bundle import save_bundle
-from wsiseg.models.devices import keep_to_quota
+from wsiseg.models.devices import keep_to_quota, pick_device
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tissue_model import checked_device
 from wsiseg.system.files import refuse_address
+from wsiseg.system.json_values import JsonObject
+from wsiseg.training.compare import Networks, measure, told
 from wsiseg.training.config import TrainingConfig, lite_config
+from wsiseg.training.held_out import hold_out
 from wsiseg.training.initial import share_encoder
 from wsiseg.training.loading import PatchImages, patch_weights, plain_loader, positive_weights, train_loader
 from wsiseg.training.make_masks import classify_patches, gate_thresholds, write_masks
 from wsiseg.training.mask_files import is_made_of, made_of
+from wsiseg.training.origin import Origin, with_old
 from wsiseg.training.processes import is_first, launched, process_group, wait_for_all
 from wsiseg.training.run_folder import Run, RunFolder, Say, begin, check_outputs, write_text
 from wsiseg.training.shared_gate import check_carries_gate, tile_fields, train_shared_gate
@@ -54,6 +59,8 @@ def train(
     logger: LoggerName = "csv",
     progress: bool = True,
     say: Say = print,
+    origin: Origin | None = None,
+    old: str | Path | None = None,
 ) -> Path:
     """Train a model from labelled patches.
 
@@ -71,6 +78,9 @@ def train(
         logger: "csv", "tensorboard", "both" or "none".
         progress: show progress bars.
         say: called with notes for the user.
+        origin: a model to go on from; `config` is then best its own, `origin.config()`. Batches are half corrections,
+            where there are any, of which some regions are kept out to compare both models on.
+        old: folder of patches that are learned from and validated on as well, so that they are not forgotten.
 
     Returns:
         The bundle's folder, or that of the last step that was run.
@@ -79,25 +89,32 @@ def train(
         WsisegError: on bad input, before anything is written.
     """
     refuse_address(out)
-    config, out = config or lite_config(), Path(out).resolve()
+    config, out = config or (origin.config() if origin else lite_config()), Path(out).resolve()
     if not out.name:
         raise OptionError(f"expected the folder of a model to write, got {out}")
     check_choice("a stage", stage, STAGES)
     check_logger(logger)
     keep_to_quota()
-    target = checked_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    target = checked_device(pick_device(device))
     folder = RunFolder.of(out)
     if not is_first():
         progress, say = False, _nothing
     with process_group(target, devices):
         check_outputs(out, folder, stage, resume, overwrite)
         data = read_dataset(dataset, mpp, classes, config.val_share, config.seed)
+        if old is not None:
+            data = with_old(data, old, config)
+        held_out: list[Patch] = []
+        if origin is not None:
+            origin.require_fits(data)
+            kept, held_out = hold_out(data.train, config.seed)
+            data = replace(data, train=tuple(kept))
         data.check_for_training()
         for note in data.notes:
             say(note)
         if launched() and target.type == "cuda":
             target = torch.device("cuda", torch.cuda.current_device())
-        run = Run(data, config, folder, target, devices, logger, progress, say)
+        run = Run(data, config, folder, target, devices, logger, progress, say, origin, tuple(held_out))
         return _train(run, out, stage, resume, overwrite)
 
 
@@ -139,7 +156,7 @@ def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool)
     if is_first():
         if config.gate.is_shared:
             _train_shared_gate(run, resume)
-        _write_bundle(run, out, overwrite)
+        _write_bundle(run, out, overwrite, _compare(run))
         page = write_summary(run, out)
         run.say(f"Summary: {page}")
     wait_for_all()
@@ -153,7 +170,7 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
         return
     labels = np.array([patch.label or (0,) * len(data.classes) for patch in data.train], dtype=np.float64)
     weights = positive_weights(labels) if config.imbalance == "weights" else None
-    stage = ClassifierStage(network, config, weights)
+    stage = ClassifierStage(network, config, weights, unknown=bool((labels < 0).any()))
     images = PatchImages(data.train, len(data.classes))
     labelled = [patch for patch in data.val if patch.label]
     fit(
@@ -165,6 +182,7 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
             patch_weights(labels) if config.imbalance == "sampler" else None,
             launched() or run.devices,
             config.stage1.drop_incomplete,
+            _corrected(run),
         ),
         plain_loader(PatchImages(labelled, len(data.classes)), config.stage1.batch_size) if labelled else None,
         run_folder=target.parent,
@@ -196,7 +214,7 @@ def _make_masks(run: Run, resume: bool) -> None:
     validation = PatchImages(data.val, len(data.classes))
     thresholds = gate_thresholds(classify_patches(classifier, validation, config, run.device), data.val, config.gate)
     if not thresholds:
-        thresholds = [config.gate.threshold] * len(data.classes)
+        thresholds = list(run.origin.spec.gate) if run.origin else [config.gate.threshold] * len(data.classes)
     shares = written.class_shares.tolist()
     write_text(folder.masks_done, json.dumps({"gate": thresholds, "class_shares": shares}))
     percent = ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(data.classes.names, shares, strict=True))
@@ -227,6 +245,7 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
             None,
             processes,
             config.stage2.drop_incomplete,
+            _corrected(run),
         ),
         plain_loader(PatchImages(data.val, count), config.stage2.batch_size) if data.val else None,
         run_folder=target.parent,
@@ -243,6 +262,39 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
     )
     save_weights(stage.result, target)
     run.say(f"Stage 2 is finished: {target}")
+
+
+def _corrected(run: Run) -> npt.NDArray[np.bool_] | None:
+    """Which training patches are corrections, where a training goes on from a model; half of each batch are."""
+    return np.array([patch.corrected for patch in run.data.train]) if run.origin else None
+
+
+def _compare(run: Run) -> JsonObject:
+    """Before and after, on corrections that were kept out and on the validation patches; also written down."""
+    if run.origin is None:
+        return {}
+    before, config = run.origin.model().to(run.device), run.config
+    segmenter = plain_network(run, "segmenter")
+    segmenter.load_state_dict(load_file(run.folder.segmenter))
+    gate = json.loads(run.folder.masks_done.read_text(encoding="utf-8"))["gate"]
+    models = (
+        Networks(before.classifier.eval(), before.segmenter.eval(), torch.tensor(run.origin.spec.gate)),
+        Networks(trained_classifier(run), segmenter.to(run.device).eval(), torch.tensor(gate)),
+    )
+    found: JsonObject = {"from": {"name": run.origin.spec.name, "hash": run.origin.hash}}
+    for key, name, patches in (
+        ("corrections_held_out", "corrections kept out", run.held_out),
+        ("validation", "validation", run.data.val),
+    ):
+        if not patches:
+            run.say(f"{name}: there are none, so that nothing can be said of them")
+            continue
+        one, other = (measure(networks, patches, config, run.device) for networks in models)
+        found[key] = {"before": one.to_json(), "after": other.to_json()}
+        for line in told(name, one, other):
+            run.say(line)
+    write_text(run.folder.comparison, json.dumps(found, indent=2))
+    return found
 
 
 def _train_shared_gate(run: Run, resume: bool) -> None:
@@ -270,7 +322,7 @@ def _sheets(
     return [SheetCallback(chosen, run.data.classes, run.config, folder / "sheets", classifier, thresholds)]
 
 
-def _write_bundle(run: Run, out: Path, overwrite: bool) -> None:
+def _write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) -> None:
     config, data = run.config, run.data
     segmenter = plain_network(run, "segmenter")
     segmenter.load_state_dict(load_file(run.folder.segmenter))
@@ -280,7 +332,7 @@ def _write_bundle(run: Run, out: Path, overwrite: bool) -> None:
         cast(Segmenter, segmenter).add_shared_gate(len(data.classes)).load_state_dict(load_file(run.folder.shared_gate))
         arguments["segmenter"] = {**arguments["segmenter"], "shared_gate": True}
         tiles["shared_gate"] = json.loads(run.folder.shared_gate_done.read_text(encoding="utf-8"))["gate"]
-    fields: dict[str, Any] = {
+    fields: JsonObject = {
         "classes": data.classes,
         "mpp": data.mpp,
         "patch_size_px": data.patch_size_px,
@@ -301,6 +353,7 @@ def _write_bundle(run: Run, out: Path, overwrite: bool) -> None:
             "train_patches": len(data.train),
             "val_patches": len(data.val),
             "dataset_sha256": data.fingerprint,
+            **({"continued": compared} if compared else {}),
         },
     }
     save_bundle(

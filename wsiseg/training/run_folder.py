@@ -7,16 +7,18 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from wsiseg.choices import LoggerName, StageName
 from wsiseg.datasets.dataset import PatchDataset
+from wsiseg.datasets.patch import Patch
 from wsiseg.errors import DatasetError, OptionError, OutputError
 from wsiseg.models.folder import SPEC_FILE
 from wsiseg.system.files import whole_file
+from wsiseg.system.json_values import JsonObject
 from wsiseg.training.config import TrainingConfig
+from wsiseg.training.origin import Origin
 
 RUN_SUFFIX = ".training"
 Say = Callable[[str], None]
@@ -68,6 +70,11 @@ class RunFolder:
         return self.root / "shared_gate" / "gate.safetensors"
 
     @property
+    def comparison(self) -> Path:
+        """What a training that went on from a model changed."""
+        return self.root / "comparison.json"
+
+    @property
     def shared_gate_done(self) -> Path:
         """The file of the shared gate's thresholds; it is there when the weights are."""
         return self.root / "shared_gate" / "gate.json"
@@ -86,6 +93,8 @@ class Run:
         logger: what logs are written as.
         progress: whether progress is shown.
         say: called with what a person should know.
+        origin: the model that it goes on from; None begins from the configuration's initial weights.
+        held_out: corrected patches that are not learned from, on which before and after are compared.
     """
 
     data: PatchDataset
@@ -96,6 +105,8 @@ class Run:
     logger: LoggerName
     progress: bool
     say: Say
+    origin: Origin | None = None
+    held_out: tuple[Patch, ...] = ()
 
 
 def check_outputs(out: Path, folder: RunFolder, stage: StageName, resume: bool, overwrite: bool) -> None:
@@ -123,11 +134,15 @@ def check_outputs(out: Path, folder: RunFolder, stage: StageName, resume: bool, 
 def begin(run: Run, stage: StageName, resume: bool) -> None:
     """Write down what this run is of; a resumed one must be of the same."""
     folder = run.folder
-    state: dict[str, Any] = {"dataset": run.data.fingerprint, "config": run.config.model_dump(mode="json")}
+    state: JsonObject = {"dataset": run.data.fingerprint, "config": run.config.model_dump(mode="json")}
+    if run.origin is not None:
+        state["from"] = run.origin.hash
     if folder.state.is_file() and (resume or stage in ("masks", "2")):
         before = _read_state(folder.state)
         if before["dataset"] != state["dataset"]:
             raise DatasetError(f"{folder.root} was begun with another data set than {run.data.root}")
+        if before["from"] != state.get("from"):
+            raise OptionError(f"{folder.root} was begun from another model; give the same --from, or --overwrite")
         if resume and before["config"] != state["config"]:
             raise OptionError(f"{folder.root} was begun with other options; give the same, or --overwrite")
         if before["config"]["classifier"] != state["config"]["classifier"]:
@@ -141,10 +156,11 @@ def begin(run: Run, stage: StageName, resume: bool) -> None:
         raise OutputError(f"{folder.root} cannot be written: {error.strerror or error}") from error
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def _read_state(path: Path) -> JsonObject:
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-        return {"dataset": state["dataset"], "config": {"classifier": None, **state["config"]}}
+        config = {"classifier": None, **state["config"]}
+        return {"dataset": state["dataset"], "config": config, "from": state.get("from")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{path} is damaged, begin again with --overwrite") from error
 

@@ -7,13 +7,14 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pydantic import BaseModel
 
 from wsiseg.choices import Background, GateMode
 from wsiseg.errors import OptionError
 from wsiseg.models.gate_kinds import MODES
+from wsiseg.system.json_values import JsonObject
 from wsiseg.training.config import PRESETS, PseudoMaskConfig, SupervisionConfig, TrainingConfig, lite_config
 from wsiseg.training.faithful import faithful
 from wsiseg.training.losses import SupervisionOptions
@@ -86,7 +87,7 @@ def _behaving(config: TrainingConfig, published_background: Background | None) -
     return config if published_background is None else faithful(config, published_background)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> JsonObject:
     """Read a TOML file of settings: keys are checked, "none" becomes None; `TrainingConfig` checks the values.
 
     Raises:
@@ -105,8 +106,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     return _checked(values, TrainingConfig, "", path)
 
 
-def _checked(values: dict[str, Any], model: type[BaseModel], prefix: str, path: Path) -> dict[str, Any]:
-    checked: dict[str, Any] = {}
+def _checked(values: JsonObject, model: type[BaseModel], prefix: str, path: Path) -> JsonObject:
+    checked: JsonObject = {}
     for key, value in values.items():
         field = model.model_fields.get(key)
         if field is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from wsiseg.models.large_tiles import Windows
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tile_shape import default_tile
 from wsiseg.models.tissue_model import normalise
+from wsiseg.system.json_values import JsonObject
 from wsiseg.training.augment import Augmentation
 from wsiseg.training.config import NetworkConfig, TrainingConfig
 from wsiseg.training.loading import PatchImages, patch_weights, plain_loader
@@ -49,7 +49,7 @@ class SharedGate:
     precision: float | None
 
 
-def tile_fields(config: TrainingConfig, patch_px: int) -> dict[str, Any]:
+def tile_fields(config: TrainingConfig, patch_px: int) -> JsonObject:
     """Fields of a bundle for a gate mode that needs tiles; empty for patches."""
     if not MODES[config.gate.mode].large_tiles:
         return {}
@@ -155,10 +155,11 @@ def fit_head(features: Tensor, labels: Tensor, decay: float) -> tuple[Tensor, Te
 
     Args:
         features: (N, C).
-        labels: 0 or 1, (N, K).
+        labels: 0 or 1, or -1 where a label is unknown and left out, (N, K).
         decay: what half the squared weights of standardised features cost.
     """
-    x, y = features.double(), labels.double()
+    x, y = features.double(), labels.double().clamp_min(0)
+    known = (labels >= 0).double()
     mean, deviation = x.mean(dim=0), x.std(dim=0, correction=0).clamp_min(1e-6)
     x = (x - mean) / deviation
     counts = torch.from_numpy(patch_weights(labels.numpy().astype(np.float64)))[:, None]
@@ -169,7 +170,8 @@ def fit_head(features: Tensor, labels: Tensor, decay: float) -> tuple[Tensor, Te
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        cost = (F.binary_cross_entropy_with_logits(x @ weight.T + bias, y, reduction="none") * counts).mean(dim=0).sum()
+        losses = F.binary_cross_entropy_with_logits(x @ weight.T + bias, y, reduction="none") * known
+        cost = (losses * counts).mean(dim=0).sum()
         cost = cost + decay * weight.square().sum() / 2
         cost.backward()  # type: ignore[no-untyped-call]
         return cost

@@ -164,14 +164,14 @@ class SheetCallback(Callback):
         return np.array([*(entry.color for entry in self.classes), (235, 235, 235)], dtype=np.uint8)
 
     def _caption(self, patch: Patch) -> str:
-        names = [entry.name for entry, here in zip(self.classes, patch.label, strict=False) if here]
+        names = [entry.name for entry, here in zip(self.classes, patch.label, strict=False) if here == 1]
         return f"{', '.join(names) or 'no label'}  ({patch.name})"
 
 
 def choose_patches(data: PatchDataset, count: int) -> list[Patch]:
     """Validation patches (training ones where there are none) that show all classes: one of each by turns."""
     known = list(data.val or data.train)
-    labels = np.array([patch.label or (0,) * len(data.classes) for patch in known])
+    labels = np.array([patch.label or (0,) * len(data.classes) for patch in known]).clip(0)
     frequency = labels.sum(axis=0)
     # Patches with masks first, then those with more classes; names decide between equals.
     order = sorted(range(len(known)), key=lambda i: (known[i].mask is None, -int(labels[i].sum()), known[i].name))

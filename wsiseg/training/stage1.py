@@ -17,14 +17,28 @@ from wsiseg.training.stage import Stage
 
 
 class ClassifierStage(Stage):
-    """Multilabel soft-margin loss, with progressive dropout attention from an epoch on (Han et al. 2022, 3.2)."""
+    """Multilabel soft-margin loss, with progressive dropout attention from an epoch on (Han et al. 2022, 3.2).
 
-    def __init__(self, network: Classifier, config: TrainingConfig, positive_weights: Tensor | None = None) -> None:
+    Args:
+        network: the classifier.
+        config: of the training.
+        positive_weights: of the cross-entropy, (K,); None weighs all alike.
+        unknown: whether there are labels of -1, which the loss leaves out.
+    """
+
+    def __init__(
+        self,
+        network: Classifier,
+        config: TrainingConfig,
+        positive_weights: Tensor | None = None,
+        unknown: bool = False,
+    ) -> None:
         heads = ARCHITECTURES[config.classifier.architecture].new_layers
         super().__init__(network, config.classifier, config.stage1, config.augmentation1, heads, config.seed)
         self.attention = config.attention
         self.register_buffer("positive_weights", positive_weights, persistent=False)
         self.positive_weights: Tensor | None
+        self.unknown = unknown
         self._scores: list[Tensor] = []
         self._labels: list[Tensor] = []
 
@@ -39,7 +53,9 @@ class ClassifierStage(Stage):
         network = cast(Classifier, self.network)
         deepest = network.features(images)[network.depths[-1]]
         logits = network.head(deepest, self.attention.drop_above(self.current_epoch), self.attention.normalise)
-        if self.positive_weights is None:
+        if self.unknown:
+            loss = known_loss(logits.float(), batch["label"], self.positive_weights)
+        elif self.positive_weights is None:
             loss = F.multilabel_soft_margin_loss(logits.float(), batch["label"])
         else:
             loss = F.binary_cross_entropy_with_logits(logits.float(), batch["label"], pos_weight=self.positive_weights)
@@ -60,10 +76,25 @@ class ClassifierStage(Stage):
         self.log("val_map", precision, prog_bar=True, sync_dist=True)
 
 
+def known_loss(logits: Tensor, labels: Tensor, positive_weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of logits (N, K) against labels (N, K), the mean over those that are known: not -1."""
+    known = labels >= 0
+    losses = F.binary_cross_entropy_with_logits(
+        logits, labels.clamp_min(0), pos_weight=positive_weights, reduction="none"
+    )
+    return losses.where(known, 0).sum() / known.sum().clamp_min(1)
+
+
 def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
-    """Mean over the classes that occur of the average precision of scores (N, K) against labels (N, K), 0 or 1."""
-    occurs = labels.sum(dim=0) > 0
+    """Mean over the classes that occur of the average precision of scores (N, K) against labels (N, K).
+
+    Labels are 1, 0, or -1 where they are unknown, and then left out.
+    """
+    occurs = (labels == 1).any(dim=0)
     if not occurs.any():
         return scores.new_tensor(0.0)
-    each = [binary_average_precision(scores[:, k], labels[:, k]) for k in torch.flatten(occurs.nonzero()).tolist()]
+    each = []
+    for k in torch.flatten(occurs.nonzero()).tolist():
+        known = labels[:, k] >= 0
+        each.append(binary_average_precision(scores[known, k], labels[known, k]))
     return torch.stack(each).mean()

@@ -132,9 +132,7 @@ def _class_table(run: Run, shares: Sequence[float], gate: Sequence[float]) -> st
     head = ("class", "training patches", "validation patches", "share of pseudo masks", "gate threshold")
     rows = ["<tr>" + "".join(f"<th>{name}</th>" for name in head) + "</tr>"]
     for k, entry in enumerate(run.data.classes):
-        counts = [
-            sum(bool(patch.label and patch.label[k]) for patch in part) for part in (run.data.train, run.data.val)
-        ]
+        counts = [sum(patch.has(k) for patch in part) for part in (run.data.train, run.data.val)]
         rows.append(
             f'<tr><td><span class="swatch" style="background:#{entry.hex_color}"></span>{escape(entry.name)}</td>'
             f"<td>{counts[0]}</td><td>{counts[1]}</td><td>{100 * shares[k]:.1f} %</td><td>{gate[k]:.4g}</td></tr>"

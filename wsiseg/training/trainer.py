@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from wsiseg.choices import LOGGERS, LoggerName, check_choice
+from wsiseg.choices import LOGGERS, LoggerName, check_choice, left_open
 from wsiseg.errors import OptionError
 from wsiseg.training.config import OptimiserConfig
 from wsiseg.training.history import FIGURES_FILE, EpochTable, Patience, WholeCheckpoints, remove_partial
@@ -130,7 +130,7 @@ def fit(
 
 
 def _precision(precision: str, device: torch.device) -> str:
-    if precision != "auto":
+    if not left_open(precision):
         return precision
     return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
 

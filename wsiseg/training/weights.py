@@ -18,10 +18,13 @@ from wsiseg.training.run_folder import Run
 
 
 def initial_network(run: Run, kind: Literal["classifier", "segmenter"], seed: int) -> nn.Module:
-    """A network with its initial weights; what is random in them comes from `seed`."""
+    """A network with its initial weights, or those of the model to go on from; what is random comes from `seed`."""
     torch.manual_seed(seed)
     network = plain_network(run, kind)
-    initialise(network, getattr(run.config, kind))
+    if run.origin is not None:
+        network.load_state_dict(run.origin.state(kind))
+    else:
+        initialise(network, getattr(run.config, kind))
     return network
 
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsiseg.choices import PRECISIONS, RUNTIMES, check_choice, left_open
+from wsiseg.choices import PRECISIONS, RUNTIMES, check_choice, half, left_open
 from wsiseg.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Runtime:
     @property
     def half(self) -> bool:
         """Whether it computes in bfloat16."""
-        return self.precision == "bfloat16"
+        return half(self.precision)
 
 
 def exact_by_name(runtime: str) -> bool:

@@ -14,7 +14,8 @@ export class Keys {
     this.dialog = element("dialog", { class: "help" });
     document.body.append(this.dialog);
     document.addEventListener("keydown", (event) => this.pressed(event));
-    this.bind(["h", "?"], "this list", () => this.toggleHelp(), "h");
+    this.help = () => this.toggleHelp();
+    this.bind(["h", "?"], "this list", this.help, "h");
   }
 
   /**
@@ -32,11 +33,11 @@ export class Keys {
   /** @param {KeyboardEvent} event */
   pressed(event) {
     if (event.altKey || (event.target instanceof Element && event.target.matches(TYPED))) return;
-    if (this.dialog.open && event.key !== "h" && event.key !== "?") return; // Escape closes it
     const byPlace = event.shiftKey ? this.handlers.get(`shift+${event.code}`) : undefined;
     const handler = byPlace ?? this.handlers.get((event.ctrlKey || event.metaKey ? "ctrl+" : "") + event.key);
-    if (handler === undefined) return;
+    if (handler === undefined || (this.dialog.open && handler !== this.help)) return; // Escape closes the list
     event.preventDefault();
+    if (event.repeat && !event.key.startsWith("Arrow")) return; // a key that is held down is meant once
     handler();
   }
 

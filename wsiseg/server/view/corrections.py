@@ -14,6 +14,7 @@ from wsiseg.geojson.drawn import drawn_feature
 from wsiseg.server.view.cases import Case, ShownMap
 from wsiseg.system.addresses import names_elsewhere
 from wsiseg.system.files import sync_path, whole_file
+from wsiseg.system.json_values import JsonObject
 
 SUFFIX = ".corrected.geojson"
 MAX_BYTES = 64 * 2**20
@@ -48,7 +49,7 @@ class Corrections:
         self._mine: list[str] = []
         self._lock = threading.Lock()
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> JsonObject:
         """What the page shows: the file's name, how many features it has, and the outlines of areas.
 
         Raises:
@@ -95,7 +96,7 @@ class Corrections:
             self._write(document)
             self._mine.pop()
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> JsonObject:
         """The file as a FeatureCollection; an empty one where there is no file."""
         try:
             content = self.path.read_bytes() if self.path.exists() else b""
@@ -118,7 +119,7 @@ class Corrections:
             )
         return found
 
-    def _write(self, document: dict[str, Any]) -> None:
+    def _write(self, document: JsonObject) -> None:
         with whole_file(self.path) as temporary, temporary.open("w", encoding="utf-8") as file:
             json.dump(document, file, ensure_ascii=False)
             file.flush()
@@ -130,7 +131,7 @@ def _id(feature: Any) -> object:
     return feature.get("id") if isinstance(feature, dict) else None
 
 
-def _outline(feature: Any) -> dict[str, Any] | None:
+def _outline(feature: Any) -> JsonObject | None:
     """Polygons and class of a feature; None for what is no area, or has not the shape of one."""
     try:
         geometry, properties = feature["geometry"], feature.get("properties") or {}

@@ -6,11 +6,12 @@ from typing import Any
 
 from wsiseg.server.view.cases import Case, ShownMap
 from wsiseg.server.view.slide_tiles import TILE_PX
+from wsiseg.system.json_values import JsonObject
 
 _AREAS = ("tissue_mm2", "white_mm2", "unread_mm2")
 
 
-def case_facts(case: Case) -> dict[str, Any]:
+def case_facts(case: Case) -> JsonObject:
     """A slide and its maps, as plain JSON; lengths in level-0 pixels, areas in mm²."""
     return {
         "id": case.id,
@@ -25,7 +26,7 @@ def case_facts(case: Case) -> dict[str, Any]:
     }
 
 
-def map_facts(shown: ShownMap) -> dict[str, Any]:
+def map_facts(shown: ShownMap) -> JsonObject:
     """A map, as plain JSON."""
     opened, own = shown.map, shown.map.metadata
     return {
@@ -47,7 +48,7 @@ def map_facts(shown: ShownMap) -> dict[str, Any]:
     }
 
 
-def _gate(own: Any) -> dict[str, Any] | None:
+def _gate(own: Any) -> JsonObject | None:
     """In how many tiles the gate shut each class; None where there was no gate, or the map does not say."""
     tiles, parameters = own.get("tiles") or {}, own.get("parameters") or {}
     if not isinstance(tiles, dict) or not parameters.get("gate") or not isinstance(tiles.get("shut"), dict):

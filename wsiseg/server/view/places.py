@@ -12,6 +12,7 @@ from wsiseg.arrays import Float64Array, UInt8Array
 from wsiseg.classes import WHITE_VALUE
 from wsiseg.geometry import Box, Size
 from wsiseg.server.view.map_tiles import uncertainty
+from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.reader import TissueMap
 
 COUNTED_PX = 2**22
@@ -44,7 +45,7 @@ class Field:
         return all(math.isfinite(value) and abs(value) < 1e9 for value in values) and min(self.width, self.height) >= 0
 
 
-def at(tissue_map: TissueMap, x: float, y: float) -> dict[str, Any] | None:
+def at(tissue_map: TissueMap, x: float, y: float) -> JsonObject | None:
     """Class and probabilities at a place in level-0 pixels; None outside the map.
 
     Raises:
@@ -57,14 +58,14 @@ def at(tissue_map: TissueMap, x: float, y: float) -> dict[str, Any] | None:
     if not (0 <= column < grid.size.width and 0 <= row < grid.size.height):
         return None
     box = Box(column, row, 1, 1)
-    found: dict[str, Any] = {"class": int(tissue_map.read(box)[0, 0])}
+    found: JsonObject = {"class": int(tissue_map.read(box)[0, 0])}
     if tissue_map.has_probabilities:
         indices = range(1, len(tissue_map.classes) + 1)
         found["probabilities"] = [int(tissue_map.read_probability(index, box)[0, 0]) / 255 for index in indices]
     return found
 
 
-def areas(tissue_map: TissueMap, field: Field, slide: Size) -> dict[str, Any]:
+def areas(tissue_map: TissueMap, field: Field, slide: Size) -> JsonObject:
     """Areas in mm² of each class, of white and of what has no class, in the part of a field that lies on the slide.
 
     Map pixels that the field's border cuts count by their share. They are counted on the finest level that has few

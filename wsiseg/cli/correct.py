@@ -1,0 +1,85 @@
+"""`wsiseg correct`: corrections made in QuPath or in the viewer become training data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wsiseg.cli.command import Command
+from wsiseg.cli.options import OUTPUT, echo, json_option, quiet_option
+
+
+@click.command(cls=Command)
+@click.argument("tissue_map", metavar="MAP", type=click.Path(path_type=Path))
+@click.option("--corrected", required=True, type=click.Path(path_type=Path), metavar="FILE.geojson",
+              help="The corrected annotations, as QuPath or wsiseg view exported them.")  # fmt: skip
+@click.option("--slide", required=True, metavar="SLIDE", help="The slide that the map was made from.")
+@click.option("--out", required=True, type=OUTPUT, metavar="FOLDER", help="Data set to begin, or to append to.")
+@click.option("--original", type=click.Path(path_type=Path), metavar="FILE.geojson",
+              help="The file that was opened in QuPath [default: the one beside the map].")  # fmt: skip
+@click.option("--map", "names", multiple=True, metavar="NAME=CLASS",
+              help="Class of the model that NAME in the file means; NAME= leaves it out. Repeatable.")  # fmt: skip
+@click.option("--group", default="", help="Patient or slide that the patches belong to [default: the slide's name].")
+@click.option("--labeller", default="", help="Who corrected.")
+@click.option("--model", help="The map's model, where it did not ship with wsiseg.")
+@click.option("--partial", is_flag=True, help="FILE holds a selection: regions missing from it were not deleted.")
+@click.option("--trust-locked", is_flag=True,
+              help="Untouched locked regions are right. All are written locked: unlock them first.")  # fmt: skip
+@quiet_option
+@json_option
+def correct(
+    tissue_map: Path,
+    corrected: Path,
+    slide: str,
+    out: Path,
+    original: Path | None,
+    names: tuple[str, ...],
+    group: str,
+    labeller: str,
+    model: str | None,
+    partial: bool,
+    trust_locked: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Turn corrections of MAP into patches and masks that wsiseg train learns from.
+
+    Regions that were changed, redrawn, deleted or added count, and so does what lies in an area called Reviewed. What
+    was left as it was says nothing.
+    """
+    import json
+
+    from wsiseg.corrections.names import parse_map
+    from wsiseg.corrections.run import CorrectOptions
+    from wsiseg.corrections.run import correct as run
+    from wsiseg.slides import open_slide
+    from wsiseg.tissue_map.reader import open_map
+
+    found = open_map(tissue_map)
+    parameters = found.metadata.get("parameters") or {}
+    options = CorrectOptions(original, parse_map(names), group, labeller, model, partial, trust_locked)
+    with open_slide(
+        slide, mpp=parameters.get("mpp"), reader=parameters.get("reader"), series=parameters.get("series")
+    ) as opened:
+        record = run(found, corrected, opened, out, options)
+    if as_json:
+        click.echo(json.dumps(record))
+    elif not quiet:
+        show(record, out)
+
+
+def show(record: Mapping[str, Any], out: Path) -> None:
+    """Tell what became of a file of annotations."""
+    for kind, count in record["changes"].items():
+        echo(f"{count:6} {kind}")
+    for row in record["moved"]:
+        echo(f"{row['area_um2'] / 1e6:.4f} mm²: {row['from']} to {row['to']}")
+    echo(f"{record['patches']} patches of {record['patch_px']} px, {record['masks']} with masks, in {out}")
+    for name, counts in record["labels"].items():
+        echo(f"{name}: present in {counts['present']}, absent in {counts['absent']}, unknown in {counts['unknown']}")
+    for note in record["notes"]:
+        echo(f"note: {note}")
+    echo(f"wrote {out / record['record']}")
