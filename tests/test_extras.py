@@ -45,10 +45,10 @@ def refused_commands(folder: Path, sample_data: Path) -> list[tuple[str, Command
     segmentation = ["export", stored, "--dicom-seg", out / "s.dcm", "--slide", picture]
     report = ["report", stored, "--out", out / "r.html", "--parquet", out / "r.parquet"]
     return [
+        ("app", Command(["view", stored], EXTRAS["app"])),
         ("remote", Command(["info", "https://127.0.0.1:9/a.svs"], EXTRAS["remote"])),
         ("remote", Command(["info", "s3://bucket/a.svs"], EXTRAS["remote"])),
         ("remote", Command(["view", "s3://bucket/m.zarr"], EXTRAS["remote"])),
-        ("app", Command(["view", stored], EXTRAS["app"])),
         ("dicom", Command(segmentation, EXTRAS["dicom"])),
         ("openvino", Command(predict, EXTRAS["openvino"])),
         *(("train", Command(train, [name])) for name in EXTRAS["train"]),
