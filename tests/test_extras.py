@@ -13,14 +13,16 @@ from tests.helpers.program import HIDING, Command, run_all
 from wsiseg.geometry import Size
 
 EXTRAS = {
+    "app": ["starlette", "uvicorn"],
     "train": ["lightning", "kornia", "torchmetrics"],
     "openvino": ["openvino"],
     "dicom": ["highdicom"],
     "remote": ["boto3", "obstore", "urllib3"],
     "python": ["geopandas", "pandas", "xarray"],
+    "report": ["matplotlib", "pyarrow"],
     "tensorboard": ["tensorboard", "tensorboardX"],
 }
-"""What each extra brings, as the code imports it."""
+"""What each extra brings, as the code imports it. (Jinja2 comes with PyTorch as well.)"""
 
 DEVELOPERS = ["rasterio", "moto", "hypothesis", "pytest"]
 
@@ -41,13 +43,17 @@ def refused_commands(folder: Path, sample_data: Path) -> list[tuple[str, Command
     predict = ["predict", picture, "--mpp", "0.5", "--out", out / "m.zarr", "--runtime", "openvino"]
     train = ["train", sample_data / "patches", "--out", out / "model"]
     segmentation = ["export", stored, "--dicom-seg", out / "s.dcm", "--slide", picture]
+    report = ["report", stored, "--out", out / "r.html", "--parquet", out / "r.parquet"]
     return [
         ("remote", Command(["info", "https://127.0.0.1:9/a.svs"], EXTRAS["remote"])),
         ("remote", Command(["info", "s3://bucket/a.svs"], EXTRAS["remote"])),
+        ("remote", Command(["view", "s3://bucket/m.zarr"], EXTRAS["remote"])),
+        ("app", Command(["view", stored], EXTRAS["app"])),
         ("dicom", Command(segmentation, EXTRAS["dicom"])),
         ("openvino", Command(predict, EXTRAS["openvino"])),
         *(("train", Command(train, [name])) for name in EXTRAS["train"]),
         ("tensorboard", Command([*train, "--logger", "tensorboard"], EXTRAS["tensorboard"])),
+        *(("report", Command(report, [name])) for name in EXTRAS["report"]),
     ]
 
 

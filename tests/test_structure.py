@@ -22,7 +22,8 @@ LAYERS = [
     {"geojson", "tiling"},
     {"tissue", "models", "export"},
     {"datasets", "prediction"},
-    {"training", "evaluation", "corrections"},
+    {"training", "evaluation", "labelling", "corrections", "report"},
+    {"server"},
     {"cli"},
 ]
 """From the ground up: a folder imports from the lines above its own, and from itself."""
@@ -31,7 +32,7 @@ FACES = {"__init__.py", "__main__.py"}
 """What stands before the house: the package's names, and `python -m wsiseg`."""
 
 USERS = {
-    "torch": {"models", "training", "evaluation", "cli/doctor_facts.py", "cli/verbose.py", *(
+    "torch": {"models", "training", "evaluation", "labelling/opinions.py", "cli/doctor_facts.py", "cli/verbose.py", *(
         f"prediction/{name}.py" for name in ("run", "job", "many", "stream", "gated", "sums", "devices")
     )},
     "torchvision": {"models", "training"},
@@ -44,8 +45,13 @@ USERS = {
     "pydicom": {"slides", "export/dicom_seg.py"},
     "zarr": {"tissue_map", "export"},
     "dask": {"tissue_map"},
-    "shapely": {"polygons", "geojson", "export", "corrections"},
+    "shapely": {"polygons", "geojson", "export", "corrections", "report"},
     "highdicom": {"export"},
+    "starlette": {"server", "cli/view.py"},
+    "uvicorn": {"server"},
+    "jinja2": {"report"},
+    "matplotlib": {"report"},
+    "pyarrow": {"report"},
 }  # fmt: skip
 """Who may import which library: folders, or files."""
 
@@ -114,7 +120,7 @@ def test_no_mode_is_compared_but_where_it_is_chosen(path: Path) -> None:
 
 
 OF_LIBRARIES = {
-    *("export/conversions.py", "slides/sources/http.py", "slides/sources/store.py"),
+    *("export/conversions.py", "slides/sources/http.py", "slides/sources/store.py", "system/object_stores.py"),
     *("models/runtime/openvino.py", "models/networks/architectures.py"),
     *("training/history.py", "training/stage.py", "training/trainer.py"),
 }

@@ -37,6 +37,7 @@ _EXTRAS = {
     "remote": ("boto3", "obstore", "urllib3"),
     "dicom": ("highdicom",),
     "python": ("geopandas", "pandas", "xarray"),
+    "report": ("jinja2", "matplotlib", "pyarrow"),
     "tensorboard": ("tensorboard",),
 }
 

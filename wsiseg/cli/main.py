@@ -20,12 +20,15 @@ from wsiseg.system.printable import printable
 
 COMMANDS = {
     "predict": "Segment a slide: write its tissue map and polygons.",
+    "label": "Label patches of slides in the browser.",
     "train": "Train a model on patches and their labels.",
     "correct": "Turn corrections of a map, made in QuPath, into training data.",
     "dataset": "Check data sets of labelled patches, or make one from QuPath's annotations.",
     "evaluate": "Measure a model on masks or cell dots, with and without the gate.",
     "info": "Show what a slide file records and what predict would do, or what a tissue map holds.",
+    "view": "Show maps upon their slides in the browser: toggle, measure, compare, correct.",
     "export": "Write polygons, pictures, rasters or areas of a map.",
+    "report": "Report endpoints, intervals and quality of maps: a page and tables.",
     "models": "List the models that come with wsiseg, or import published checkpoints.",
     "doctor": "Check this installation, and print what a bug report needs.",
     "help": "Show the help of a command.",
@@ -36,6 +39,7 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 KEPT = {
     "train": "what was trained is kept, continue with --resume",
+    "label": "every answer is kept, repeat the command to continue",
     "predict": "finished parts of the map are kept, repeat the command to resume",
 }
 """What is kept when a command is interrupted."""

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,9 @@ from wsiseg.system.locks import locked
 from wsiseg.system.printable import table_cell
 
 IMAGES, MASKS = "images", "masks"
+BESIDE = ("labelling",)
+"""Folders that may be there before the first patch: what `wsiseg label` keeps of itself."""
+
 NAME_MAX = 120
 
 
@@ -107,7 +110,7 @@ class DatasetWriter:
         if not self.root.is_dir():
             raise DatasetError(f"{self.root} is not a folder; name a folder for the data set")
         if not table.is_file():
-            if any(not entry.name.startswith(".") for entry in self.root.iterdir()):
+            if any(not entry.name.startswith(".") and entry.name not in BESIDE for entry in self.root.iterdir()):
                 raise DatasetError(
                     f"{self.root} holds files, but no {LABELS_FILE} to append to; name a new folder, or one with a "
                     "table of labels"
@@ -270,6 +273,46 @@ class DatasetWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def change_classes(root: Path, renamed: Sequence[tuple[str, str]], classes: ClassTable) -> None:
+    """Have a data set call its classes as they are called now; classes that it did not have are unknown in its rows.
+
+    Args:
+        root: the data set; nothing is done where it has no table of labels yet.
+        renamed: (old name, new name), in order; those that the table does not have are left out.
+        classes: as they are now: its own under their new names, and others behind them.
+
+    Raises:
+        DatasetError: the data set has a class that is not among them.
+        OutputError: it cannot be written; it is then as it was before.
+    """
+    table = root / LABELS_FILE
+    if not table.is_file():
+        return
+    about = read_about(root)
+    there = classes_of(root, about)
+    if there is None or there.to_json() == classes.to_json():
+        return
+    names = list(there.names)
+    for old, new in renamed:
+        names = [new if name == old else name for name in names]
+    if tuple(names) != classes.names[: len(names)]:
+        raise DatasetError(
+            f"{root} has the classes {', '.join(names)}, now they were to be {', '.join(classes.names)}; "
+            "name another folder"
+        )
+    rows, header = read_rows(table)
+    now = dict(zip(there.names, names, strict=True))
+    columns = ["file", *classes.names, *(name for name in header if name != "file" and name not in there.names)]
+    changed = [{now.get(key, key): value or "" for key, value in row.items() if key} for row in rows]
+    with locked(root):
+        with whole_file(table) as temporary:
+            write_csv(temporary, columns, ([row.get(name, "") for name in columns] for row in changed))
+            sync_path(temporary)
+        about = {**about, "classes": [{"name": c.name, "color": list(c.color)} for c in classes]}
+        with whole_file(root / DATASET_FILE) as temporary:
+            temporary.write_text(json.dumps(about, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def _check_values(classes: ClassTable, mpp: float, patch_size_px: int) -> None:

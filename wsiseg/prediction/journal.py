@@ -1,35 +1,24 @@
 """What of a run is done: one JSON line a finished step.
 
-The journal begins with the fingerprint of slide, model and parameters. A step is on disk before its line is. Every
-line ends with a checksum of itself: one that was cut off by a kill, or altered since, does not count, and neither
-does what follows it.
+The journal begins with the fingerprint of slide, model and parameters. A step is on disk before its line is; a line
+that was cut off by a kill does not count, see `wsiseg.system.durable_lines`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from wsiseg.errors import OutputError
 from wsiseg.prediction.steps import AnyStep, Step
-from wsiseg.system.files import cannot_write, sync_path
-from wsiseg.system.json_values import JsonObject
+from wsiseg.system.durable_lines import DurableLines, Line, read_lines
 
 JOURNAL_FORMAT = 1
 """Raise it when the form of a step changes: a run of another version is then refused instead of misread."""
 
 Fingerprint = Mapping[str, Any]
 """What a result depends on, by name: plain JSON values."""
-
-Line = JsonObject
-"""A step as the file has it."""
-
-_CHECKSUM = b',"crc":'
 
 
 class Journal:
@@ -49,15 +38,9 @@ class Journal:
     def __init__(self, path: Path, fingerprint: Fingerprint) -> None:
         self.path = path
         head, self.steps, whole = read_journal(path)
-        with cannot_write(path):
-            # Without a buffer, which would try to write a failed line once more when the file is closed.
-            self._file: IO[bytes] = path.open("r+b" if head is not None else "wb", buffering=0)
-            # A line that a kill cut off must go: every line behind it would be lost.
-            self._file.truncate(whole)
-            self._file.seek(whole)
+        self._lines = DurableLines(path, whole if head is not None else 0)
         if head is None:
-            self._append({"journal": JOURNAL_FORMAT, "fingerprint": dict(fingerprint)})
-            sync_path(path.parent)
+            self._lines.append({"journal": JOURNAL_FORMAT, "fingerprint": dict(fingerprint)})
 
     def add(self, step: Line) -> None:
         """Book a step, and see it onto the disk.
@@ -65,7 +48,7 @@ class Journal:
         Raises:
             OutputError: it cannot be written; the journal is then as it was before.
         """
-        self._append(step)
+        self._lines.append(step)
         self.steps.append(step)
 
     def of(self, kind: str) -> list[Line]:
@@ -73,7 +56,7 @@ class Journal:
         return [step for step in self.steps if step.get("step") == kind]
 
     def book(self, step: Step) -> None:
-        """Book a step as an object of `wsiseg.prediction.steps`; see `add`."""
+        """Book a step that knows its form; see `add`."""
         self.add(step.to_json())
 
     def booked(self, kind: type[AnyStep]) -> list[AnyStep]:
@@ -82,39 +65,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
-
-    def _append(self, step: Line) -> None:
-        line = memoryview(_line(step))
-        start = self._file.tell()
-        with cannot_write(self.path):
-            try:
-                while line:
-                    line = line[self._file.write(line) :]
-                os.fsync(self._file.fileno())
-            except OSError:
-                with suppress(OSError):
-                    self._file.truncate(start)
-                    self._file.seek(start)
-                raise
-
-
-def _line(step: Line) -> bytes:
-    content = json.dumps(step, separators=(",", ":")).encode()
-    return content[:-1] + _CHECKSUM + b"%d}\n" % zlib.crc32(content)
-
-
-def _step(line: bytes) -> Line | None:
-    """The step that a line holds, None where the line is not whole or was altered."""
-    content, _, checksum = line.rpartition(_CHECKSUM)
-    content += b"}"
-    if checksum != b"%d}\n" % zlib.crc32(content):
-        return None
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+        self._lines.close()
 
 
 def read_journal(path: Path) -> tuple[Fingerprint | None, list[Line], int]:
@@ -123,20 +74,7 @@ def read_journal(path: Path) -> tuple[Fingerprint | None, list[Line], int]:
     Raises:
         OutputError: it cannot be read, or another version of the program wrote it in another form.
     """
-    if path.is_symlink() or not path.is_file():
-        return None, [], 0
-    steps: list[Line] = []
-    whole = 0
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                found = _step(line)
-                if found is None:
-                    break
-                steps.append(found)
-                whole += len(line)
-    except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror}; remove its folder, or choose another name") from error
+    steps, whole = read_lines(path)
     if not steps:
         return None, [], 0
     head = steps[0]

@@ -49,15 +49,21 @@ def check_files(folder: Path) -> None:
                         f"{entry.path} is a link, a pipe or a device; a map holds files only, copy it whole"
                     )
                 elif entry.name == "zarr.json":
-                    _check_node(Path(entry.path), entry.stat().st_size)
+                    path = Path(entry.path)
+                    check_length(path, entry.stat().st_size)
+                    check_node(path, path.read_bytes())
 
 
-def _check_node(path: Path, length: int) -> None:
-    """Bounds of one group or array, before Zarr looks at it."""
+def check_length(path: Path, length: int) -> None:
+    """Raise `SlideError` on too long a `zarr.json`, before it is read."""
     if length > MAX_META_BYTES:
         raise SlideError(f"{path} has {length} bytes, expected at most {MAX_META_BYTES}; the map is damaged")
+
+
+def check_node(path: Path, content: bytes) -> None:
+    """Bounds of one group or array, before Zarr looks at it."""
     try:
-        node = json.loads(path.read_bytes())
+        node = json.loads(content)
         is_array = node.get("node_type") == "array"
         if node.get("zarr_format") != 3 or not (is_array or node.get("node_type") == "group"):
             raise _damaged(path, "it is not a group or array of Zarr 3")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ import zarr
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError, SlideError, WsisegError
 from wsiseg.geometry import Box, Grid, Mpp, Size
+from wsiseg.system.addresses import is_address, names_elsewhere, without_secrets
 from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.checks import check_files, check_grid, check_levels, check_metadata
 from wsiseg.tissue_map.codecs import bounded
@@ -192,19 +193,36 @@ def open_map(path: str | Path) -> TissueMap:
 def opened(path: str | Path, kind: type[AnyMap]) -> AnyMap:
     """A tissue map as a kind of `TissueMap`: `wsiseg.open_map` opens one that can do more.
 
+    Args:
+        path: a folder, or an address: `s3://`, `gs://`, `az://`, `https://`.
+        kind: what it is opened as.
+
     Raises:
         SlideError: there is none, it is not one of this program's, or it is damaged.
-        OptionError: its class table or grid is none.
+        RemoteError: its server does not give it.
+        OptionError: its class table or grid is none, or its address is of another kind.
     """
+    if is_address(path):
+        from wsiseg.tissue_map.remote import open_remote  # noqa: PLC0415  (addresses need an extra)
+
+        return _checked(Path(without_secrets(str(path))), lambda: open_remote(str(path)), kind)
     folder = Path(path)
     if not folder.exists():
         raise SlideError(f"{path} does not exist; expected a tissue map (a .zarr folder)")
     if not (folder / "zarr.json").is_file():
         raise SlideError(f"{path} is not a tissue map: it holds no Zarr group")
-    try:
+
+    def checked() -> zarr.Group:
         check_files(folder)
+        return zarr.open_group(folder, mode="r")
+
+    return _checked(folder, checked, kind)
+
+
+def _checked(path: Path, open_root: Callable[[], zarr.Group], kind: type[AnyMap]) -> AnyMap:
+    try:
         with bounded():
-            return kind(folder, zarr.open_group(folder, mode="r"))
+            return kind(path, open_root())
     except WsisegError:
         raise
     except Exception as error:  # Zarr raises whatever it likes on damaged metadata
@@ -257,5 +275,10 @@ class _Checked:
 
 
 def _damaged(path: Path, where: str, error: Exception) -> SlideError:
+    if names_elsewhere(path):
+        from wsiseg.tissue_map.remote import is_fault_of_server, unreachable  # noqa: PLC0415
+
+        if is_fault_of_server(error):
+            return unreachable(path, error)
     reason = " ".join(str(error).split()) or type(error).__name__
     return SlideError(f"{path} is damaged {where} ({reason:.200}); write it anew")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from datetime import timedelta
 from typing import Any
 
 import obstore
-from obstore.store import AzureStore, GCSStore, S3Store
 
 from wsiseg.slides.sources.transport import Answer, Cause, Fault, Retry, Transport, of_status, require_all
+from wsiseg.system.object_stores import object_store
 
 _STATUS = re.compile(r"status code: (\d{3})")
 
@@ -32,7 +31,7 @@ class StoreTransport(Transport):
             "retry_config": {"max_retries": 0, "retry_timeout": limit},  # tries are counted elsewhere
         }
         try:
-            self._store = _store(scheme.lower(), bucket, options)
+            self._store = object_store(scheme.lower(), bucket, options)
         except ImportError:
             raise
         except Exception as error:  # the library's and boto3's own, and ValueError
@@ -53,33 +52,6 @@ class StoreTransport(Transport):
 
     def close(self) -> None:
         """See `Transport.close`; the library keeps its connections by itself."""
-
-
-def _store(scheme: str, bucket: str, options: dict[str, Any]) -> Any:
-    if scheme in ("s3", "s3a"):
-        return _s3(bucket, options)
-    if scheme in ("gs", "gcs"):
-        return GCSStore(bucket, **options)
-    container, _, host = bucket.partition("@")  # az://container/… or abfs://container@account.dfs.core.windows.net/…
-    if host:
-        options["account_name"] = host.partition(".")[0]
-    return AzureStore(container, **options)
-
-
-def _s3(bucket: str, options: dict[str, Any]) -> S3Store:
-    """The bucket, with what the usual environment and files say of credentials; without any, as anybody."""
-    import boto3  # noqa: PLC0415  (the environment, profiles, single sign-on, roles: as every other tool finds them)
-    from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    options["client_options"]["allow_http"] = (endpoint or "").startswith("http://")
-    if endpoint:
-        options["endpoint"] = endpoint
-    session = boto3.Session()
-    options["region"] = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
-    if session.get_credentials() is None:
-        return S3Store(bucket, skip_signature=True, **options)
-    return S3Store(bucket, credential_provider=Boto3CredentialProvider(session), **options)
 
 
 _SAID = (

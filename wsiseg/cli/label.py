@@ -1,0 +1,183 @@
+"""`wsiseg label`: label patches of slides in the browser."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from wsiseg.cli.command import Command
+from wsiseg.cli.options import OUTPUT, device_option, mpp_option, quiet_option, reader_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from wsiseg.classes import ClassTable
+    from wsiseg.datasets.dataset import PatchDataset
+    from wsiseg.labelling.advice import Advice
+    from wsiseg.labelling.patch_cache import PatchCache
+    from wsiseg.labelling.places import Candidate
+    from wsiseg.labelling.review import Sort
+    from wsiseg.models.tissue_model import TissueModel
+
+FILE = click.Path(path_type=Path)
+DEFAULT_MPP, DEFAULT_PATCH_PX = 0.5, 112
+"""Of patches where no model says another: the shipped model's."""
+
+CHOICES = ("auto", "random", "classwise")
+SORTS = ("file", "class", "disagreement", "confidence")
+
+
+@click.command(cls=Command)
+@click.argument("slides", nargs=-1)
+@click.option("--out", type=OUTPUT, required=True, metavar="FOLDER", help="Data set to write, or to continue.")
+@click.option("--classes", metavar="NAME,NAME,…", help="Tissue classes, in the order of the keys 1, 2, ….")
+@click.option("--model", metavar="NAME|FOLDER", help="Model that helps to choose patches; its opinion shows on a key.")
+@click.option(
+    "--choose", type=click.Choice(CHOICES), default="auto", show_default=True,
+    help="Which patches come next; auto is classwise with --model, else random.",
+)  # fmt: skip
+@click.option("--review", type=FILE, metavar="FOLDER", help="Data set whose labels to check, in place of SLIDES.")
+@click.option(
+    "--sort", type=click.Choice(SORTS), default="file", show_default=True,
+    help="Order of --review; disagreement and confidence need --model.",
+)  # fmt: skip
+@click.option("--regions", type=FILE, metavar="FILE|FOLDER", help="GeoJSON of the areas to take patches from.")
+@click.option("--patients", type=FILE, metavar="FILE.csv", help="Table with the columns slide and patient.")
+@click.option("--labeller", default="me", show_default=True, metavar="NAME", help="Who labels.")
+@click.option(
+    "--patch-mpp", type=float, metavar="UM", help="Microns per pixel of patches [default: the model's, or 0.5]."
+)
+@click.option("--patch-px", type=int, metavar="N", help="Side of a patch [default: the model's, or 112].")
+@click.option("--candidates", type=int, default=5000, show_default=True, metavar="N", help="Patches to choose from.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order of patches.")
+@click.option("--port", type=int, default=0, show_default=True, metavar="N", help="Port of the page; 0 takes any.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@mpp_option
+@reader_option
+@device_option
+@quiet_option
+def label(
+    slides: tuple[str, ...],
+    out: Path,
+    classes: str | None,
+    model: str | None,
+    choose: str,
+    review: Path | None,
+    sort: Sort,
+    regions: Path | None,
+    patients: Path | None,
+    labeller: str,
+    patch_mpp: float | None,
+    patch_px: int | None,
+    candidates: int,
+    seed: int,
+    port: int,
+    no_browser: bool,
+    mpp: float | None,
+    reader: str | None,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Label patches of SLIDES in the browser, several classes a patch, by keyboard.
+
+    The address is printed on standard output. Ctrl-C ends; the same command continues where you stopped.
+    """
+    from wsiseg.system.extras import require_extra
+
+    require_extra("app", "wsiseg label", "starlette", "uvicorn")
+    if choose == "classwise" and model is None:
+        raise click.UsageError("--choose classwise needs --model")
+
+    from wsiseg.datasets.dataset import read_dataset
+    from wsiseg.labelling.session import Terms, terms_of
+    from wsiseg.labelling.workplace import Wishes, read_patients, workplace
+    from wsiseg.server.app import make_app
+    from wsiseg.server.label.routes import LabelRoutes
+    from wsiseg.server.label.training import Training
+    from wsiseg.server.serve import serve
+    from wsiseg.slides.arguments import slides_of
+
+    def told(text: str) -> None:
+        if not quiet:
+            click.echo(f"wsiseg: {text}", err=True)
+
+    dataset = None if review is None else read_dataset(review, val_share=0)
+    helper = None if model is None else _load(model, device)
+    begun = terms_of(out)
+    if dataset is not None:
+        begun = Terms(dataset.mpp, dataset.patch_size_px, seed)
+    wishes = Wishes(
+        root=out,
+        slides=slides_of(list(slides)),
+        classes=_classes(classes, dataset),
+        mpp=patch_mpp or (begun.mpp if begun else helper.spec.mpp if helper else DEFAULT_MPP),
+        patch_px=patch_px or (begun.patch_px if begun else helper.spec.patch_size_px if helper else DEFAULT_PATCH_PX),
+        labeller=labeller,
+        most=candidates,
+        seed=seed,
+        regions=regions,
+        patients=None if patients is None else read_patients(patients),
+        classwise=_CLASSWISE[choose],
+        review=dataset,
+        sort=sort,
+        slide_mpp=mpp,
+        reader=reader,
+    )
+    with workplace(wishes, None if helper is None else _adviser(helper, told), told) as place:
+        training = Training(out)
+        routes = LabelRoutes(place, training).routes()
+        try:
+            serve(lambda s: make_app(s, "label", routes), port=port, browser=not no_browser, announce=_announce)
+        finally:
+            training.close()
+    told(f"{place.saved} patches are answered in {out}; train with: wsiseg train {out} --out my-model")
+
+
+_CLASSWISE = {"auto": None, "random": False, "classwise": True}
+
+
+def _classes(names: str | None, dataset: PatchDataset | None) -> ClassTable | None:
+    """Those of the data set and those that are named."""
+    from wsiseg.classes import ClassTable
+
+    if names is None:
+        return None if dataset is None else dataset.classes
+    return ClassTable.of([name.strip() for name in names.split(",")])
+
+
+def _announce(address: str) -> None:
+    click.echo(address)
+    sys.stdout.flush()
+
+
+def _load(name: str, device: str) -> TissueModel:
+    from wsiseg.models.bundle import load_model
+    from wsiseg.models.devices import pick_device
+
+    return load_model(name, pick_device(device))
+
+
+def _adviser(model: TissueModel, told: Callable[[str], None]) -> Callable[[PatchCache, Sequence[Candidate]], Advice]:
+    """Asks a model about all candidates."""
+    from wsiseg.labelling.advice import Advice
+    from wsiseg.labelling.opinions import ask, says
+
+    def advise(cache: PatchCache, candidates: Sequence[Candidate]) -> Advice:
+        def progress(done: int, total: int) -> None:
+            if done == total or done % 640 == 0:
+                told(f"the model has seen {done} of {total} patches")
+
+        opinions = ask(model, cache, [candidate.id for candidate in candidates], progress)
+        names, thresholds = model.classes.names, model.spec.gate
+        return Advice(
+            model.hash,
+            names,
+            {patch: says(opinion, names, thresholds) for patch, opinion in opinions.items()},
+            {patch: opinion[0] for patch, opinion in opinions.items()},
+            {patch: opinion[1] for patch, opinion in opinions.items()},
+        )
+
+    return advise

@@ -1,0 +1,159 @@
+"""Which patches to show next: at random, or class by class those that a model is unsure of, and unlike each other.
+
+Selection earns its complexity only where a class is rare, and only class by class: least certain first over all classes
+gains nothing (measured; see docs/labelling.md). A fifth is always at random, so that it stands for the slides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsiseg.arrays import Float32Array, Float64Array
+from wsiseg.geometry import ceil_div
+from wsiseg.labelling.answers import Source
+
+RANDOM_SHARE = 0.2
+"""Of a class-wise round: what validation and the gate's thresholds rest on."""
+
+POOL = 4
+"""A class's patches are chosen from so many times as many of its most uncertain ones."""
+
+GROUP_SHARE = 0.5
+"""Most that one patient may have of the chosen ones, where there are several patients."""
+
+COMPONENTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A patch of a round.
+
+    Attributes:
+        index: among the candidates.
+        source: how it was chosen.
+    """
+
+    index: int
+    source: Source
+
+
+def choose_random(available: Sequence[int], count: int) -> list[Chosen]:
+    """The first candidates that are available: their list is in an order by chance, spread over patients."""
+    return [Chosen(index, "random") for index in available[:count]]
+
+
+def choose_classwise(
+    available: Sequence[int],
+    count: int,
+    probabilities: Float32Array,
+    features: Float32Array,
+    groups: Sequence[str],
+    seed: int,
+) -> list[Chosen]:
+    """A fifth at random, the rest in equal shares by class: uncertain of that class, and unlike each other.
+
+    For each class the candidates with the highest binary entropy of its probability, `POOL` times as many as wanted,
+    then those of them that lie farthest from what is chosen already (k-centre greedy, Sener and Savarese 2018).
+
+    Args:
+        available: indices of the candidates not yet shown, in their order by chance.
+        count: how many to choose.
+        probabilities: of each class, (N, K), of all candidates.
+        features: of all candidates, (N, D).
+        groups: patient of each candidate, (N,).
+        seed: of the order in which the round is shown.
+
+    Returns:
+        At most `count` patches, shuffled, so that the page does not tell how each was chosen.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = choose_random(available, min(len(available), round(RANDOM_SHARE * count)))
+    taken = {one.index for one in chosen}
+    left = [index for index in available if index not in taken]
+    if not left:
+        return chosen
+    reduced = principal(features)
+    num_classes = probabilities.shape[1]
+    wanted = min(len(left), count - len(chosen))
+    most = _most_of_a_group(groups, available, wanted)
+    of_group: dict[str, int] = {}
+    centres = [reduced[index] for index in taken]
+    # The classes of which least is known to be there come last, and so get what the others left.
+    for k in range(num_classes):
+        share = ceil_div(wanted - sum(one.source == "classwise" for one in chosen), num_classes - k)
+        free = [i for i in left if i not in taken and of_group.get(groups[i], 0) < most]
+        ranked = sorted(free, key=lambda i: -_entropy(float(probabilities[i, k])))[: POOL * share]
+        found = 0
+        for index in k_centre(reduced, ranked, len(ranked), centres):
+            if found == share:
+                break
+            if of_group.get(groups[index], 0) >= most:
+                continue
+            found += 1
+            of_group[groups[index]] = of_group.get(groups[index], 0) + 1
+            taken.add(index)
+            centres.append(reduced[index])
+            chosen.append(Chosen(index, "classwise"))
+    chosen += choose_random([i for i in left if i not in taken], count - len(chosen))  # where patients had their share
+    return [chosen[place] for place in rng.permutation(len(chosen))]
+
+
+def _most_of_a_group(groups: Sequence[str], available: Sequence[int], wanted: int) -> int:
+    several = len({groups[index] for index in available}) > 1
+    return max(1, round(GROUP_SHARE * wanted)) if several else wanted
+
+
+def _entropy(probability: float) -> float:
+    p = min(max(probability, 1e-12), 1 - 1e-12)
+    return float(-p * np.log(p) - (1 - p) * np.log(1 - p))
+
+
+def k_centre(
+    features: Float64Array, candidates: Sequence[int], count: int, centres: Sequence[Float64Array]
+) -> list[int]:
+    """Candidates that lie farthest from the centres and from each other, one after the other.
+
+    Args:
+        features: (N, D).
+        candidates: rows of it to choose from; without centres the first is taken as it is.
+        count: how many.
+        centres: points (D,) that are covered already.
+    """
+    if not len(candidates) or count < 1:
+        return []
+    points = features[list(candidates)]
+    distance = np.full(len(points), np.inf)
+    for centre in centres:
+        np.minimum(distance, ((points - centre) ** 2).sum(axis=1), out=distance)
+    chosen: list[int] = []
+    for _ in range(min(count, len(points))):
+        farthest = int(distance.argmax())
+        chosen.append(candidates[farthest])
+        np.minimum(distance, ((points - points[farthest]) ** 2).sum(axis=1), out=distance)
+        distance[farthest] = -1.0
+    return chosen
+
+
+def principal(features: Float32Array, components: int = COMPONENTS) -> Float64Array:
+    """Features (N, D) on their first principal components, (N, at most `components`)."""
+    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    return np.asarray(centred @ vectors[:, np.argsort(values)[::-1][:components]])
+
+
+def groups_of_alike(features: Float64Array, count: int, seed: int) -> list[list[int]]:
+    """Rows of features (N, D) in groups of alike ones by k-means, the largest group first, each from its centre on."""
+    from scipy.cluster.vq import kmeans2  # noqa: PLC0415  (only for the page of groups)
+
+    count = max(1, min(count, len(features)))
+    centres, assigned = kmeans2(features, count, minit="++", seed=np.random.default_rng(seed))
+    groups: list[list[int]] = []
+    for label in range(count):
+        rows = np.flatnonzero(assigned == label)
+        distance = ((features[rows] - centres[label]) ** 2).sum(axis=1)
+        if len(rows):
+            groups.append(rows[distance.argsort(kind="stable")].tolist())
+    return sorted(groups, key=len, reverse=True)

@@ -1,0 +1,50 @@
+/** What pages ask their server for. */
+
+/** An answer that is no success, in the server's words for people. */
+export class ServerError extends Error {}
+
+/**
+ * @param {string} path
+ * @param {RequestInit} [options]
+ * @returns {Promise<any>}
+ */
+async function ask(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    throw new ServerError("wsiseg does not answer; was it stopped?");
+  }
+  const text = await answer.text();
+  if (answer.ok) return text === "" ? null : JSON.parse(text);
+  let message = text;
+  try {
+    message = JSON.parse(text).error;
+  } catch {
+    // an answer of the guard, which is plain text
+  }
+  throw new ServerError(message.trim() || `the server answered ${answer.status}`);
+}
+
+/**
+ * JSON from the server.
+ *
+ * @param {string} path
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<any>}
+ */
+export function get(path, signal) {
+  return ask(path, { signal });
+}
+
+/**
+ * Sends a JSON object, and gives what the server answers.
+ *
+ * @param {string} path
+ * @param {object} body
+ * @returns {Promise<any>}
+ */
+export function post(path, body) {
+  return ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+}

@@ -1,0 +1,175 @@
+/** What the page knows, and how it says things to the server: at once on the screen, then one after the other. */
+
+import { get, post } from "../common/api.js";
+
+/**
+ * @typedef {"draft" | "labelled" | "unsure" | "excluded"} Status
+ * @typedef {{place: number, patch: string, context: string, status: Status | null, present: string[],
+ *   pending?: number}} Item
+ * @typedef {{round: number, number: number, pages: number, per_page: number, items: Item[], open: number, total: number,
+ *   classes: {name: string, color: string}[], labeller: string, model: boolean, patch_px: number, mpp: number,
+ *   status: any}} Page
+ */
+
+export class State {
+  /** @param {() => void} changed called when something is to be drawn anew. @param {(text: string) => void} failed */
+  constructor(changed, failed) {
+    this.changed = changed;
+    this.failed = failed;
+    /** @type {Page | null} */
+    this.page = null;
+    this.here = 0;
+    this.grouped = false;
+    this.shown = false;
+    /** @type {Record<string, string[]>} */
+    this.opinions = {};
+    /** @type {Promise<void>} */
+    this.queue = Promise.resolve();
+    /** @type {Map<number, Promise<Page>>} pages that were asked for ahead */
+    this.ahead = new Map();
+  }
+
+  /** @returns {Item | undefined} */
+  get item() {
+    return this.page?.items[this.here];
+  }
+
+  /** @param {number | null} number @param {number} [round] @returns {Promise<Page>} */
+  ask(number, round = this.page?.round) {
+    const query = new URLSearchParams(this.grouped ? { groups: "1" } : {});
+    if (number !== null) query.set("number", String(number));
+    if (number !== null && round !== undefined) query.set("round", String(round));
+    return get(`/api/page?${query}`);
+  }
+
+  /**
+   * Shows a page; null is the first with something to answer, in the round under way.
+   *
+   * @param {number | null} number @param {number} [at] the patch that is chosen @param {number} [round]
+   */
+  async open(number, at = 0, round = this.page?.round) {
+    const ready = number === null || round !== this.page?.round ? undefined : this.ahead.get(number);
+    this.ahead.clear();
+    await this.queue;
+    const page = await (ready ?? this.ask(number, round));
+    if (ready !== undefined) this.refresh(page);
+    this.page = page;
+    this.here = Math.min(Math.max(0, at), page.items.length - 1);
+    if (number === null) this.here = Math.max(0, page.items.findIndex((item) => !isDone(item)));
+    if (this.shown) await this.loadOpinions();
+    this.changed();
+    this.lookAhead(page);
+  }
+
+  /** What was asked for ahead is as old as that. @param {Page} page */
+  refresh(page) {
+    if (this.page === null) return;
+    page.open = this.page.open;
+    page.status = this.page.status;
+  }
+
+  /** Has the next page and its pictures at hand before they are wanted. @param {Page} page */
+  lookAhead(page) {
+    if (page.number + 1 >= page.pages) return;
+    const next = this.ask(page.number + 1);
+    this.ahead.set(page.number + 1, next);
+    next.then((found) => found.items.forEach((item) => (new Image().src = item.patch))).catch(() => this.ahead.clear());
+  }
+
+  /** @param {number} step */
+  async turn(step) {
+    const page = this.page;
+    if (page === null) return;
+    const number = page.number + step;
+    if (number < 0) return;
+    this.say(() => post("/api/save", {}));
+    if (number < page.pages) await this.open(number);
+    else await this.open(null);
+  }
+
+  /**
+   * Says something of items: on the screen at once, marked as saved when the server has it on its disk.
+   *
+   * @param {Item[]} items @param {Status} status @param {(item: Item) => string[]} [present]
+   */
+  answer(items, status, present = (item) => item.present) {
+    const page = this.page;
+    if (page === null || items.length === 0) return;
+    /** @type {Record<string, string[]>} */
+    const answers = {};
+    for (const item of items) {
+      item.present = present(item);
+      item.status = status;
+      item.pending = (item.pending ?? 0) + 1;
+      answers[item.place] = item.present;
+    }
+    const round = page.round;
+    this.changed();
+    this.say(async () => {
+      const found = await post("/api/answer", { answers, status, round, shown: this.shown });
+      for (const item of items) item.pending = (item.pending ?? 1) - 1;
+      page.open = found.open;
+      page.status = found.status;
+      this.changed();
+    });
+  }
+
+  /** Takes the last thing back, or says it again, and goes to where it was. @param {"undo" | "redo"} which */
+  takeBack(which) {
+    this.failed("");
+    this.say(() => post(`/api/${which}`, {}), (found) => {
+      const page = this.page;
+      const first = found.items[0]?.place;
+      if (page === null || first === undefined) {
+        this.failed(which === "undo" ? "there is nothing to take back" : "there is nothing to say again");
+        return;
+      }
+      const at = found.round === page.round ? page.items.findIndex((item) => item.place === first) : -1;
+      if (at < 0) {
+        this.grouped = false;
+        this.open(Math.floor(first / page.per_page), first % page.per_page, found.round).catch((error) =>
+          this.failed(error.message),
+        );
+        return;
+      }
+      for (const said of found.items) {
+        const item = page.items.find((one) => one.place === said.place);
+        if (item !== undefined) Object.assign(item, said);
+      }
+      page.open = found.open;
+      page.status = found.status;
+      this.here = at;
+      this.changed();
+    });
+  }
+
+  /**
+   * One thing after the other, in the order of the keys; what a failure leaves on the screen is read again.
+   *
+   * @param {() => Promise<any>} what @param {(found: any) => void} [then] called with what was answered
+   */
+  say(what, then = () => undefined) {
+    this.queue = this.queue
+      .then(what)
+      .then(then)
+      .catch((error) => {
+        this.failed(`${error.message} — not saved`);
+        this.ahead.clear();
+        return this.ask(this.page?.number ?? null)
+          .then((page) => {
+            this.page = page;
+            this.changed();
+          })
+          .catch(() => undefined);
+      });
+  }
+
+  async loadOpinions() {
+    this.opinions = await get(`/api/predictions?round=${this.page?.round ?? ""}`);
+  }
+}
+
+/** @param {Item} item */
+export function isDone(item) {
+  return item.status !== null && item.status !== "draft";
+}
