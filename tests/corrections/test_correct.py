@@ -15,6 +15,7 @@ from tests.helpers.commands import Run, run  # noqa: F401
 from tests.helpers.corrections import TISSUE, area_of, drawn, exported, map_of_slide, regions, value_of
 from tests.helpers.stored_maps import CLASSES
 from wsiseg.cli.main import main
+from wsiseg.corrections.offset import require_in_place
 from wsiseg.corrections.run import CorrectOptions, correct
 from wsiseg.datasets.check import check_dataset
 from wsiseg.datasets.dataset import read_dataset, read_image
@@ -296,6 +297,16 @@ def test_coordinates_moved_as_a_whole_are_refused(
     with pytest.raises(OptionError, match=message):
         corrected(mapped, slide, tmp_path / "out", features)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_offset_of_a_slides_bounds_is_named() -> None:
+    """Programs count from the corner of the scan or of the file (QuPath 820, 1278; bioformats 3599)."""
+    areas = [shapely.box(x, 0, x + 50, 70) for x in (0, 100, 200)]
+    moved = [(area, affinity.translate(area, 4000, 7000)) for area in areas]
+    with pytest.raises(OptionError, match=r"the slide's bounds \(they begin at 4000, 7000\)"):
+        require_in_place(moved, Box(4000, 7000, 100, 100), "c.geojson")
+    require_in_place([(area, area) for area in areas], Box(4000, 7000, 100, 100), "c.geojson")
+    require_in_place([*((area, area) for area in areas), moved[0]], None, "c.geojson")
 
 
 def test_one_region_that_was_dragged_is_an_edit(mapped: Path, slide: Path, tmp_path: Path) -> None:

@@ -133,6 +133,35 @@ def areas(folder: Path) -> None:
     Image.fromarray(grey > 0).save(folder / "bits.png")
 
 
+def annotations(folder: Path) -> None:
+    """Corrections as QuPath exports them: areas, holes, points, lines, collections, hierarchies, classes."""
+    ring = [[10, 10], [90, 10], [90, 70.5], [10, 70], [10, 10]]
+    hole = [[20, 20], [30, 20], [30, 30], [20, 20]]
+    shapes = [
+        {"type": "Polygon", "coordinates": [ring, hole]},
+        {"type": "MultiPolygon", "coordinates": [[hole], [[[x + 60, y] for x, y in hole]]]},
+        {"type": "Polygon", "coordinates": [[[0, 0], [9, 9], [9, 0], [0, 9], [0, 0]]], "isEllipse": True},
+        {"type": "GeometryCollection", "geometries": [{"type": "Polygon", "coordinates": [ring]}]},
+        {"type": "MultiPoint", "coordinates": [[5, 5], [50.5, 60, 0]]},
+        {"type": "LineString", "coordinates": [[5, 5], [50.5, 60]], "plane": {"c": -1, "z": 0, "t": 0}},
+    ]
+    kinds: list[dict[str, Any]] = [
+        {"classification": {"name": "Tumour", "color": [200, 0, 0]}, "isLocked": True},
+        {"classification": {"names": ["Stroma", "Positive"]}, "measurements": [{"name": "a", "value": 1}]},
+        {"name": "Reviewed", "metadata": {"Slide hash": "a"}},
+        {"classification": {"name": "Ignore*", "colorRGB": -3670016}},
+        {"classification": {"name": "Lymphocytes"}, "objectType": "annotation"},
+        {"objectType": "detection"},
+    ]
+    features: list[dict[str, Any]] = [
+        {"type": "Feature", "id": f"5f8adc54-b92c-5c42-a586-196ed4a9940{i}", "geometry": shape, "properties": kind}
+        for i, (shape, kind) in enumerate(zip(shapes, kinds, strict=True))
+    ]
+    (folder / "qupath.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    nested = {**features[0], "properties": {**kinds[0], "childObjects": features[1:]}}
+    (folder / "hierarchy.geojson").write_text(json.dumps([nested]))
+
+
 def maps(folder: Path) -> None:
     """Tissue maps of two levels, as the program wrote them when its format began; with probabilities and without."""
     for path in (Path(__file__).parent / "maps").iterdir():

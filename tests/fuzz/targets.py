@@ -259,7 +259,29 @@ def _prepare_settings() -> None:
     import wsiseg.training.settings  # noqa: F401
 
 
+def annotations(case: Path) -> None:
+    """Corrections of a map of one region, painted."""
+    import shapely
+
+    from wsiseg.classes import ClassTable
+    from wsiseg.corrections.changes import find_changes
+    from wsiseg.corrections.evidence import Painter
+    from wsiseg.corrections.names import Names
+    from wsiseg.corrections.originals import Original
+    from wsiseg.geojson.annotations import read_annotations
+    from wsiseg.geometry import Box, Grid, Mpp, Size
+
+    classes = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"])
+    identifier = "5f8adc54-b92c-5c42-a586-196ed4a99400"
+    originals = {identifier: Original(identifier, 2, shapely.box(0, 0, 80, 60), {})}
+    changes = find_changes(read_annotations(only(case)), originals, Names(classes), partial=True)
+    grid = Grid(Size(100, 80), Mpp(1, 1), 1.0, 1.0, 0, 1.0, 1.0)
+    evidence = Painter(changes, grid, len(classes)).paint(Box(0, 0, 100, 80))
+    assert ((evidence.known < 3) | (evidence.known == 255)).all()
+
+
 TARGETS = {
+    "annotations": Target(seeds.annotations, annotations),
     "slide": Target(seeds.slides, slide),
     "bundle": Target(seeds.bundles, bundle, _prepare_bundle),
     "area": Target(seeds.areas, area),

@@ -1,6 +1,7 @@
 """Training that goes on: unknown labels count nowhere, corrected pixels at every depth, halves, regions kept out."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,13 @@ from PIL import Image
 from torch.nn import functional as F
 
 from wsiseg.classes import ClassTable
+from wsiseg.cli.main import main
 from wsiseg.datasets.dataset import PatchDataset, read_dataset
 from wsiseg.datasets.patch import Patch
 from wsiseg.datasets.provenance import Provenance
 from wsiseg.datasets.write import DatasetWriter, PatchRow
 from wsiseg.errors import DatasetError, OptionError, WsisegError
+from wsiseg.evaluation.truth import open_source
 from wsiseg.models.bundle import load_model
 from wsiseg.training.compare import Networks, measure
 from wsiseg.training.held_out import hold_out, regions_of
@@ -209,6 +212,32 @@ def test_what_differs_from_the_model_is_refused(folders: tuple[Path, Path]) -> N
         with_old(data, folders[0], origin.config())
     with pytest.raises(WsisegError, match="neither a shipped model nor a folder"):
         Origin.of("no-such-model")
+
+
+def test_options_that_would_make_another_model_are_refused(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", str(folders[0]), "--out", str(tmp_path / "model")]
+    for more, message in (
+        (["--from", SHIPPED, "--preset", "lite"], "--preset and --from exclude each other"),
+        (["--from", SHIPPED, "--faithful"], "--faithful and --from exclude each other"),
+        (["--with", str(folders[1])], "--with belongs to --from"),
+        (["--from", "no-such-model"], "neither a shipped model nor a folder"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([*arguments, *more])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+
+
+def test_evaluation_needs_all_labels(folders: tuple[Path, Path]) -> None:
+    for mask in (folders[0] / "masks").iterdir():
+        mask.unlink()
+    table = (folders[0] / "labels.csv").read_text()
+    (folders[0] / "labels.csv").write_text(re.sub(r"masks/[^,]*", "", table))
+    with pytest.raises(DatasetError, match=r"8 train patches of .* have labels that are not known"):
+        open_source(folders[0], "train", CLASSES)
 
 
 def test_corrected_slides_are_not_set_aside_for_validation(folders: tuple[Path, Path]) -> None:
