@@ -124,3 +124,11 @@ def test_impossible_options(value: float) -> None:
     if value:
         with pytest.raises(OptionError):
             BulkOptions(least_mm2=value if value < 0 or not math.isfinite(value) else 1e5)
+
+
+def test_the_buffer_is_an_option() -> None:
+    classes = ground(6, 6, S)
+    classes[disc(classes, 3, 3, 1)] = T
+    for buffer_mm in (0.0, 0.5):
+        found = bulk_of(classes, BulkOptions.of(buffer_um=1000 * buffer_mm))
+        assert mm2(found.bulk) == pytest.approx(math.pi * (1 + buffer_mm) ** 2, rel=0.01)

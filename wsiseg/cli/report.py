@@ -61,6 +61,14 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--bulk-min-area", type=float, metavar="MM2", help="Smallest part of the bulk [default: 1, biopsy 0.25].")
 @click.option(
+    "--bulk-buffer",
+    type=float,
+    default=250.0,
+    show_default=True,
+    metavar="UM",
+    help="How far the bulk reaches beyond its outline.",
+)
+@click.option(
     "--margin", type=float, default=500.0, show_default=True, metavar="UM", help="Half of the invasive margin's width."
 )
 @click.option(
@@ -102,6 +110,7 @@ def report(
     specimen: Any,
     bulk_diameter: float | None,
     bulk_min_area: float | None,
+    bulk_buffer: float,
     margin: float,
     field: float,
     block: float,
@@ -119,7 +128,7 @@ def report(
     from wsiseg.report.run import ReportOptions, ReportOutputs
     from wsiseg.report.run import report as write_report
 
-    bulk = BulkOptions.of(specimen, bulk_diameter, bulk_min_area, margin)
+    bulk = BulkOptions.of(specimen, bulk_diameter, bulk_min_area, margin, bulk_buffer)
     options = ReportOptions(
         MeasureOptions(bulk, field, block, resamples, seed),
         roles,

@@ -60,12 +60,14 @@ class BulkOptions:
         diameter_um: float | None = None,
         least_mm2: float | None = None,
         margin_um: float = 500.0,
+        buffer_um: float = 250.0,
     ) -> BulkOptions:
         """Those of a specimen, but for what is stated."""
         return cls(
             specimen,
             DIAMETERS_UM[specimen] if diameter_um is None else diameter_um,
             least_mm2=LEAST_MM2[specimen] if least_mm2 is None else least_mm2,
+            buffer_um=buffer_um,
             margin_um=margin_um,
         )
 

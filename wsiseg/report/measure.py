@@ -242,7 +242,7 @@ def _without(endpoint: Endpoint, bulk: Bulk | None, options: MeasureOptions, tum
         least = options.bulk.least_mm2
         reason = f"no tumour bulk of {least:g} mm² or more in {tumour_mm2:.3g} mm² of tumour"
     elif endpoint.zone == "field":
-        reason = f"no field of {options.field_um / 1000:g} mm has tumour on all four sides"
+        reason = f"no field of {options.field_um / 1000:g} mm has tumour on all sides of its border"
     else:
         reason = "there is no invasive margin on a biopsy"
     return Measured(endpoint.name, endpoint.title, math.nan, method=endpoint.method, reason=reason)

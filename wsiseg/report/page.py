@@ -65,6 +65,7 @@ def save_page(page: Page, path: Path) -> None:
     stream = environment.get_template("report.html").generate(
         page=page,
         columns=columns,
+        patients=any(slide.patient != slide.slide for slide in page.slides),
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=digest,
