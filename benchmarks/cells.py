@@ -109,7 +109,7 @@ def activations(model: TissueModel) -> ClassAt:
         size = [round(side * scale) for side in pixels.shape[:2]]
         image = F.interpolate(image, size, mode="area").round().to(torch.uint8)
         patch = model.spec.patch_size_px
-        tiles = TileGrid.of(Size(size[1], size[0]), patch, model.spec.overlap)
+        tiles = TileGrid.from_share(Size(size[1], size[0]), patch, model.spec.overlap)
         padded = F.pad(image, (0, patch, 0, patch), value=255)
         patches = []
         for tile in tiles.tiles():

@@ -36,7 +36,7 @@ def main() -> None:
 
 def centroids(tissue_map: TissueMap, level: int) -> Float64Array:
     """(K, 2) y and x in um of each class's pixels, by the level's own transform; NaN for a class that is not there."""
-    classes = tissue_map.read(Box.of(tissue_map.grid.coarsen(2**level)), level)
+    classes = tissue_map.read(Box.from_size(tissue_map.grid.coarsen(2**level)), level)
     placed = tissue_map.transform(level)
     found = []
     for tissue_class in tissue_map.classes:

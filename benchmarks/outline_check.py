@@ -103,7 +103,7 @@ class _Corners:
             np.bitwise_xor.accumulate(changes, axis=0, out=changes)
             above = changes[-1].copy()
             np.bitwise_xor.accumulate(changes, axis=1, out=changes)
-            box = Box(0, number * BAND, size.width, BAND).intersect(Box.of(size))
+            box = Box(0, number * BAND, size.width, BAND).intersect(Box.from_size(size))
             if not box.is_empty:
                 differ += int((changes[: box.height, :-1] != source.read(box)).sum())
         return differ

@@ -86,7 +86,7 @@ def measure(path: Path, options: VectorOptions, title: str) -> None:
 def measure_specks(side: int) -> None:
     """The table of a made map, 1 um a pixel."""
     classes = speckled(side)
-    names = ClassTable.of(["Blocks", "Ground", "Specks"])
+    names = ClassTable.from_names(["Blocks", "Ground", "Specks"])
     for title, least in (("by class", None), ("250 um2 for all", OLD_MIN_AREA_UM2)):
         start = time.perf_counter()
         _, done = simplified_polygons(ArrayMap(classes), names, Mpp(1.0, 1.0), None, least)

@@ -93,7 +93,7 @@ class Floor:
                 batch_tensor([patch for tile in group for patch in read_block(reader, todo.grid, [tile])])
                 for group in groups
             ]
-            memory = MemoryPlan.of(options.max_memory, 1 + len(loaded.classes))
+            memory = MemoryPlan.from_limit(options.max_memory, 1 + len(loaded.classes))
             self._gate = make_gate(loaded, self.options)
             self._stream = Stream(loaded, self._gate, self.options, memory)
         self.seconds: list[float] = []

@@ -135,7 +135,7 @@ def read_all(slide: str, mpp: float | None) -> dict[str, Any]:
         spec = read_spec(DEFAULT_MODEL)
         todo = plan(opened, spec.mpp, spec.tiling())
         side = block_patches(todo.tiles, max(todo.grid.zoom_x, todo.grid.zoom_y))
-        pieces = pieces_of(todo.tiles, todo.selected, MemoryPlan.of(None, 4).piece_px)
+        pieces = pieces_of(todo.tiles, todo.selected, MemoryPlan.from_limit(None, 4).piece_px)
         blocks = (block for piece in pieces for block in blocks_of(piece, todo.tiles, todo.selected, side))
         digest = hashlib.sha256()
         workers = min(8, usable_cpus())
@@ -159,7 +159,7 @@ def needed_bytes(slide: Any, todo: Any) -> int:
         box = todo.tiles.box(int(row), int(column))
         x, width = source_interval(box.x, box.width, grid.zoom_x)
         y, height = source_interval(box.y, box.height, grid.zoom_y)
-        inside = Box(x, y, width, height).intersect(Box.of(slide.levels[grid.level].size))
+        inside = Box(x, y, width, height).intersect(Box.from_size(slide.levels[grid.level].size))
         touched |= {(grid.level, cell) for cell in slide.damage.cells(grid.level, inside)}
     tables, length = slide._tiles.tables, slide._source.length
     return sum(count for level, cell in touched for _, count in tables[level].ranges(cell, length) or [])

@@ -154,7 +154,7 @@ class Job:
     def open(self) -> tuple[Copies, ClassTable]:
         """The map and its classes."""
         if self.source.suffix == ".npy":
-            table = ClassTable.of([f"Class {i}" for i in range(1, CLASSES + 1)])
+            table = ClassTable.from_names([f"Class {i}" for i in range(1, CLASSES + 1)])
             return Copies(Made(np.load(self.source, mmap_mode="r"), Mpp(self.mpp, self.mpp)), *self.copies), table
         opened = open_map(self.source)
         return Copies(opened, *self.copies), opened.classes
@@ -175,7 +175,7 @@ def whole(job: Job) -> str:
     pyramid, _ = job.open()
     if pyramid.size.area > WHOLE_PX:
         return f"not tried: more than {WHOLE_PX / 1e9:.1f} Gpx"
-    classes = pyramid.read(Box.of(pyramid.size))
+    classes = pyramid.read(Box.from_size(pyramid.size))
     shapes = rasterio.features.shapes(classes, mask=classes > 0, connectivity=4)
     polygons = [shapely.Polygon(outline["coordinates"][0], outline["coordinates"][1:]) for outline, _ in shapes]
     return f"{len(polygons):,} polygons, {int(shapely.get_num_coordinates(polygons).sum()):,} vertices"
@@ -263,7 +263,7 @@ def main() -> None:
         job = Job(source, (across, down), options.mpp, Path(folder), options.max_memory * 2**20)
         pyramid, _ = job.open()
         coarse = MapLevel(pyramid.one, min(4, pyramid.levels - 1))
-        tissue = np.mean(coarse.read(Box.of(coarse.size)) > 0)
+        tissue = np.mean(coarse.read(Box.from_size(coarse.size)) > 0)
         gigapixels = pyramid.size.area / 1e9
         print(f"{pyramid.size} px ({gigapixels:.2f} Gpx) at {pyramid.mpp} um, {tissue:.0%} tissue")
         print(f"{'way':12}{'seconds':>9}{'s/Gpx':>8}{'CPU s/Gpx':>11}{'peak MB':>9}  result")

@@ -212,7 +212,7 @@ def make_masks(study: Study, config: TrainingConfig, fold: int, teacher: str) ->
     classifier = cast(Classifier, _loaded(config.classifier, "classifier", weights))
 
     def make(target: Path) -> None:
-        table = ClassTable.of(list(NAMES), list(COLORS))
+        table = ClassTable.from_names(list(NAMES), list(COLORS))
         patches = tuple(study.training_patches(fold))
         data = PatchDataset(study.work / "patches", table, MPP, PATCH_PX, patches, (), {})
         write_masks(classifier, data, config, target, CPU, False)
@@ -305,7 +305,7 @@ def _maps(
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Class channels (H, W) of an image under each gate."""
     height, width = image.truth.shape
-    grid = TileGrid.of(Size(width, height), PATCH_PX, OVERLAP)
+    grid = TileGrid.from_share(Size(width, height), PATCH_PX, OVERLAP)
     tiles = list(grid.tiles())
     pixels = F.pad(torch.from_numpy(image.pixels).permute(2, 0, 1), (0, PATCH_PX, 0, PATCH_PX), value=255)
     patches = torch.stack([pixels[(slice(None), *tile.box.slices())] for tile in tiles])

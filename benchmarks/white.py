@@ -58,11 +58,11 @@ class Scene:
     @property
     def ours(self) -> WhiteRule:
         """The rule of `wsiseg.tissue.white`."""
-        return WhiteRule.of(self.light, self.mpp)
+        return WhiteRule.from_light(self.light, self.mpp)
 
     def fixed(self, share: float) -> WhiteRule:
         """The rule with one share for all slides, of the glass outside the tissue."""
-        return WhiteRule.of(Light(self.outside.level, "outside", share), self.mpp)
+        return WhiteRule.from_light(Light(self.outside.level, "outside", share), self.mpp)
 
 
 Rule = Callable[[Pixels, Scene], BoolArray]
@@ -76,7 +76,9 @@ def ours(pixels: Pixels, scene: Scene) -> BoolArray:
 def lit(pixels: Pixels, scene: Scene, *, inside: bool, share: float = USUAL_LIGHT) -> BoolArray:
     """Half of the rule: only the light is the slide's own, or only its share."""
     level = scene.light.glass if inside else scene.outside.level
-    rule = WhiteRule.of(replace(scene.light, glass=level, share=share if inside else scene.light.share), scene.mpp)
+    rule = WhiteRule.from_light(
+        replace(scene.light, glass=level, share=share if inside else scene.light.share), scene.mpp
+    )
     return rule.parts(rule.bright(pixels))
 
 
@@ -203,7 +205,7 @@ def on_slide(path: Path, mpp: float | None, truth_png: Path | None, map_mpp: flo
                 truth = np.asarray(image.resize((grid.size.width, grid.size.height), Image.Resampling.NEAREST)) > 127
         sums = {name: np.zeros(4) for name in ("no white", *RULES)}
         for y in range(0, grid.size.height, 512):
-            box = Box(0, y, grid.size.width, 512).intersect(Box.of(grid.size))
+            box = Box(0, y, grid.size.width, 512).intersect(Box.from_size(grid.size))
             tissue = mask.rows(grid, box)
             if not tissue.any():
                 right = None if truth is None else truth[y : y + 512]
@@ -224,7 +226,7 @@ def draw(path: Path, mpp: float | None, map_mpp: float, png: Path, place: tuple[
     x, y, side = place
     with open_slide(path, mpp=mpp) as slide:
         grid = slide.grid(map_mpp)
-        box = Box(x, y, side, side).intersect(Box.of(grid.size))
+        box = Box(x, y, side, side).intersect(Box.from_size(grid.size))
         pixels, tissue = slide.read(grid, box).pixels, tissue_mask(slide).rows(grid, box)
         drawn = pixels.copy()
         drawn[ours(pixels, Scene.of(slide, grid.mpp)) & tissue] = CYAN

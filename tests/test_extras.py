@@ -51,9 +51,10 @@ def refused_commands(folder: Path, sample_data: Path) -> list[tuple[str, Command
         ("remote", Command(["view", "s3://bucket/m.zarr"], EXTRAS["remote"])),
         ("dicom", Command(segmentation, EXTRAS["dicom"])),
         ("openvino", Command(predict, EXTRAS["openvino"])),
-        *(("train", Command(train, [name])) for name in EXTRAS["train"]),
-        ("tensorboard", Command([*train, "--logger", "tensorboard"], EXTRAS["tensorboard"])),
+        ("app", Command(["label", picture, "--classes", "A", "--out", out / "p"], EXTRAS["app"])),
         *(("report", Command(report, [name])) for name in EXTRAS["report"]),
+        *(("train", Command(train, [name])) for name in EXTRAS["train"]),
+        ("tensorboard", Command([*train, "--logger", "tensorboard"], EXTRAS["tensorboard"])),  # loads matplotlib
     ]
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import read_classes, read_dataset
-from wsiseg.errors import BundleError, DatasetError, OptionError, SlideError, WsisegError
+from wsiseg.errors import BundleError, DatasetError, MapError, OptionError, SlideError, WsisegError
 from wsiseg.evaluation.truth import open_source
 from wsiseg.geometry import Box
 from wsiseg.models.folder import BUNDLES_FOLDER
@@ -64,7 +64,7 @@ def test_names_in_cells_csv(table: Path, name: str) -> None:
     name = name.format(outside=table.parent / "secret.png")
     (table / "cells.csv").write_text(f"file,x,y,class\n{name},1,1,A\n")
     with pytest.raises(DatasetError):
-        open_source(table, "test", ClassTable.of(["A"]), mpp=0.5)
+        open_source(table, "test", ClassTable.from_names(["A"]), mpp=0.5)
 
 
 @pytest.mark.parametrize("file", ["labels.csv", "dataset.json", "cells.csv", "classes.json"])
@@ -80,14 +80,14 @@ def test_tables_that_are_links_or_pipes(table: Path, file: str, kind: str) -> No
     else:
         (table / file).symlink_to(table.parent / file if kind == "link" else table / file)
     with pytest.raises(DatasetError):
-        open_source(table, "train", ClassTable.of(["A"]), mpp=0.5 if file == "cells.csv" else None)
+        open_source(table, "train", ClassTable.from_names(["A"]), mpp=0.5 if file == "cells.csv" else None)
 
 
 def test_a_table_of_one_endless_field(table: Path) -> None:
     for file in ("labels.csv", "cells.csv"):
         (table / file).write_text("file,x,y,class," + "x" * 200_000 + "\nimages/0.png,1,1,A\n")
         with pytest.raises(DatasetError, match="CSV"):
-            open_source(table, "test", ClassTable.of(["A"]), mpp=0.5)
+            open_source(table, "test", ClassTable.from_names(["A"]), mpp=0.5)
         (table / file).unlink()
 
 
@@ -146,7 +146,7 @@ def test_a_map_holds_files_only(tmp_path: Path, place: str, kind: str) -> None:
         os.mkfifo(path)
     else:
         path.symlink_to(tmp_path / "moved" if kind == "link" else path)
-    with pytest.raises(SlideError):
+    with pytest.raises(MapError):
         open_map(tmp_path / "a.zarr")
 
 
@@ -205,7 +205,7 @@ def test_a_grid_that_no_map_has(tmp_path: Path, place: str, value: object) -> No
         part = part[key]
     part[last] = value
     (tmp_path / "a.zarr" / "zarr.json").write_text(json.dumps(node))
-    with pytest.raises((SlideError, OptionError)):
+    with pytest.raises((MapError, OptionError)):
         open_map(tmp_path / "a.zarr")
 
 
@@ -221,7 +221,7 @@ def test_an_array_that_no_map_has(tmp_path: Path, change: dict[str, object]) -> 
     shutil.copytree(MAP, tmp_path / "a.zarr")
     node = tmp_path / "a.zarr" / "labels" / "tissue" / "0" / "zarr.json"
     node.write_text(json.dumps({**json.loads(node.read_text()), **change}))
-    with pytest.raises(SlideError) as caught:
+    with pytest.raises(MapError) as caught:
         open_map(tmp_path / "a.zarr")
     assert len(str(caught.value)) < 1000
 
@@ -244,7 +244,7 @@ def test_a_chunk_that_unpacks_to_more_than_its_shape(tmp_path: Path) -> None:
     packed = index.tobytes()
     shard.write_bytes(data + bomb + packed + google_crc32c.value(packed).to_bytes(4, "little"))
     for box in (Box(0, 0, 10, 10), Box(0, 0, 700, 300)):
-        with pytest.raises(SlideError, match="unpacks to 67108864 bytes"):
+        with pytest.raises(MapError, match="unpacks to 67108864 bytes"):
             open_map(tmp_path / "a.zarr").read(box)
 
 
@@ -252,7 +252,7 @@ def test_a_damaged_shard(tmp_path: Path) -> None:
     shutil.copytree(MAP, tmp_path / "a.zarr")
     shard = tmp_path / "a.zarr" / "labels" / "tissue" / "0" / "c" / "0" / "0"
     shard.write_bytes(shard.read_bytes()[::-1])
-    with pytest.raises(SlideError, match="damaged"):
+    with pytest.raises(MapError, match="damaged"):
         open_map(tmp_path / "a.zarr").read(Box(0, 0, 100, 100))
 
 

@@ -12,7 +12,7 @@ import pytest
 import wsiseg
 from tests.helpers.stored_maps import STEP, provenance, stored_map
 from wsiseg.classes import ClassTable
-from wsiseg.errors import OptionError, SlideError
+from wsiseg.errors import MapError, OptionError, SlideError
 from wsiseg.export.opened_map import TissueMap, open_map
 from wsiseg.geometry import Box, Size
 
@@ -138,7 +138,7 @@ class Tags(HTMLParser):
 
 def test_nothing_from_outside_is_shown_unescaped(tmp_path: Path) -> None:
     bad = "<script>alert(1)</script><img src=x onerror=y>\x1b[31m\n"
-    classes = ClassTable.of(["<script>a</script>", "'\"><b>", "&lt;i&gt;\u202e"])
+    classes = ClassTable.from_names(["<script>a</script>", "'\"><b>", "&lt;i&gt;\u202e"])
     about = provenance(bad, bad)
     for row, tissue_class in zip(about["areas"], classes, strict=True):
         row["name"] = tissue_class.name
@@ -163,5 +163,5 @@ def test_transforms_that_are_none_are_one_sentence(tmp_path: Path) -> None:
     for steps in ([], [{"type": "scale", "scale": [0, 1]}], [{"type": "scale", "scale": ["a", 1]}], 7, [{"type": 1}]):
         image = {"datasets": [{"path": "0", "coordinateTransformations": steps}]}
         labels.attrs["ome"] = {**good, "multiscales": [image]}
-        with pytest.raises(SlideError, match="no usable scale"):
+        with pytest.raises(MapError, match="no usable scale"):
             open_map(tmp_path / "m.zarr").transform()

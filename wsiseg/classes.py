@@ -85,7 +85,7 @@ class ClassTable:
         return tuple(c.name for c in self.classes)
 
     @classmethod
-    def of(cls, names: Sequence[str], colors: Sequence[Sequence[int]] | None = None) -> ClassTable:
+    def from_names(cls, names: Sequence[str], colors: Sequence[Sequence[int]] | None = None) -> ClassTable:
         """A table from names and, optionally, colours; default colours are told apart by colour-blind readers too."""
         chosen = colors if colors is not None else [PALETTE[i % len(PALETTE)] for i in range(len(names))]
         if len(chosen) != len(names):

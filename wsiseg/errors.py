@@ -17,6 +17,10 @@ class MissingMppError(SlideError, ValueError):
     """A slide that does not say how large its pixels are."""
 
 
+class MapError(WsisegError, OSError):
+    """A tissue map is missing, was not written by this program, or is damaged."""
+
+
 class OutputError(WsisegError, OSError):
     """An output that exists already, or cannot be written."""
 
@@ -37,7 +41,7 @@ class DeviceError(WsisegError, RuntimeError):
     """A device that this machine does not have."""
 
 
-class NetworkError(WsisegError, ArithmeticError):
+class NonFiniteError(WsisegError, ArithmeticError):
     """A network that returned values that are not finite numbers."""
 
 

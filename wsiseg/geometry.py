@@ -102,7 +102,7 @@ class Box:
         return slice(self.y - y, self.bottom - y), slice(self.x - x, self.right - x)
 
     @classmethod
-    def of(cls, size: Size) -> Box:
+    def from_size(cls, size: Size) -> Box:
         """The whole of an image."""
         return cls(0, 0, size.width, size.height)
 

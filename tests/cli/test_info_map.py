@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from tests.helpers.stored_maps import provenance, stored_map
 from wsiseg.cli.export import export
 from wsiseg.cli.info import info
-from wsiseg.errors import OutputError, SlideError
+from wsiseg.errors import MapError, OutputError
 from wsiseg.geometry import Size
 
 
@@ -61,10 +61,10 @@ def test_areas_are_shown_as_shares_of_the_tissue(tissue_map: Path) -> None:
 
 
 def test_what_is_no_map_is_said(tissue_map: Path, tmp_path: Path) -> None:
-    with pytest.raises(SlideError, match=r"does not exist; expected a tissue map"):
+    with pytest.raises(MapError, match=r"does not exist; expected a tissue map"):
         run(info, tmp_path / "m.zarr")
     (tmp_path / "m.zarr").mkdir()
-    with pytest.raises(SlideError, match="is not a tissue map"):
+    with pytest.raises(MapError, match="is not a tissue map"):
         run(info, tmp_path / "m.zarr")
     assert "are for slides" in run(info, tissue_map, "--mpp", "0.5", code=2).output
 

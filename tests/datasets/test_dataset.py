@@ -44,7 +44,7 @@ def test_table_with_groups(table: Path) -> None:
     data = read_dataset(table, val_share=0.3)
     assert data.mpp == 0.5
     assert data.patch_size_px == 32
-    assert data.classes == ClassTable.of(["Tumour", "Stroma"], [(1, 2, 3), (4, 5, 6)])
+    assert data.classes == ClassTable.from_names(["Tumour", "Stroma"], [(1, 2, 3), (4, 5, 6)])
     assert data.about == {"licence": "CC0"}
     labels = {p.name: p.label for p in (*data.train, *data.val)}
     assert labels == {

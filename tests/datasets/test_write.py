@@ -16,7 +16,7 @@ from wsiseg.datasets.sheet import dataset_sheet
 from wsiseg.datasets.write import DatasetWriter, PatchRow
 from wsiseg.errors import DatasetError, OptionError, OutputError
 
-CLASSES = ClassTable.of(["Tumour", "Stroma", "Necrosis"])
+CLASSES = ClassTable.from_names(["Tumour", "Stroma", "Necrosis"])
 PLACE = Provenance(slide="case 1.svs", x=1024, y=2048.5, size_px=48, mpp=0.5, status="labelled", labeller="AB",
                    round=1, source="random", seconds=2.25, shown_prediction="0", time="2026-01-01T00:00:00Z",
                    model_hash="abc")  # fmt: skip
@@ -61,7 +61,7 @@ def test_appending_keeps_rows_and_goes_by_name(tmp_path: Path) -> None:
         old = writer.add(pixels(1), PatchRow({"Tumour": 1, "Stroma": 0, "Necrosis": 0}, "a", "", PLACE))
         writer.finish()
     before = (root / "labels.csv").read_text().splitlines()
-    other = ClassTable.of(["Necrosis", "Tumour", "Stroma"])
+    other = ClassTable.from_names(["Necrosis", "Tumour", "Stroma"])
     with DatasetWriter(root, other, 0.5, 48) as writer:
         new = writer.add(
             pixels(2),
@@ -133,9 +133,9 @@ def test_other_folders_are_refused_by_name(tmp_path: Path) -> None:
         writer.add(pixels(1), PatchRow({"Tumour": 1}, "a"))
         writer.finish()
     with pytest.raises(DatasetError, match="has no class 'Fat'"):
-        DatasetWriter(root, ClassTable.of(["Tumour", "Stroma", "Necrosis", "Fat"]), 0.5, 48)
+        DatasetWriter(root, ClassTable.from_names(["Tumour", "Stroma", "Necrosis", "Fat"]), 0.5, 48)
     with pytest.raises(DatasetError, match="class 'Necrosis' as well"):
-        DatasetWriter(root, ClassTable.of(["Tumour", "Stroma"]), 0.5, 48)
+        DatasetWriter(root, ClassTable.from_names(["Tumour", "Stroma"]), 0.5, 48)
     with pytest.raises(DatasetError, match=r"0\.5 um per pixel, these are at 0\.25"):
         DatasetWriter(root, CLASSES, 0.25, 48)
     with pytest.raises(DatasetError, match="48 px, these are of 64"):
@@ -151,7 +151,7 @@ def test_other_folders_are_refused_by_name(tmp_path: Path) -> None:
         begun(tmp_path / "file" / "below")
     for name in ("mask", "slide", "=1+1", "-Tumour"):
         with pytest.raises(OptionError):
-            DatasetWriter(tmp_path / "new", ClassTable.of([name]), 0.5, 48)
+            DatasetWriter(tmp_path / "new", ClassTable.from_names([name]), 0.5, 48)
     with begun(root), pytest.raises(OutputError, match="patches"):
         begun(root)
     with begun(root) as writer, pytest.raises(DatasetError, match="must be RGB of 48"):
@@ -215,5 +215,5 @@ def test_a_class_may_be_called_as_a_column_where_classes_are_stated(tmp_path: Pa
     (tmp_path / "images").mkdir()
     Image.fromarray(pixels(1)).save(tmp_path / "images" / "a.png")
     (tmp_path / "labels.csv").write_text("file,round,Tumour\nimages/a.png,1,0\n")
-    assert read_dataset(tmp_path, 0.5, ClassTable.of(["round", "Tumour"])).train[0].label == (1, 0)
+    assert read_dataset(tmp_path, 0.5, ClassTable.from_names(["round", "Tumour"])).train[0].label == (1, 0)
     assert read_dataset(tmp_path, 0.5).classes.names == ("Tumour",)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers.stored_maps import CLASSES, provenance, stored_map
 from wsiseg.classes import ClassTable
-from wsiseg.errors import SlideError
+from wsiseg.errors import MapError
 from wsiseg.export.drawn_polygons import DrawnClass, DrawnPolygons
 from wsiseg.export.opened_map import open_map
 from wsiseg.export.polygons import export_csv
@@ -51,7 +51,7 @@ def test_white_and_polygons_where_they_are_known(tmp_path: Path) -> None:
 def test_a_map_without_areas_is_refused(tmp_path: Path) -> None:
     about = {key: value for key, value in provenance().items() if key != "areas"}
     stored_map(tmp_path / "m.zarr", Size(60, 50), about=about)
-    with pytest.raises(SlideError, match="says nothing of its areas"):
+    with pytest.raises(MapError, match="says nothing of its areas"):
         export_csv(open_map(tmp_path / "m.zarr"), tmp_path / "a.csv")
     assert not (tmp_path / "a.csv").exists()
     assert "a.svs" in open_map(tmp_path / "m.zarr")._repr_html_()  # and shows itself all the same
@@ -73,7 +73,7 @@ def test_other_cells_are_as_they_are(name: str) -> None:
 
 
 def test_names_of_slide_and_classes_are_no_formulas(tmp_path: Path) -> None:
-    table = ClassTable.of(["=cmd|' /C calc'!A0", "@x", "-Stroma"])
+    table = ClassTable.from_names(["=cmd|' /C calc'!A0", "@x", "-Stroma"])
     about = provenance("+1.svs")
     about["areas"] = [{**row, "name": name} for row, name in zip(about["areas"], table.names, strict=True)]
     stored_map(tmp_path / "m.zarr", Size(60, 50), classes=table, about=about)

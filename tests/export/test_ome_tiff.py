@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.helpers.stored_maps import CLASSES, provenance, stored_map
 from wsiseg.classes import ClassTable
-from wsiseg.errors import OptionError, OutputError, SlideError
+from wsiseg.errors import MapError, OptionError, OutputError
 from wsiseg.export import ome_tiff
 from wsiseg.export.ome_tiff import export_ome_tiff
 from wsiseg.geometry import Size
@@ -55,7 +55,7 @@ def test_each_level_has_the_values_of_the_map(tissue_map: TissueMap, tmp_path: P
 def test_a_model_of_one_class_has_one_channel(tmp_path: Path) -> None:
     about = provenance()
     about["areas"] = about["areas"][:1]
-    stored_map(tmp_path / "map.zarr", Size(31, 600), classes=ClassTable.of(["Glands"]), about=about)
+    stored_map(tmp_path / "map.zarr", Size(31, 600), classes=ClassTable.from_names(["Glands"]), about=about)
     tissue_map = open_map(tmp_path / "map.zarr")
     export_ome_tiff(tissue_map, tmp_path / "p.ome.tif", "probabilities")
     found = levels_of(tmp_path / "p.ome.tif")
@@ -98,7 +98,7 @@ def test_other_readers_find_tiles_pixels_and_resolution(tissue_map: TissueMap, t
 
 
 def test_names_from_files_cannot_break_the_xml(tmp_path: Path) -> None:
-    classes = ClassTable.of(['A"><script>&amp;', "Ü <b> 'ß' ]]>", "{x} {0} %s"])
+    classes = ClassTable.from_names(['A"><script>&amp;', "Ü <b> 'ß' ]]>", "{x} {0} %s"])
     stored_map(tmp_path / "m.zarr", Size(60, 50), classes=classes, about=provenance("a\x1b[31m\x00 & <b>.svs", "m<&>"))
     path = tmp_path / "p.ome.tif"
     export_ome_tiff(open_map(tmp_path / "m.zarr"), path, "probabilities")
@@ -140,6 +140,6 @@ def test_what_cannot_be_written_leaves_nothing(tissue_map: TissueMap, tmp_path: 
         export_ome_tiff(open_map(tmp_path / "m.zarr"), tmp_path / "c.ome.tif", "probabilities")
     (shard,) = (file for file in (tmp_path / "m.zarr" / "labels" / "tissue" / "0" / "c").rglob("*") if file.is_file())
     shard.write_bytes(shard.read_bytes()[:-40] + bytes(40))
-    with pytest.raises(SlideError, match="damaged"):
+    with pytest.raises(MapError, match="damaged"):
         export_ome_tiff(open_map(tmp_path / "m.zarr"), tmp_path / "c.ome.tif")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["b.ome.tif", "m.zarr"]

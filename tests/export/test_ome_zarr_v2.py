@@ -9,7 +9,7 @@ import zarr
 from ome_zarr_models import open_ome_zarr
 
 from tests.helpers.stored_maps import CLASSES, stored_map
-from wsiseg.errors import OptionError, OutputError, SlideError
+from wsiseg.errors import MapError, OptionError, OutputError
 from wsiseg.export.ome_zarr_v2 import MOST_FILES, PLANES, chunk_px, export_ome_zarr_v2
 from wsiseg.geometry import Size, ceil_div
 from wsiseg.tissue_map.reader import TissueMap, open_map
@@ -93,6 +93,6 @@ def test_a_damaged_map_leaves_nothing(tmp_path: Path) -> None:
     stored_map(tmp_path / "m.zarr", Size(600, 500))
     (shard,) = (file for file in (tmp_path / "m.zarr" / "labels" / "tissue" / "1" / "c").rglob("*") if file.is_file())
     shard.write_bytes(shard.read_bytes()[:-40] + bytes(40))
-    with pytest.raises(SlideError, match="damaged"):
+    with pytest.raises(MapError, match="damaged"):
         export_ome_zarr_v2(open_map(tmp_path / "m.zarr"), tmp_path / "a.zarr")
     assert [entry.name for entry in tmp_path.iterdir()] == ["m.zarr"]

@@ -9,7 +9,7 @@ from wsiseg.geometry import Grid, Mpp, Size
 from wsiseg.slides.array import ArrayReader
 from wsiseg.slides.overview import read_picture
 
-CLASSES = ClassTable.of(["A", "B"], [(200, 0, 0), (0, 0, 100)])
+CLASSES = ClassTable.from_names(["A", "B"], [(200, 0, 0), (0, 0, 100)])
 
 
 def test_overlay_mixes_inside_draws_borders_and_leaves_the_rest() -> None:
@@ -29,7 +29,7 @@ def test_overlay_mixes_inside_draws_borders_and_leaves_the_rest() -> None:
 
 
 def test_legend_shows_every_class_however_narrow_the_picture() -> None:
-    classes = ClassTable.of([f"Class number {i}" for i in range(1, 9)])
+    classes = ClassTable.from_names([f"Class number {i}" for i in range(1, 9)])
     for width in (60, 300, 2000):
         image = legend(np.zeros((10, width, 3), np.uint8), classes)
         assert image.shape[1] == width

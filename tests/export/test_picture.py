@@ -131,7 +131,7 @@ def test_the_scale_bar_is_as_long_as_it_says(tissue_map: TissueMap) -> None:
 
 @pytest.mark.parametrize("max_px", [1, 20, 60, 200])
 def test_small_pictures_and_names_of_any_kind_have_a_legend(tmp_path: Path, max_px: int) -> None:
-    classes = ClassTable.of(["W" * 200, "<b>Ünï</b> \u202e", "肿瘤"])
+    classes = ClassTable.from_names(["W" * 200, "<b>Ünï</b> \u202e", "肿瘤"])
     stored_map(tmp_path / "m.zarr", Size(300, 200), classes=classes, about=provenance("a\x1b[31m\n" * 40, "m" * 300))
     export_png(open_map(tmp_path / "m.zarr"), tmp_path / "a.png", max_px=max_px)
     with Image.open(tmp_path / "a.png") as picture:

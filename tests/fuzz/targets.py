@@ -152,7 +152,7 @@ def tissue_map(case: Path) -> None:
     for level in range(opened.levels):
         opened.scale_um(level)
         opened.class_map(level)
-        opened.read(Box(0, 0, 50, 40).intersect(Box.of(opened.grid.coarsen(2**level))), level)
+        opened.read(Box(0, 0, 50, 40).intersect(Box.from_size(opened.grid.coarsen(2**level))), level)
         if opened.has_probabilities:
             opened.probabilities(level)
     errors: list[WsisegError] = []
@@ -220,7 +220,7 @@ def dataset(case: Path) -> None:
     from wsiseg.evaluation.truth import open_source
 
     path = only(case)
-    model = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"])
+    model = ClassTable.from_names(["Tumour", "Stroma", "Lymphocytes"])
 
     def train() -> None:
         read = read_dataset(path)
@@ -271,7 +271,7 @@ def annotations(case: Path) -> None:
     from wsiseg.geojson.annotations import read_annotations
     from wsiseg.geometry import Box, Grid, Mpp, Size
 
-    classes = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"])
+    classes = ClassTable.from_names(["Tumour", "Stroma", "Lymphocytes"])
     identifier = "5f8adc54-b92c-5c42-a586-196ed4a99400"
     originals = {identifier: Original(identifier, 2, shapely.box(0, 0, 80, 60), {})}
     changes = find_changes(read_annotations(only(case)), originals, Names(classes), partial=True)

@@ -11,7 +11,7 @@ from scipy import ndimage
 from wsiseg.classes import ClassTable
 
 Map = npt.NDArray[np.uint8]
-TABLE = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"])
+TABLE = ClassTable.from_names(["Tumour", "Stroma", "Lymphocytes"])
 MAPS = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=15), elements=st.integers(0, 3))
 
 

@@ -40,7 +40,7 @@ def map_of_slide(folder: Path, slide_path: Path) -> Path:
     writer = MapWriter(store, CLASSES, grid, 2048, probabilities=False)
     for y in range(0, grid.size.height, 2048):
         for x in range(0, grid.size.width, 2048):
-            box = Box(x, y, 2048, 2048).intersect(Box.of(grid.size))
+            box = Box(x, y, 2048, 2048).intersect(Box.from_size(grid.size))
             writer.write(box, classes[box.slices()], np.zeros((0, *box.size.shape), np.uint8))
     list(writer.write_levels())
     writer.write_metadata(

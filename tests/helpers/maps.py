@@ -47,7 +47,7 @@ def write_map(
     writer = MapWriter(store, CLASSES, grid_of(size), piece_px, probabilities=probabilities)
     for y in range(0, size.height, piece_px):
         for x in range(0, size.width, piece_px):
-            box = Box(x, y, piece_px, piece_px).intersect(Box.of(size))
+            box = Box(x, y, piece_px, piece_px).intersect(Box.from_size(size))
             writer.write(box, classes[box.slices()], stored[(slice(None), *box.slices())])
     assert list(writer.write_levels()) == list(range(len(writer.sizes)))
     if not probabilities:
@@ -59,7 +59,7 @@ def write_map(
     return classes, stored
 
 
-CLASSES = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"], [(200, 0, 0), (0, 200, 0), (0, 0, 200)])
+CLASSES = ClassTable.from_names(["Tumour", "Stroma", "Lymphocytes"], [(200, 0, 0), (0, 200, 0), (0, 0, 200)])
 
 
 PROVENANCE = {"slide": {"name": "a.svs", "quick_hash": "0"}, "model": {"name": "m", "hash": "1"}}

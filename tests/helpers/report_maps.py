@@ -47,7 +47,7 @@ def made_map(
     change: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
     """Write a map whose winning class has `confidence` everywhere, the others alike; `change` alters its metadata."""
-    table = ClassTable.of(list(names))
+    table = ClassTable.from_names(list(names))
     height, width = classes.shape
     size = Size(width, height)
     known = (classes > 0) & (classes != WHITE_VALUE)
@@ -58,14 +58,14 @@ def made_map(
     grid = Grid(size, Mpp(mpp, mpp), 16.0, 16.0, 0, 16.0, 16.0)
     store = path.with_name(f".{path.name}.new") / path.name
     writer = MapWriter(store, table, grid, PIECE_PX, probabilities=probabilities)
-    edge = SlideEdge.of(grid, Size(width * 16, height * 16))
+    edge = SlideEdge.from_grid(grid, Size(width * 16, height * 16))
     areas = Areas.empty(len(names))
     for y in range(0, height, PIECE_PX):
         for x in range(0, width, PIECE_PX):
-            box = Box(x, y, PIECE_PX, PIECE_PX).intersect(Box.of(size))
+            box = Box(x, y, PIECE_PX, PIECE_PX).intersect(Box.from_size(size))
             piece, some = classes[box.slices()], values[(slice(None), *box.slices())]
             writer.write(box, piece, some)
-            areas.add(Areas.of(piece, some, piece > 0, edge.parts(box)))
+            areas.add(Areas.from_classes(piece, some, piece > 0, edge.parts(box)))
     list(writer.write_levels())
     if not probabilities:
         writer.write_picture(np.full((30, 20, 3), 7, np.uint8), Mpp(20, 20))

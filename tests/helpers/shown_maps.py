@@ -31,10 +31,10 @@ def make_map(path: Path, slide: Path, mpp: float, seed: int = 0) -> Path:
 
 def write(path: Path, grid: Grid, classes: np.ndarray, values: np.ndarray, own: tuple[str, str, Size]) -> None:
     name, quick_hash, size = own
-    writer = MapWriter(path, ClassTable.of(NAMES), grid, 1024)
+    writer = MapWriter(path, ClassTable.from_names(NAMES), grid, 1024)
     for y in range(0, grid.size.height, 1024):
         for x in range(0, grid.size.width, 1024):
-            box = Box(x, y, 1024, 1024).intersect(Box.of(grid.size))
+            box = Box(x, y, 1024, 1024).intersect(Box.from_size(grid.size))
             writer.write(box, classes[box.slices()], values[(slice(None), *box.slices())])
     list(writer.write_levels())
     areas = [float((classes == i).sum() * grid.mpp.pixel_area_um2 / 1e6) for i in (1, 2, 3)]

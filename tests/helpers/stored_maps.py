@@ -14,7 +14,7 @@ from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.system.files import put_folder
 from wsiseg.tissue_map.writer import MapWriter
 
-CLASSES = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"], [(200, 0, 0), (0, 200, 0), (0, 0, 200)])
+CLASSES = ClassTable.from_names(["Tumour", "Stroma", "Lymphocytes"], [(200, 0, 0), (0, 200, 0), (0, 0, 200)])
 SIZE = Size(1301, 1100)
 
 STEP = 2.0
@@ -61,7 +61,7 @@ def stored_map(
     writer = MapWriter(store, classes, grid, 2048, probabilities=probabilities)
     for y in range(0, size.height, 2048):
         for x in range(0, size.width, 2048):
-            box = Box(x, y, 2048, 2048).intersect(Box.of(size))
+            box = Box(x, y, 2048, 2048).intersect(Box.from_size(size))
             writer.write(box, found[box.slices()], stored[(slice(None), *box.slices())])
     list(writer.write_levels())
     if not probabilities:

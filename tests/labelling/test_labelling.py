@@ -20,7 +20,7 @@ from wsiseg.labelling.rounds import Round
 from wsiseg.labelling.session import Session, Terms
 
 TERMS = Terms(0.5, 64, 0)
-CLASSES = ClassTable.of(["Tumour", "Stroma"])
+CLASSES = ClassTable.from_names(["Tumour", "Stroma"])
 
 
 def candidates(count: int, slides: int = 2) -> list[Candidate]:
@@ -169,7 +169,7 @@ def check_renamed(one: Labelling, of: Round) -> None:
 
 def test_classes_that_are_stated_later_are_added_whatever_their_order(tmp_path: Path) -> None:
     end(begin(tmp_path))
-    session = Session(tmp_path, TERMS, ClassTable.of(["Fat", "Stroma", "Tumour"]))
+    session = Session(tmp_path, TERMS, ClassTable.from_names(["Fat", "Stroma", "Tumour"]))
     assert session.classes.names == ("Tumour", "Stroma", "Fat")
     session.close()
 

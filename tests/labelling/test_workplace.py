@@ -14,7 +14,7 @@ from wsiseg.geometry import Box
 from wsiseg.labelling.workplace import Wishes, patient_of, regions_of, workplace
 from wsiseg.slides import open_slide
 
-CLASSES = ClassTable.of(["Tumour", "Stroma"])
+CLASSES = ClassTable.from_names(["Tumour", "Stroma"])
 
 
 def wishes(sample_data: Path, root: Path, **changes: object) -> Wishes:

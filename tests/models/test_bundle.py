@@ -20,7 +20,7 @@ from wsiseg.models.spec import FORMAT_VERSION, BundleSpec, read_spec
 from wsiseg.models.tissue_model import normalise
 
 ENCODER = {"encoder": "mobilenetv3_small_050"}
-CLASSES = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"])
+CLASSES = ClassTable.from_names(["Tumour", "Stroma", "Lymphocytes"])
 MEAN, STD = [0.7, 0.5, 0.6], [0.2, 0.25, 0.3]
 
 

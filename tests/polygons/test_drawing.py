@@ -53,7 +53,7 @@ def map_of(path: Path, classes: Map, slide: tuple[int, int], step: float, table:
         values[index - 1] = np.where(classes == index, best[None], 0)
     store = path.with_name(f".{path.name}.new") / path.name
     writer = MapWriter(store, table, Grid(size, Mpp(step / 2, step / 2), step, step, 0, step, step), 2048)
-    writer.write(Box.of(size), classes, values)
+    writer.write(Box.from_size(size), classes, values)
     list(writer.write_levels())
     slide_facts = {"name": "a.svs", "quick_hash": "0" * 64, "width": slide[0], "height": slide[1]}
     areas = [
@@ -172,7 +172,7 @@ def test_white_makes_no_polygon() -> None:
 
 
 def test_white_of_a_table_of_254_classes() -> None:
-    table = ClassTable.of([f"c{n}" for n in range(254)])
+    table = ClassTable.from_names([f"c{n}" for n in range(254)])
     classes = np.array([[254, 254, 255, 255]], np.uint8)
     assert exact_polygons(ArrayMap(classes), table)[254].area == 2
     found, _ = simplified_polygons(ArrayMap(classes), table, UM)

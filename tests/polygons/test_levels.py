@@ -86,7 +86,7 @@ def test_polygons_of_a_level_lie_where_they_do_in_the_map(seed: int, number: int
     assert union.within(shapely.box(0, 0, width, height))
     assert union.area == pytest.approx(width * height, rel=0.15)
     coarse = exact_polygons(
-        ArrayMap(np.kron(level.read(Box.of(level.size)), np.ones((2**number,) * 2, np.uint8))), TABLE
+        ArrayMap(np.kron(level.read(Box.from_size(level.size)), np.ones((2**number,) * 2, np.uint8))), TABLE
     )
     for index, polygons in moved.items():
         assert shapely.union_all(polygons).difference(coarse[index].buffer(2**number * 3)).area < 1e-9

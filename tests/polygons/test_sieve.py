@@ -27,7 +27,7 @@ def sieved(classes: Map, min_area: float | Float64Array, block: int) -> tuple[Ma
     source = ArrayMap(classes)
     components = find_components(source, block)
     absorption = absorb(components, min_area)
-    return SievedMap(source, components, absorption).read(Box.of(source.size)), absorption
+    return SievedMap(source, components, absorption).read(Box.from_size(source.size)), absorption
 
 
 def plain_components(classes: Map) -> npt.NDArray[np.int64]:
@@ -107,7 +107,7 @@ def test_any_box_of_a_sieved_map_is_that_part_of_the_whole(classes: Map, block: 
         data.draw(st.integers(1, source.size.width - x)),
         data.draw(st.integers(1, source.size.height - y)),
     )
-    np.testing.assert_array_equal(whole.read(box), whole.read(Box.of(source.size))[box.slices()])
+    np.testing.assert_array_equal(whole.read(box), whole.read(Box.from_size(source.size))[box.slices()])
 
 
 def test_longest_border_wins_over_largest_neighbour() -> None:
@@ -168,7 +168,7 @@ def test_white_is_treated_as_any_class_and_counted_apart(classes: Map, block: in
     source = ArrayMap(classes)
     components = find_components(source, block)
     absorption = absorb(components, least, WHITE)
-    out = SievedMap(source, components, absorption).read(Box.of(source.size))
+    out = SievedMap(source, components, absorption).read(Box.from_size(source.size))
     np.testing.assert_array_equal(out, plain_sieve(classes, least))
     labels = plain_components(classes)
     became = {i: int(out[labels == i][0]) for i in range(1, labels.max() + 1)}

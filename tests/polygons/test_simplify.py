@@ -75,7 +75,7 @@ def test_exact_polygons_of_difficult_shapes(name: str, block: int) -> None:
 def sieved_map(classes: Map, min_area: float) -> Map:
     components = find_components(ArrayMap(classes))
     source = SievedMap(ArrayMap(classes), components, absorb(components, min_area))
-    return source.read(Box.of(source.size))
+    return source.read(Box.from_size(source.size))
 
 
 def assert_simplified(classes: Map, tolerance: float, min_area: float, block: int) -> None:
@@ -200,7 +200,7 @@ def test_a_class_outside_the_table_is_refused() -> None:
 @settings(max_examples=50)
 def test_least_vertices_are_those_that_no_tolerance_takes(classes: Map) -> None:
     found = exact_polygons(ArrayMap(classes), TABLE)
-    coverage = Coverage.of({index: shapely.get_parts(multi) for index, multi in found.items()})
+    coverage = Coverage.from_polygons({index: shapely.get_parts(multi) for index, multi in found.items()})
     least = coverage.least_vertices(2)
     assert least <= coverage.vertices(2)
     coverage.simplify(1e6)

@@ -69,7 +69,7 @@ def test_missing_polygons_are_drawn_from_the_map_that_is_there(tmp_path: Path, m
     assert found.status == "kept"
     assert found.kept is not None
     assert found.kept.drawn is not None
-    assert found.kept.drawn["annotations"] > 0
+    assert found.kept.drawn.annotations > 0
     assert polygons.read_bytes() == before
     again = batch([tmp_path / "a.png"], tmp_path / "maps", vectors=VectorOptions(min_area_um2=5))["a.png"]
     assert "stay as they are" in again.notes[0]
@@ -246,14 +246,16 @@ def test_a_batch_goes_on_after_each_kind_of_failure(
     for slide in slides:
         painted(slide, (60, 60))
     if isinstance(fault, str):
-        from wsiseg.errors import NetworkError
+        from wsiseg.errors import NonFiniteError
         from wsiseg.prediction import many
 
         predicted = many.predict_opened
 
         def fail(job: Any, *rest: Any, **options: Any) -> Any:
             if job.slide.name == "b.png":
-                raise NetworkError("no finite numbers") if fault == "network" else ZeroDivisionError("division by zero")
+                raise (
+                    NonFiniteError("no finite numbers") if fault == "network" else ZeroDivisionError("division by zero")
+                )
             return predicted(job, *rest, **options)
 
         monkeypatch.setattr(many, "predict_opened", fail)
@@ -304,7 +306,7 @@ def test_the_summary_lists_each_kind(tmp_path: Path, sample_data: Path) -> None:
     options = PredictOptions(mpp=2, tissue="otsu")
     for status in ("done", "kept"):
         results = list(predict_many(given, tmp_path / "maps", color_model(mpp=8), options, polygons=False))
-        summary = BatchSummary.of(results)
+        summary = BatchSummary.from_results(results)
         facts = summary.to_json()
         listed = {
             kind: [Path(one if isinstance(one, str) else one["slide"]).name for one in facts[kind]]

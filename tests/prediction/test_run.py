@@ -125,7 +125,7 @@ def test_the_exact_polygons_are_the_class_map_pixel_for_pixel(tmp_path: Path, sa
         index = 1 + tissue_map.classes.names.index(feature["properties"]["classification"]["name"])
         to_map = shapely.transform(geometry, lambda points: points / [grid.step_x, grid.step_y])
         shapes.append((to_map, index))
-    class_map = tissue_map.read(Box.of(tissue_map.size))
+    class_map = tissue_map.read(Box.from_size(tissue_map.size))
     assert (class_map == WHITE_VALUE).any()
     class_map[class_map == WHITE_VALUE] = 0  # has no polygon
     assert class_map.any()

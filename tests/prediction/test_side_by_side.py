@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tests.helpers.maps import chunks
-from wsiseg.errors import NetworkError
+from wsiseg.errors import NonFiniteError
 from wsiseg.geometry import Box
 from wsiseg.models.bundle import load_model
 from wsiseg.models.tissue_model import TissueModel
@@ -57,11 +57,11 @@ def test_an_error_of_a_batch_ends_the_run_and_leaves_torch_as_it_was(
         nonlocal calls
         calls += 1
         if calls == 5:
-            raise NetworkError("made up")
+            raise NonFiniteError("made up")
         return real(patches)
 
     monkeypatch.setattr(model, "classify", fails)
-    with pytest.raises(NetworkError, match="made up"):
+    with pytest.raises(NonFiniteError, match="made up"):
         predict(slide, tmp_path / "m.zarr", model, OPTIONS)
     assert torch.get_num_threads() == threads
     assert not (tmp_path / "m.zarr").exists()

@@ -22,7 +22,7 @@ from PIL import Image
 from tests.helpers.commands import run  # noqa: F401  (a fixture)
 from tests.helpers.report_maps import S, T, disc, ground, made_map, striped
 from wsiseg.cli.main import main
-from wsiseg.errors import OptionError, OutputError, SlideError
+from wsiseg.errors import MapError, OptionError, OutputError
 from wsiseg.report.bulk import BulkOptions
 from wsiseg.report.measure import MeasureOptions
 from wsiseg.report.run import ReportOptions, ReportOutputs, report
@@ -248,7 +248,7 @@ def test_what_does_not_fit_is_refused_before_any_work(two: list[Path], tmp_path:
         (two, page, ReportOptions(roles=(*roles, "stroma=Strma")), OptionError, "'Strma', which no map has"),
         ([], page, ReportOptions(), OptionError, "nothing to report"),
         ([two[0], two[0]], page, ReportOptions(roles=roles), OptionError, "given twice"),
-        ([*two, tmp_path / "none.zarr"], page, ReportOptions(roles=roles), SlideError, "does not exist"),
+        ([*two, tmp_path / "none.zarr"], page, ReportOptions(roles=roles), MapError, "does not exist"),
         (two, ReportOutputs(tmp_path / "r.txt"), ReportOptions(roles=roles), OptionError, "ends in .html"),
         (two, ReportOutputs(page.page, long=tmp_path / "r.xls"), ReportOptions(roles=roles), OptionError, "end"),
         (two, ReportOutputs(tmp_path / "no" / "r.html"), ReportOptions(roles=roles), OutputError, "does not exist"),

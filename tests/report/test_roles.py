@@ -9,7 +9,7 @@ from wsiseg.report.roles import SYNONYMS, RoleTable, parse_roles, roles_of
 
 
 def table(*names: str, **stated: str) -> RoleTable:
-    return roles_of(ClassTable.of(names), stated)
+    return roles_of(ClassTable.from_names(names), stated)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_class_tiles_are_the_map(viewer: Open, index: int) -> None:
                 answer = server.get(f"/m/{viewer.map_id(index)}/classes/{level}/{x}_{y}.png")
                 assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
                 picture = Image.open(io.BytesIO(answer.body))
-                box = Box(x * 512, y * 512, 512, 512).intersect(Box.of(size))
+                box = Box(x * 512, y * 512, 512, 512).intersect(Box.from_size(size))
                 assert picture.mode == "P"
                 assert np.array_equal(np.asarray(picture), opened.read(box, level))
                 assert picture.getpalette()[3:6] == list(opened.classes[1].color)
@@ -83,7 +83,7 @@ def test_class_tiles_are_the_map(viewer: Open, index: int) -> None:
 
 def test_probability_tiles_are_the_map(viewer: Open) -> None:
     opened, server, box = viewer.maps[1], viewer.server, Box(0, 512, 512, 512)
-    box = box.intersect(Box.of(opened.size))
+    box = box.intersect(Box.from_size(opened.size))
     expected = [opened.read_probability(index, box) for index in (1, 2, 3)]
     for index in (1, 2, 3):
         answer = server.get(f"/m/{viewer.map_id(1)}/probability/{index}/0/0_1.png")
@@ -99,7 +99,7 @@ def test_slide_tiles_are_the_slide(viewer: Open) -> None:
     """To within JPEG, also of levels that the file does not have, and at its ragged edge."""
     case, server = viewer.cases[0], viewer.server
     with open_slide(viewer.slide) as slide:
-        whole = slide.read_level(0, Box.of(slide.size)).pixels.astype(np.float32)
+        whole = slide.read_level(0, Box.from_size(slide.size)).pixels.astype(np.float32)
     for level, x, y in ((0, 1, 1), (0, 4, 5), (1, 1, 1), (2, 1, 1), (3, 0, 0)):
         found = pixels(server.get(f"/s/{case['id']}/{level}/{x}_{y}.jpg").body).astype(np.float32)
         side = 2**level
@@ -161,7 +161,7 @@ def test_areas_of_a_field(viewer: Open, index: int) -> None:
     fine = 8  # samples along a level-0 pixel
     columns = ((x + (np.arange(int(width * fine)) + 0.5) / fine) / grid.step_x).astype(int)
     rows = ((y + (np.arange(int(height * fine)) + 0.5) / fine) / grid.step_y).astype(int)
-    sampled = opened.read(Box.of(opened.size))[np.ix_(rows, columns)]
+    sampled = opened.read(Box.from_size(opened.size))[np.ix_(rows, columns)]
     mm2 = grid.mpp.x / grid.step_x * grid.mpp.y / grid.step_y / fine**2 / 1e6
     for value, area in zip((1, 2, 3, 255, 0), (*found["classes"], found["white"], found["none"]), strict=True):
         assert area == pytest.approx((sampled == value).sum() * mm2, rel=3e-3, abs=1e-6)
@@ -191,7 +191,7 @@ def test_uncertain_regions(viewer: Open) -> None:
     first = regions[0]
     left, top = round(first["x"] / grid.step_x), round(first["y"] / grid.step_y)
     box = Box(left, top, round(first["width"] / grid.step_x), round(first["height"] / grid.step_y))
-    box = box.intersect(Box.of(opened.size))
+    box = box.intersect(Box.from_size(opened.size))
     highest = np.max([opened.read_probability(i, box) for i in (1, 2, 3)], 0)
     classes = opened.read(box)
     inside = (classes > 0) & (classes < 255)

@@ -117,7 +117,7 @@ def test_names_from_files_are_text(viewer: Shown) -> None:
 def test_what_is_drawn_is_the_map(viewer: Shown) -> None:
     """At many places of the window, the colour of the class that the map has there."""
     opened = viewer.maps[0]
-    classes = opened.read(Box.of(opened.size))
+    classes = opened.read(Box.from_size(opened.size))
     rng, seen = np.random.default_rng(1), set()
     for x, y in rng.integers((30, 30), (2190, 2900), (60, 2)):
         around = classes[y - 12 : y + 12, x - 12 : x + 12]
@@ -133,7 +133,7 @@ def test_what_is_drawn_is_the_map(viewer: Shown) -> None:
 def place_of(viewer: Shown, value: int) -> tuple[float, float]:
     """The middle of some area of a class, in the window."""
     opened = viewer.maps[0]
-    classes = opened.read(Box.of(opened.size))
+    classes = opened.read(Box.from_size(opened.size))
     for y in range(420, 2500, 40):
         for x in range(20, 2200, 40):
             if (classes[y - 15 : y + 15, x - 15 : x + 15] == value).all():

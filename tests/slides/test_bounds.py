@@ -81,12 +81,12 @@ def test_a_damaged_tile_within_bounds(path, tmp_path):
         )
     (tmp_path / "bad.scn").write_bytes(content)
     with open_slide(tmp_path / "bad.scn") as slide:
-        region = slide.read_level(0, Box.of(slide.size))
+        region = slide.read_level(0, Box.from_size(slide.size))
         assert region.damaged[256:384, 384:512].all()
         assert (region.pixels[region.damaged] == 255).all()
         assert np.array_equal(region.pixels[~region.damaged], truth[~region.damaged])
         assert region.damaged.sum() <= 9 * 256 * 256
         found = slide.damaged_tiles
-        again = slide.read_level(0, Box.of(slide.size))
+        again = slide.read_level(0, Box.from_size(slide.size))
         assert np.array_equal(again.damaged, region.damaged)
         assert slide.damaged_tiles == found

@@ -40,7 +40,7 @@ def read(path: Path, reader: str, kept: int, own_tiles: bool, said: Path) -> Non
             os.truncate(path, kept)
         try:
             for number, level in enumerate(slide.levels):
-                slide.read_level(number, Box.of(level.size))
+                slide.read_level(number, Box.from_size(level.size))
             for name in slide.associated:
                 slide.read_associated(name)
             said.write_text(f"read {slide.damaged_tiles}")

@@ -44,9 +44,9 @@ def opened(request):
 def test_damaged_tiles_are_white_and_the_rest_is_whole(opened, sample_data, tmp_path, damage):
     path = damaged_copy(sample_data / CMU, tmp_path / "bad.svs", NOISY, damage)
     with open_slide(sample_data / CMU) as good:
-        truth = good.read_level(0, Box.of(good.size)).pixels
+        truth = good.read_level(0, Box.from_size(good.size)).pixels
     with opened(path) as slide:
-        region = slide.read_level(0, Box.of(slide.size))
+        region = slide.read_level(0, Box.from_size(slide.size))
         assert slide.damaged_tiles == len(NOISY)
         assert slide.damaged_area == cells(NOISY)
         assert slide.damaged_area_um2 == pytest.approx(len(NOISY) * TILE**2 * 0.499**2)
@@ -86,7 +86,7 @@ def test_a_map_pixel_is_damaged_as_soon_as_one_under_it_is(sample_data, tmp_path
     path = damaged_copy(sample_data / CMU, tmp_path / "bad.svs", [44], no_jpeg)
     with open_slide(path) as slide:
         grid = slide.grid(0.499 * 7)  # 240 is no multiple of 7
-        region = slide.read(grid, Box.of(grid.size))
+        region = slide.read(grid, Box.from_size(grid.size))
     rows, columns = np.nonzero(region.damaged)
     left, top = 44 % COLUMNS * TILE, 44 // COLUMNS * TILE
     assert (columns.min(), columns.max()) == (left // 7, (left + TILE - 1) // 7)
@@ -138,11 +138,11 @@ def test_a_writer_that_always_ends_early_is_trusted(sample_data, tmp_path):
 
     every = damaged_copy(sample_data / CMU, tmp_path / "every.svs", range(COLUMNS * ROWS), without_its_end)
     with open_slide(every) as slide:
-        region = slide.read_level(0, Box.of(slide.size))
+        region = slide.read_level(0, Box.from_size(slide.size))
         assert (region.damaged, slide.damaged_tiles) == (None, 0)
     one = damaged_copy(sample_data / CMU, tmp_path / "one.svs", [44], without_its_end)
     with open_slide(one) as slide:
-        slide.read_level(0, Box.of(slide.size))
+        slide.read_level(0, Box.from_size(slide.size))
         assert slide.damaged_area == cells([44])
 
 

@@ -66,7 +66,7 @@ def address(path: Path) -> str:
 
 def read(path) -> np.ndarray:
     with open_slide(path) as slide:
-        found = slide.read_level(0, Box.of(slide.levels[0].size)).pixels
+        found = slide.read_level(0, Box.from_size(slide.levels[0].size)).pixels
         assert slide.damaged_tiles == 0
         return found
 

@@ -81,7 +81,7 @@ def test_missing_tiles_are_damage_where_the_directory_is_whole(tmp_path, sample_
         assert page.offset < page.dataoffsets[0]
         path.write_bytes(content[: page.dataoffsets[3] + 10])
     with open_slide(path, mpp=0.5) as slide:
-        region = slide.read_level(0, Box.of(slide.size))
+        region = slide.read_level(0, Box.from_size(slide.size))
         assert (slide.damaged_tiles, slide.damaged_area) == (1, {Box(256, 256, 256, 256)})
     assert region.damaged.sum() == 256 * 256
     assert np.array_equal(region.pixels[~region.damaged], pixels[~region.damaged])

@@ -22,7 +22,7 @@ class ReaderContract:
 
     def test_level_0_is_what_another_library_decodes(self, slide, truth):
         assert slide.size == Size(truth.shape[1], truth.shape[0])
-        region = slide.read_level(0, Box.of(slide.size))
+        region = slide.read_level(0, Box.from_size(slide.size))
         assert region.damaged is None
         assert region.pixels.dtype == np.uint8
         assert np.array_equal(region.pixels, truth)
@@ -59,11 +59,11 @@ class ReaderContract:
 
     def test_every_level_by_parts_equals_the_whole(self, slide):
         for index, level in enumerate(slide.levels):
-            whole = slide.read_level(index, Box.of(level.size)).pixels
+            whole = slide.read_level(index, Box.from_size(level.size)).pixels
             parts = np.empty_like(whole)
             for y in range(0, level.size.height, 311):
                 for x in range(0, level.size.width, 457):
-                    box = Box(x, y, 457, 311).intersect(Box.of(level.size))
+                    box = Box(x, y, 457, 311).intersect(Box.from_size(level.size))
                     parts[box.slices()] = slide.read_level(index, box).pixels
             assert np.array_equal(parts, whole)
 
@@ -109,7 +109,7 @@ class ReaderContract:
             slide.read_level(len(slide.levels), Box(0, 0, 1, 1))
 
     def test_nothing_is_damaged(self, slide):
-        slide.read_level(0, Box.of(slide.size))
+        slide.read_level(0, Box.from_size(slide.size))
         assert (slide.damaged_tiles, slide.damaged_area, slide.damaged_area_um2) == (0, frozenset(), 0)
 
     def test_a_closed_slide_cannot_be_read(self, reopened):

@@ -37,7 +37,7 @@ def test_a_class_that_is_none_is_refused_by_name(change: dict[str, Any], named: 
         ClassTable.from_json([{**ROW, **change}])
     if "color" in change:
         with pytest.raises(OptionError, match="colour"):
-            ClassTable.of(["Tumour"], [change["color"]])
+            ClassTable.from_names(["Tumour"], [change["color"]])
 
 
 @pytest.mark.parametrize("rows", [None, 5, "abc", {"index": 1}, [5], [None], ["Tumour"], [{"index": 1}]])

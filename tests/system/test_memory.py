@@ -14,14 +14,14 @@ from wsiseg.system.memory import LEAST_BYTES, MOST_BYTES, MemoryPlan, available_
 def test_pieces_shrink_with_memory_and_classes() -> None:
     for most in (2**30, 2**31, 2**32, 2**36):
         for channels in (2, 4, 7, 33):
-            plan = MemoryPlan.of(most, channels)
+            plan = MemoryPlan.from_limit(most, channels)
             assert plan.piece_px % 512 == 0
             assert plan.piece_px == 512 or 5 * plan.piece_px**2 * channels <= most / 4
             assert plan.piece_px <= 3072
-    assert MemoryPlan.of(2**32, 4).piece_px == 3072
-    assert MemoryPlan.of(2**30, 7).piece_px == 2560
+    assert MemoryPlan.from_limit(2**32, 4).piece_px == 3072
+    assert MemoryPlan.from_limit(2**30, 7).piece_px == 2560
     with pytest.raises(OptionError, match="at least 1G"):
-        MemoryPlan.of(2**29, 4)
+        MemoryPlan.from_limit(2**29, 4)
 
 
 def test_the_default_is_half_of_the_machine_between_one_and_four_gigabytes() -> None:

@@ -17,10 +17,10 @@ from wsiseg.tiling.grid import TileGrid
     share=st.floats(0, 0.99),
 )
 def test_grid_covers_every_pixel_without_a_spare_row(width: int, height: int, patch: int, share: float) -> None:
-    grid = TileGrid.of(Size(width, height), patch, share)
+    grid = TileGrid.from_share(Size(width, height), patch, share)
     covered = np.zeros((height, width), int)
     for tile in grid.tiles():
-        box = tile.box.intersect(Box.of(grid.map_size))
+        box = tile.box.intersect(Box.from_size(grid.map_size))
         assert not box.is_empty
         covered[box.slices()] += 1
     assert covered.min() >= 1
@@ -47,10 +47,10 @@ def test_keep_sees_boxes_cut_to_the_map() -> None:
 
 def test_a_map_of_one_patch_is_one_tile_at_any_overlap() -> None:
     for share in (0, 0.25, 0.5, 0.9):
-        assert [tile.box for tile in TileGrid.of(Size(224, 224), 224, share).tiles()] == [Box(0, 0, 224, 224)]
+        assert [tile.box for tile in TileGrid.from_share(Size(224, 224), 224, share).tiles()] == [Box(0, 0, 224, 224)]
 
 
 @pytest.mark.parametrize("overlap", [-0.1, 1.0, 2.0, float("nan")])
 def test_overlap_out_of_range_is_refused(overlap: float) -> None:
     with pytest.raises(OptionError, match="overlap"):
-        TileGrid.of(Size(10, 10), 4, overlap)
+        TileGrid.from_share(Size(10, 10), 4, overlap)

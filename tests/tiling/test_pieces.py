@@ -39,7 +39,7 @@ def test_each_patch_is_in_every_piece_it_touches_and_owned_by_one(
         for row, column in np.argwhere(selected).tolist():
             touches = not tiles.box(row, column).intersect(piece.box).is_empty
             assert ((row, column) in touching[piece.index]) == touches
-    whole = Box.of(tiles.map_size)
+    whole = Box.from_size(tiles.map_size)
     assert all(piece.box.intersect(whole) == piece.box for piece in pieces)
 
 

@@ -68,7 +68,7 @@ def test_against_a_mask_of_the_slide(shared):
         found = tissue_mask(slide)
         truth = tissue_mask(slide, folder / "colon-section_tissue_8x.png")
         grid = slide.grid(4.0)
-        box = Box.of(grid.size)
+        box = Box.from_size(grid.size)
         assert dice(found.rows(grid, box), truth.rows(grid, box)) > 0.955
 
 
@@ -182,7 +182,7 @@ def test_none_is_all_of_the_slide(sample_data):
         mask = tissue_mask(slide, "none")
         grid = slide.grid(0.7)
         assert (mask.share, mask.area_px) == (1, slide.size.area)
-        assert mask.rows(grid, Box.of(grid.size)).all()
+        assert mask.rows(grid, Box.from_size(grid.size)).all()
         beyond = mask.rows(grid, Box(-5, -7, grid.size.width + 12, grid.size.height + 13))
         assert beyond.sum() == grid.size.area
         assert not mask.rows(grid, Box(-50, 0, 50, 100)).any()
@@ -318,7 +318,7 @@ def test_a_mask_pixel_is_its_level_0_pixels():
 def test_selecting_patches_at_once_is_asking_for_each(sample_data, mpp, patch, overlap):
     with open_slide(sample_data / "CMU-1-Small-Region.svs") as slide:
         grid, mask = slide.grid(mpp), tissue_mask(slide)
-    tiles = TileGrid.of(grid.size, patch, overlap)
+    tiles = TileGrid.from_share(grid.size, patch, overlap)
     one_by_one = tiles.select(lambda box: bool(mask.rows(grid, box).any()))
     assert 0 < one_by_one.sum() < one_by_one.size
     assert np.array_equal(mask.select(grid, tiles), one_by_one)
@@ -334,6 +334,6 @@ def test_selecting_patches_of_any_mask(rows, columns, density, seed, step_x, ste
     size = Size(max(1, int(columns * step_x)), max(1, int(rows * step_y)))
     mask = TissueMask(BitMask(pixels), step_x, step_y, size, "otsu")
     grid = Grid(size, Mpp(1, 1), 1, 1, 0, 1.0, 1.0)
-    tiles = TileGrid.of(size, patch, overlap)
+    tiles = TileGrid.from_share(size, patch, overlap)
     one_by_one = tiles.select(lambda box: bool(mask.rows(grid, box).any()))
     assert np.array_equal(mask.select(grid, tiles), one_by_one)

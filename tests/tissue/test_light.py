@@ -47,11 +47,11 @@ def test_tissue_as_bright_as_glass_asks_for_more() -> None:
     assert USUAL_LIGHT < found.share < MOST_LIGHT
     assert found.apart is not None
     assert found.apart >= LEAST_APART
-    rule = WhiteRule.of(found, Mpp(1, 1))
+    rule = WhiteRule.from_light(found, Mpp(1, 1))
     white_tissue, white_glass = rule.bright(pale).sum(), rule.bright(empty).sum()
     assert white_glass > 0.95 * len(empty)
     assert white_glass / (white_glass + white_tissue) == pytest.approx(found.apart, abs=0.05)
-    usual = WhiteRule.of(Light(found.glass, "outside"), Mpp(1, 1))
+    usual = WhiteRule.from_light(Light(found.glass, "outside"), Mpp(1, 1))
     assert usual.bright(pale).sum() > 2 * white_tissue
 
 
@@ -102,7 +102,7 @@ def test_the_sample_is_the_tissue_without_what_is_damaged(tmp_path: Path, sample
     with open_slide(source) as slide:
         mask = tissue_mask(slide)
         grid = slide.grid(1.0)
-        box = Box.of(grid.size)
+        box = Box.from_size(grid.size)
         region = slide.read(grid, box).pixels[mask.rows(grid, box)]
         found = sample(slide, mask)
         whole = light_of(slide, mask)
@@ -144,7 +144,7 @@ def test_pale_tissue_beside_lumina_keeps_its_class() -> None:
     assert rule.light.share > 0.9
     white = rule.parts(rule.bright(pixels))
     assert white[empty].mean() > 0.99
-    usual = WhiteRule.of(Light((235.0, 235.0, 235.0), "outside"), Mpp(1.0, 1.0))
+    usual = WhiteRule.from_light(Light((235.0, 235.0, 235.0), "outside"), Mpp(1.0, 1.0))
     assert white[solid].sum() < 0.6 * usual.parts(usual.bright(pixels))[solid].sum()
 
 
@@ -155,7 +155,7 @@ def test_the_white_of_a_pale_section_is_mostly_lumina(shared: Path) -> None:
         assert 0.93 <= light.share <= MOST_LIGHT
         grid = slide.grid(1.0)
         fields = {name: slide.read(grid, Box(x, y, 500, 500)).pixels for name, x, y in FIELDS}
-    rule, usual = (WhiteRule.of(of, Mpp(1, 1)) for of in (light, Light((243.0, 243.0, 243.0), "outside")))
+    rule, usual = (WhiteRule.from_light(of, Mpp(1, 1)) for of in (light, Light((243.0, 243.0, 243.0), "outside")))
     share = {name: rule.parts(rule.bright(field)).mean() for name, field in fields.items()}
     before = {name: usual.parts(usual.bright(field)).mean() for name, field in fields.items()}
     assert share["mucin"] < 0.3 * before["mucin"]

@@ -35,7 +35,7 @@ from wsiseg.tissue_map.writer import MapWriter
 
 DEFAULT = Light(DEFAULT_GLASS, "assumed")
 
-RULE = WhiteRule.of(Light((240.0, 235.0, 230.0), "outside", 0.88), Mpp(0.5, 0.5))
+RULE = WhiteRule.from_light(Light((240.0, 235.0, 230.0), "outside", 0.88), Mpp(0.5, 0.5))
 
 
 def test_white_is_what_lets_pass_most_of_the_glasss_light_in_each_channel() -> None:
@@ -43,7 +43,7 @@ def test_white_is_what_lets_pass_most_of_the_glasss_light_in_each_channel() -> N
     assert RULE.min_px == 200
     pixels = np.array([[[240, 235, 230], [212, 207, 203], [211, 230, 230], [240, 206, 230], [240, 235, 202]]], np.uint8)
     assert RULE.bright(pixels).tolist() == [[True, True, False, False, False]]
-    clipped = WhiteRule.of(Light((255.0, 255.0, 255.0), "outside", 0.97), Mpp(20, 20))
+    clipped = WhiteRule.from_light(Light((255.0, 255.0, 255.0), "outside", 0.97), Mpp(20, 20))
     assert (clipped.min_px, clipped.least) == (1, (248, 248, 248))
 
 
@@ -58,7 +58,7 @@ def test_the_map_records_all_that_the_rule_goes_by() -> None:
         "glass_found": True,
         "glass_apart": None,
     }
-    pale = WhiteRule.of(Light(DEFAULT_GLASS, "assumed", 0.95, 0.65432), Mpp(1, 1)).to_json()
+    pale = WhiteRule.from_light(Light(DEFAULT_GLASS, "assumed", 0.95, 0.65432), Mpp(1, 1)).to_json()
     assert (pale["glass_found"], pale["share_of_glass"], pale["glass_apart"]) == (False, 0.95, 0.6543)
 
 
@@ -89,15 +89,15 @@ def test_areas_of_pixels_over_the_edge_count_by_their_share(width: int) -> None:
     slide, step, mpp = Size(width, 997), 2.2017, 0.2271
     size = Size(math.ceil(width / step), math.ceil(997 / step))
     grid = Grid(size, Mpp(mpp * step, mpp * step), step, step, 0, step, step)
-    edge = SlideEdge.of(grid, slide)
+    edge = SlideEdge.from_grid(grid, slide)
     areas = Areas.empty(2)
     boxes = [Box(x, y, 128, 128) for y in range(0, size.height, 128) for x in range(0, size.width, 128)]
-    for box in (box.intersect(Box.of(size)) for box in reversed(boxes)):
+    for box in (box.intersect(Box.from_size(size)) for box in reversed(boxes)):
         classes = np.full(box.size.shape, 2, np.uint8)
         values = np.stack([np.zeros_like(classes), np.full_like(classes, 51)])
-        areas.add(Areas.from_json(Areas.of(classes, values, classes > 0, edge.parts(box)).to_json()))
+        areas.add(Areas.from_json(Areas.from_classes(classes, values, classes > 0, edge.parts(box)).to_json()))
     assert areas.pixels.sum() == size.area
-    nothing, all_of_it = areas.of_classes(ClassTable.of(["a", "b"]), grid.mpp.pixel_area_um2, edge.weights)
+    nothing, all_of_it = areas.of_classes(ClassTable.from_names(["a", "b"]), grid.mpp.pixel_area_um2, edge.weights)
     assert (nothing.area_mm2, nothing.share, nothing.mean_probability) == (0, 0, 0)
     assert all_of_it.area_mm2 == pytest.approx(slide.area * mpp**2 / 1e6, rel=1e-9)
     assert (all_of_it.share, all_of_it.mean_probability) == (1.0, pytest.approx(0.2))
@@ -161,7 +161,7 @@ def test_pieces_of_any_size_and_devices_find_the_same_white(tmp_path: Path, monk
 
 def test_a_damaged_place_is_not_white(tmp_path: Path) -> None:
     """What cannot be read is drawn white; it stays unread."""
-    rule = WhiteRule.of(DEFAULT, Mpp(1, 1))
+    rule = WhiteRule.from_light(DEFAULT, Mpp(1, 1))
     assert rule.bright(np.full((1, 1, 3), 255, np.uint8)).all()
     classes, values = np.ones((64, 64), np.uint8), np.full((1, 64, 64), 255, np.uint8)
     classes[10:30, 10:30] = 0
@@ -170,7 +170,7 @@ def test_a_damaged_place_is_not_white(tmp_path: Path) -> None:
         TissueMask(BitMask(np.ones((1, 1), bool)), 64, 64, Size(64, 64), "none"),
         TileGrid(Size(64, 64), 64, 0), np.ones((1, 1), bool), rule,
     )  # fmt: skip
-    writer = MapWriter(tmp_path / "m.zarr", ClassTable.of(["a"]), todo.grid, 512)
+    writer = MapWriter(tmp_path / "m.zarr", ClassTable.from_names(["a"]), todo.grid, 512)
     journal = Steps()
     (piece,) = pieces_of(todo.tiles, todo.selected, 512)
     behind = PieceWriter(writer, todo, journal, DamageMap([], []), lambda: None)
@@ -230,7 +230,7 @@ class Steps:
 )
 def test_models_that_know_white_name_it_themselves(names: list[str], stated: bool | None, sees: bool) -> None:
     spec = color_model().spec
-    spec = spec.model_copy(update={"classes": ClassTable.of(names), "knows_white": stated})
+    spec = spec.model_copy(update={"classes": ClassTable.from_names(names), "knows_white": stated})
     assert spec.sees_white == sees
     assert ("knows_white" in spec.to_json()) == (stated is not None)
     options = PredictOptions().resolved_by(spec, "cpu")

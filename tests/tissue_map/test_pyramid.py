@@ -81,13 +81,13 @@ def test_centroids_of_all_classes_agree_on_all_levels_through_the_stores_own_tra
     classes[1200:], classes[:, 1184:] = 0, 0  # odd edges: their last pixels reach beyond the map
     classes[300:700, 301:803][classes[300:700, 301:803] == 2] = 255
     size = Size(1199, 1213)
-    table = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"])
+    table = ClassTable.from_names(["Tumour", "Stroma", "Lymphocytes"])
     grid = Grid(size, Mpp(0.5, 0.4), 1.0, 1.0, 0, 1.0, 1.0)
     writer = MapWriter(tmp_path / "m.zarr", table, grid, 512, probabilities=probabilities)
     values = np.stack([(classes == index) * np.uint8(255) for index in (1, 2, 3)])
     for y in range(0, size.height, 512):
         for x in range(0, size.width, 512):
-            box = Box(x, y, 512, 512).intersect(Box.of(size))
+            box = Box(x, y, 512, 512).intersect(Box.from_size(size))
             writer.write(box, classes[box.slices()], values[(slice(None), *box.slices())])
     list(writer.write_levels())
     if not probabilities:

@@ -10,7 +10,7 @@ import zarr
 from ome_zarr_models import open_ome_zarr
 
 from tests.helpers.maps import CLASSES, PROVENANCE, grid_of, write_map
-from wsiseg.errors import OptionError, OutputError, SlideError
+from wsiseg.errors import MapError, OptionError, OutputError
 from wsiseg.geometry import Box, Size
 from wsiseg.system.files import check_map, put_folder
 from wsiseg.tissue_map.ome import level_sizes
@@ -156,9 +156,9 @@ def test_stores_of_others_are_refused_with_a_reason(
     tmp_path: Path, attributes: dict[str, object], message: str
 ) -> None:
     zarr.open_group(tmp_path / "x.zarr", mode="w", attributes=json.loads(json.dumps(attributes)))
-    with pytest.raises((SlideError, OptionError), match=message):
+    with pytest.raises((MapError, OptionError), match=message):
         open_map(tmp_path / "x.zarr")
-    with pytest.raises(SlideError, match="does not exist"):
+    with pytest.raises(MapError, match="does not exist"):
         open_map(tmp_path / "y.zarr")
 
 
@@ -200,7 +200,7 @@ def test_a_damaged_shard_is_one_sentence(tmp_path: Path) -> None:
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 255
     shard.write_bytes(data)
-    with pytest.raises(SlideError, match="damaged"):
+    with pytest.raises(MapError, match="damaged"):
         open_map(path).read(Box(0, 0, 50, 40))
-    with pytest.raises(SlideError, match=r"damaged in level 0 \(.*\); write it anew"):
+    with pytest.raises(MapError, match=r"damaged in level 0 \(.*\); write it anew"):
         open_map(path).class_map().compute()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.maps import write_map
 from tests.helpers.servers import BUCKET, KEYS, nginx, nginx_program, s3
-from wsiseg.errors import OptionError, RemoteError, SlideError
+from wsiseg.errors import MapError, OptionError, RemoteError
 from wsiseg.geometry import Box, Size
 from wsiseg.tissue_map.reader import open_map
 
@@ -53,7 +53,7 @@ def test_it_is_the_same_map(base: str, stored: Path) -> None:
     here, there = open_map(stored / "m.zarr"), open_map(f"{base}/m.zarr")
     assert (there.metadata, there.grid, there.levels) == (here.metadata, here.grid, here.levels)
     for level in range(here.levels):
-        box = Box.of(here.grid.coarsen(2**level))
+        box = Box.from_size(here.grid.coarsen(2**level))
         assert np.array_equal(there.read(box, level), here.read(box, level))
         assert np.array_equal(there.read_probability(2, box, level), here.read_probability(2, box, level))
     assert np.array_equal(there.class_map(1).compute(), here.class_map(1).compute())
@@ -62,10 +62,10 @@ def test_it_is_the_same_map(base: str, stored: Path) -> None:
 def test_what_is_wrong_with_it(base: str) -> None:
     with pytest.raises(RemoteError, match="is not a tissue map, or the server does not have it"):
         open_map(f"{base}/nothing.zarr")
-    with pytest.raises(SlideError, match="expected uint8") as caught:
+    with pytest.raises(MapError, match="expected uint8") as caught:
         open_map(f"{base}/bad.zarr")
     assert not isinstance(caught.value, RemoteError)
-    with pytest.raises(SlideError, match="is damaged at") as caught:
+    with pytest.raises(MapError, match="is damaged at") as caught:
         open_map(f"{base}/cut.zarr").read(Box(0, 0, 300, 300))
     assert not isinstance(caught.value, RemoteError)
 

@@ -31,7 +31,7 @@ from wsiseg.training.shared_gate import fit_head
 from wsiseg.training.stage1 import average_precision, known_loss
 
 SHIPPED = "tissue-brca-lite"
-CLASSES = ClassTable.of(["Tumour", "Stroma", "Lymphocytes"])
+CLASSES = ClassTable.from_names(["Tumour", "Stroma", "Lymphocytes"])
 
 
 def corrected_patch(x: float, y: float, slide: str = "a.svs") -> Patch:
@@ -200,8 +200,8 @@ def test_what_differs_from_the_model_is_refused(folders: tuple[Path, Path]) -> N
     origin, data = Origin.of(SHIPPED), read_dataset(folders[0])
     origin.require_fits(data)
     cases: list[tuple[PatchDataset, str]] = [
-        (replace(data, classes=ClassTable.of(["Stroma", "Tumour", "Lymphocytes"])), "in another order"),
-        (replace(data, classes=ClassTable.of(["Tumour", "Fat"])), "the model has others"),
+        (replace(data, classes=ClassTable.from_names(["Stroma", "Tumour", "Lymphocytes"])), "in another order"),
+        (replace(data, classes=ClassTable.from_names(["Tumour", "Fat"])), "the model has others"),
         (replace(data, mpp=1.0), "at 1 um/px, the model sees 96 px at 0.5"),
         (replace(data, patch_size_px=112), "patches of 112 px"),
     ]

@@ -141,7 +141,7 @@ def test_chosen_patches_show_every_class_and_several_slides() -> None:
     val = tuple(
         Patch(Path(f"{i}"), f"{i:02d}", (int(i != 13), int(i == 13), int(i % 2)), f"slide{i // 5}") for i in range(20)
     )
-    data = PatchDataset(Path("x"), ClassTable.of(["A", "B", "C"]), 1.0, 32, (), val, {})
+    data = PatchDataset(Path("x"), ClassTable.from_names(["A", "B", "C"]), 1.0, 32, (), val, {})
     chosen = choose_patches(data, 4)
     assert len({patch.name for patch in chosen}) == 4
     assert chosen[0].name == "13"
@@ -154,7 +154,7 @@ def test_a_sheet_keeps_pictures_where_they_belong() -> None:
     red = np.full((32, 32, 3), (255, 0, 0), np.uint8)
     green = np.full((32, 32, 3), (0, 255, 0), np.uint8)
     sheet = Sheet("title", ("patch", "mask"), (("one", (red, green)), ("two " * 200, (green, None))))
-    image = draw_sheet(sheet, ClassTable.of(["A", "A long name " * 16]))
+    image = draw_sheet(sheet, ClassTable.from_names(["A", "A long name " * 16]))
     assert image.getpixel((90, 100)) == (255, 0, 0)
     assert image.getpixel((270, 100)) == (0, 255, 0)
     assert image.getpixel((90, 300)) == (0, 255, 0)

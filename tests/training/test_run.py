@@ -134,7 +134,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
 def test_masks_of_another_classifier_are_no_finished_ones(dataset: Path, trained: Path, tmp_path: Path) -> None:
     """Whoever puts other weights into the folder of a run gets their masks."""
     shutil.copytree(steps(trained), tmp_path / "model.training")
-    folder = RunFolder.of(tmp_path / "model")
+    folder = RunFolder.from_output(tmp_path / "model")
     before = folder.masks_done.read_bytes()
     told: list[str] = []
 

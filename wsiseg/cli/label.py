@@ -145,7 +145,7 @@ def _classes(names: str | None, dataset: PatchDataset | None) -> ClassTable | No
 
     if names is None:
         return None if dataset is None else dataset.classes
-    return ClassTable.of([name.strip() for name in names.split(",")])
+    return ClassTable.from_names([name.strip() for name in names.split(",")])
 
 
 def _announce(address: str) -> None:

@@ -93,7 +93,7 @@ class Painter:
 
     def _on_map(self, box: Box) -> BoolArray:
         whole = np.zeros(box.size.shape, np.bool_)
-        whole[box.intersect(Box.of(self.grid.size)).slices(box)] = True
+        whole[box.intersect(Box.from_size(self.grid.size)).slices(box)] = True
         return whole
 
     def _moved(self, before: Values, after: Values, changed: BoolArray) -> npt.NDArray[np.int64]:

@@ -127,7 +127,7 @@ def _patches(file: AnnotationFile, options: AnnotationOptions) -> tuple[ClassTab
             found.setdefault(name)
     if not found:
         raise OptionError(f"{file.name} has no annotation with a class; set the classes in QuPath, or state --classes")
-    return ClassTable.of(list(found)), options.mpp, options.patch_px
+    return ClassTable.from_names(list(found)), options.mpp, options.patch_px
 
 
 def _record(

@@ -119,7 +119,7 @@ def _write_patch(
     writer: DatasetWriter,
     written: Written,
 ) -> None:
-    inside = box.intersect(Box.of(plan.grid.size))
+    inside = box.intersect(Box.from_size(plan.grid.size))
     touched = (
         bool(dots) or (evidence.known != UNKNOWN).any() or evidence.none.any() or (evidence.absent != UNKNOWN).any()
     )

@@ -23,11 +23,11 @@ MPP_TOLERANCE = LEVEL_TOLERANCE
 DATASET_FILE, CLASSES_FILE = "dataset.json", "classes.json"
 
 KNOWN_CLASSES: dict[str, ClassTable] = {
-    "luad-histoseg": ClassTable.of(
+    "luad-histoseg": ClassTable.from_names(
         ["Tumour epithelium", "Necrosis", "Lymphocyte", "Tumour-associated stroma"],
         [(205, 51, 51), (0, 255, 0), (65, 105, 225), (255, 165, 0)],
     ),
-    "bcss-wsss": ClassTable.of(
+    "bcss-wsss": ClassTable.from_names(
         ["Tumour", "Stroma", "Lymphocyte", "Necrosis"], [(255, 0, 0), (0, 255, 0), (0, 0, 255), (153, 0, 255)]
     ),
 }
@@ -127,6 +127,6 @@ def _class_table(path: Path, rows: Any) -> ClassTable:
         colors = (
             [row["color"] for row in rows] if all(isinstance(row, dict) and "color" in row for row in rows) else None
         )
-        return ClassTable.of(names, colors)
+        return ClassTable.from_names(names, colors)
     except (TypeError, KeyError, ValueError, IndexError, OverflowError, OptionError) as error:
         raise DatasetError(f"{path}: classes must be a list of name and color ({error!s:.80})") from error

@@ -41,7 +41,7 @@ class Listing:
 def list_folders(root: Path, classes: ClassTable | None, excluded: int | None, report: Report) -> Listing:
     """The patches of folders; every image has a label in its name or a mask."""
     listing = Listing(classes=classes)
-    coding = MaskCoding.of(classes, excluded) if classes else None
+    coding = MaskCoding.from_classes(classes, excluded) if classes else None
     for split, names in SPLIT_FOLDERS.items():
         folder = subfolder(root, names, report)
         if folder is None:

@@ -51,7 +51,7 @@ class MaskCoding:
             )
 
     @classmethod
-    def of(cls, classes: ClassTable, excluded: int | None = None) -> MaskCoding:
+    def from_classes(cls, classes: ClassTable, excluded: int | None = None) -> MaskCoding:
         """The coding of masks of a class table."""
         return cls(len(classes), excluded, tuple(c.color for c in classes))
 

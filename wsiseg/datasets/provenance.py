@@ -51,7 +51,7 @@ class Provenance:
     model_hash: str = ""
 
     @classmethod
-    def of(cls, row: Mapping[str, str | None]) -> Provenance:
+    def from_row(cls, row: Mapping[str, str | None]) -> Provenance:
         """From a row of a table.
 
         Raises:

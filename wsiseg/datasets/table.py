@@ -37,14 +37,14 @@ def list_table(root: Path, classes: ClassTable | None, excluded: int | None, rep
         raise DatasetError(f"{path} has two columns {twice!r:.60}, remove one")
     if "file" not in header or not names:
         raise DatasetError(f"{path} must begin with file,<class>,<class>,…, got {','.join(header)!r:.80}")
-    classes = classes or ClassTable.of(names)
+    classes = classes or ClassTable.from_names(names)
     for name in names:
         if name not in classes.names:
             raise DatasetError(f"{path}: unknown class {name!r:.60}, expected {', '.join(classes.names)}")
     if missing := [name for name in classes.names if name not in names]:
         raise DatasetError(f"{path} lacks a column for the class {missing[0]!r}")
     listing, seen = Listing(classes=classes), set()
-    coding = MaskCoding.of(classes, excluded)
+    coding = MaskCoding.from_classes(classes, excluded)
     for number, row in enumerate(rows, start=2):
         found = _patch(root, classes, coding, row, f"{path}, line {number}", report)
         if found is None:
@@ -101,7 +101,7 @@ def _patch(
         report("table", file, f"{where}: more values than columns in the first line")
         return None
     try:
-        provenance = Provenance.of({name: row.get(name) for name in PROVENANCE if name not in classes.names})
+        provenance = Provenance.from_row({name: row.get(name) for name in PROVENANCE if name not in classes.names})
     except DatasetError as error:
         report("table", file, f"{where}: {error}")
         return None

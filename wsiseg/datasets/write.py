@@ -120,7 +120,7 @@ class DatasetWriter:
         rows, header = read_rows(table)
         stated = classes_of(self.root, self.about)
         names = [n for n in header if (stated and n in stated.names) or n not in (*RESERVED, *PROVENANCE)]
-        self.classes = stated or ClassTable.of(names)
+        self.classes = stated or ClassTable.from_names(names)
         _check_same_classes(self.root, self.classes, classes)
         there = self.about.get("mpp")
         if not isinstance(there, int | float) or abs(there / self.mpp - 1) > MPP_TOLERANCE:

@@ -34,7 +34,7 @@ def collected(model: TissueModel, source: Source, options: ResolvedOptions, prog
     """
     tally = Tally(len(model.classes))
     gate = _GATES[source.kind](model, options)
-    memory = MemoryPlan.of(options.max_memory, 1 + len(model.classes))
+    memory = MemoryPlan.from_limit(options.max_memory, 1 + len(model.classes))
     stream = Stream(model, gate, options, memory, joined=True)  # images are small, as a rule
     total = len(source.entries)
     numbers = iter(range(total + 1))

@@ -104,7 +104,7 @@ def true_classes(opened: OpenedCase, box: Box, num_classes: int) -> npt.NDArray[
     case, grid = opened.case, opened.plan.grid
     if case.label is not None:
         return case.label
-    if box.intersect(Box.of(grid.size)).is_empty:
+    if box.intersect(Box.from_size(grid.size)).is_empty:
         return None
     left, top, right, bottom = (
         box.x * grid.step_x, box.y * grid.step_y, box.right * grid.step_x, box.bottom * grid.step_y,

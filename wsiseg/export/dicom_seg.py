@@ -102,7 +102,7 @@ def export_dicom_seg(
     size = tissue_map.grid.coarsen(2**level)
     if size.area > MAX_PX:
         raise OptionError(f"{size} px are too many for one segmentation; give a coarser --dicom-seg-mpp")
-    classes = tissue_map.read(Box.of(size), level)
+    classes = tissue_map.read(Box.from_size(size), level)
     classes[classes == WHITE_VALUE] = 0
     made = _segmentation(tissue_map, slide, classes, tissue_map.mpp.times(2**level))
     with whole_file(path) as temporary:

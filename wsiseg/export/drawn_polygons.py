@@ -93,7 +93,7 @@ class Simplification:
     max_memory: int
 
     @classmethod
-    def of(cls, summary: VectorSummary, *, asked: bool, level: int, level_um: float, max_memory: int) -> Self:
+    def from_summary(cls, summary: VectorSummary, *, asked: bool, level: int, level_um: float, max_memory: int) -> Self:
         """What a summary of simplified polygons says, and how they were asked for."""
         return cls(
             tolerance_um=summary.tolerance_um,

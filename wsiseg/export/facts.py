@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wsiseg.classes import WHITE_VALUE
-from wsiseg.errors import SlideError
+from wsiseg.errors import MapError
 from wsiseg.system.printable import printable
 from wsiseg.tissue_map.area_table import AreaTable
 from wsiseg.tissue_map.reader import TissueMap
@@ -32,8 +32,8 @@ def key_values(tissue_map: TissueMap) -> dict[str, str]:
         "value 0": "not tissue, or not read",
     }
     try:
-        areas = {row.name: row.area_mm2 for row in AreaTable.of(tissue_map.path, tissue_map.metadata)}
-    except SlideError:  # a map need not have any
+        areas = {row.name: row.area_mm2 for row in AreaTable.from_metadata(tissue_map.path, tissue_map.metadata)}
+    except MapError:  # a map need not have any
         areas = {}
     for tissue_class in tissue_map.classes:
         area = f", {areas[tissue_class.name]:.4f} mm2" if tissue_class.name in areas else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsiseg.arrays import UInt8Array
-from wsiseg.errors import SlideError
+from wsiseg.errors import MapError
 from wsiseg.export.picture import Drawn
 from wsiseg.system.printable import printable
 from wsiseg.tissue_map.reader import TissueMap
@@ -117,7 +117,7 @@ def _classes(tissue_map: TissueMap, drawn: Drawn, size: int) -> list[_Item]:
     try:
         table = tissue_map.areas
         areas = {row.name: f" {row.area_mm2:.3g} mm2 ({table.percent(row.area_mm2) or 0} %)" for row in table}
-    except SlideError:  # a map need not have any
+    except MapError:  # a map need not have any
         areas = {}
     return [
         _Item(printable(c.name) + areas.get(c.name, ""), size * 3 // 2, color, c.color)

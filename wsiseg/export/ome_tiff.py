@@ -114,7 +114,7 @@ def export_ome_tiff(
     Raises:
         OptionError: the name has the wrong ending, or the map has no probabilities.
         OutputError: the file exists, or cannot be written.
-        SlideError: the map is damaged.
+        MapError: the map is damaged.
     """
     path = Path(path)
     check_file(path, SUFFIXES, overwrite)
@@ -174,7 +174,7 @@ def _write(path: Path, tissue_map: TissueMap, made: _Content, content: str) -> N
 
 def _tiles(made: _Content, size: Size, level: int) -> Iterator[UInt8Array]:
     """The tiles of a level in a file's order: page by page, row by row; those at its ends have the pixels there are."""
-    whole = Box.of(size)
+    whole = Box.from_size(size)
     span = SPAN_TILES * TILE_PX
     for page in range(made.pages):
         for y in range(0, size.height, TILE_PX):

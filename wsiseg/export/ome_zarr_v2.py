@@ -76,7 +76,7 @@ def export_ome_zarr_v2(tissue_map: TissueMap, path: str | Path, *, overwrite: bo
     Raises:
         OptionError: the name's ending.
         OutputError: it exists, or cannot be written.
-        SlideError: the map is damaged.
+        MapError: the map is damaged.
     """
     path = Path(path)
     check_store(path, overwrite, is_export, KIND)

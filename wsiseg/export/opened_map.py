@@ -83,7 +83,7 @@ def open_map(path: str | Path) -> TissueMap:
     """Open a tissue map.
 
     Raises:
-        SlideError: there is none, it is not one of this program's, or it is damaged.
+        MapError: there is none, it is not one of this program's, or it is damaged.
         OptionError: its class table or grid is none.
     """
     return reader.opened(path, TissueMap)

@@ -69,7 +69,7 @@ def draw(
         )
     if slide is not None:
         require_same_slide(tissue_map, slide)
-    area = Box.of(tissue_map.size) if box is None else box_of_slide(box, tissue_map.grid, 0)[0]
+    area = Box.from_size(tissue_map.size) if box is None else box_of_slide(box, tissue_map.grid, 0)[0]
     factor, place = _pixels(area, max_px)
     class_map = _classes(tissue_map, place, factor)
     if slide is None:

@@ -165,7 +165,7 @@ def _simplify(tissue_map: TissueMap, options: VectorOptions) -> _Simplified:
         level, tissue_map.classes, level.mpp, tolerance, area, frame=frame, map_px=map_px
     )
     halvings = summary.halvings
-    done = Simplification.of(
+    done = Simplification.from_summary(
         summary,
         asked=options.min_area_um2 is not None or options.tolerance_um is not None,
         level=level.level + halvings,

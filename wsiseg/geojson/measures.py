@@ -98,7 +98,7 @@ def measure_regions(
     if not len(regions):
         return []
     step = np.array([tissue_map.grid.step_x, tissue_map.grid.step_y]) * 2**level
-    edges = _Edges.of(regions, np.asarray(classes), step)
+    edges = _Edges.from_regions(regions, np.asarray(classes), step)
     for box in _bands(tissue_map.grid.coarsen(2**level)):
         crossings = edges.in_rows(box.y, box.bottom, box.width)
         if not len(crossings.region):
@@ -166,7 +166,7 @@ class _Edges:
     _open: Int64Array = field(default_factory=lambda: np.empty(0, np.int64))
 
     @classmethod
-    def of(cls, regions: Sequence[shapely.Polygon], classes: npt.NDArray[Any], step: Float64Array) -> _Edges:
+    def from_regions(cls, regions: Sequence[shapely.Polygon], classes: npt.NDArray[Any], step: Float64Array) -> _Edges:
         """The sides of polygons, in pixels that are `step` (x, y) times as large as those they are given in."""
         polygons = shapely.orient_polygons(np.array(regions, object))
         _, xy, (ring_starts, polygon_starts) = shapely.to_ragged_array(polygons)

@@ -88,7 +88,7 @@ def candidates_of(
     found = plan(reader, mpp, Tiling(patch_px, 0), tissue)
     places = np.argwhere(found.selected)
     order = np.random.default_rng([seed, int(slide.hash[:12], 16)]).permutation(len(places))
-    whole = Box.of(found.grid.size)
+    whole = Box.from_size(found.grid.size)
     kept: list[Candidate] = []
     for row, column in places[order].tolist():
         if len(kept) == most:

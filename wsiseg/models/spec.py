@@ -242,7 +242,7 @@ class BundleSpec(_Part):
 
     @property
     def stride_px(self) -> int:
-        """Pixels from patch to patch, as `wsiseg.tiling.grid.TileGrid.of` has them."""
+        """Pixels from patch to patch, as `wsiseg.tiling.grid.TileGrid.from_share` has them."""
         return self.patch_size_px - overlap_px(self.patch_size_px, self.overlap)
 
     def tiling(self, mode: GateMode | None = None, overlap: float | None = None) -> Tiling:

@@ -11,7 +11,7 @@ MAX_TILE_PX = 8192
 
 
 def overlap_px(patch_px: int, overlap: float) -> int:
-    """Pixels that neighbouring patches share, as `wsiseg.tiling.grid.TileGrid.of` has them."""
+    """Pixels that neighbouring patches share, as `wsiseg.tiling.grid.TileGrid.from_share` has them."""
     return min(patch_px - 1, round(patch_px * overlap))
 
 

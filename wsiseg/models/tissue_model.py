@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
-from wsiseg.errors import DeviceError, NetworkError
+from wsiseg.errors import DeviceError, NonFiniteError
 from wsiseg.models.devices import keep_to_quota
 from wsiseg.models.gate_kinds import RULES
 from wsiseg.models.networks.classifier import Classifier
@@ -113,7 +113,7 @@ class TissueModel:
         """Probability (N, K), float32, that each class occurs in each patch (N, 3, H, W), uint8.
 
         Raises:
-            NetworkError: where one is no finite number.
+            NonFiniteError: where one is no finite number.
             DeviceError: where the device cannot compute the network.
         """
         return self._computed("classify", patches)[0]
@@ -123,7 +123,7 @@ class TissueModel:
         """Logits (N, K, H, W), float32, of each pixel of patches (N, 3, H, W), uint8; not gated.
 
         Raises:
-            NetworkError: where one is no finite number.
+            NonFiniteError: where one is no finite number.
             DeviceError: where the device cannot compute the network.
         """
         return self._computed("segment", patches)[0]
@@ -133,7 +133,7 @@ class TissueModel:
         """The classifier's deepest feature map (N, C, h, w), float32, of patches (N, 3, H, W), uint8.
 
         Raises:
-            NetworkError: where a value is no finite number.
+            NonFiniteError: where a value is no finite number.
             DeviceError: where the device cannot compute the network.
         """
         return self._computed("activations", patches)[0]
@@ -144,7 +144,7 @@ class TissueModel:
 
         Raises:
             BundleError: where the segmenter has no shared gate.
-            NetworkError: where a value is no finite number.
+            NonFiniteError: where a value is no finite number.
             DeviceError: where the device cannot compute the network.
         """
         check_shared_gate(self.segmenter, self.spec.name)
@@ -180,7 +180,7 @@ class TissueModel:
         # One sum instead of a test of each: a NaN or an infinity anywhere makes it one too.
         if not all(torch.isfinite(value.sum()) for value in values):
             advice = "use --precision float32" if self.runtime.half else "its weights are damaged, use another model"
-            raise NetworkError(
+            raise NonFiniteError(
                 f"the {network.name} of {self.spec.name} gave values that are no finite numbers: {advice}"
             )
         return values

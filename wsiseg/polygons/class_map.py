@@ -100,4 +100,4 @@ def blocks(size: Size, side: int) -> Iterator[Box]:
         raise OptionError(f"a block needs at least one pixel, got {side}")
     for y in range(0, size.height, side):
         for x in range(0, size.width, side):
-            yield Box(x, y, side, side).intersect(Box.of(size))
+            yield Box(x, y, side, side).intersect(Box.from_size(size))

@@ -29,7 +29,7 @@ class Coverage:
         self.indices = indices
 
     @classmethod
-    def of(cls, found: dict[int, Polygons], frame: Frame | None = None) -> Coverage:
+    def from_polygons(cls, found: dict[int, Polygons], frame: Frame | None = None) -> Coverage:
         """A valid coverage from exact polygons: every vertex of one is a vertex of all whose outline it lies on.
 
         Args:

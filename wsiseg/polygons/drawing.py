@@ -237,7 +237,7 @@ class Drawing:
         found = polygonize(sieved, self.source.class_count + 1, self.block)
         if self.source.size.area >= TRIM_PX:
             trim_memory()  # uniting held as much again as what comes now
-        return Coverage.of(found, self.frame)
+        return Coverage.from_polygons(found, self.frame)
 
     def _draw(self, choice: Choice, coverage: Coverage, absorption: Absorption, areas_px: Float64Array) -> Simplified:
         """Simplify the coverage, shift its borders, and sum up what that did."""

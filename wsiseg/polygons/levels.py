@@ -97,7 +97,7 @@ class HalvedMap:
         """The classes in `box`; ties alternate over the whole map, so what is halved begins at an even pixel."""
         x, y = box.x // 2 * 2, box.y // 2 * 2
         wide = Box(x, y, box.right - x, box.bottom - y)
-        fine = Box(2 * x, 2 * y, 2 * wide.width, 2 * wide.height).intersect(Box.of(self.source.size))
+        fine = Box(2 * x, 2 * y, 2 * wide.width, 2 * wide.height).intersect(Box.from_size(self.source.size))
         return halved(self.source.read(fine), labels=True)[box.slices(wide)]
 
 

@@ -190,7 +190,7 @@ class SievedMap:
         across = ceil_div(self.size.width, side)
         for y in range(box.y // side * side, box.bottom, side):
             for x in range(box.x // side * side, box.right, side):
-                own = Box(x, y, side, side).intersect(Box.of(self.size))
+                own = Box(x, y, side, side).intersect(Box.from_size(self.size))
                 part = own.intersect(box)
                 fragments = label_fragments(self.source.read(own))
                 start = int(self.components.block_starts[y // side * across + x // side])

@@ -118,7 +118,7 @@ class BatchSummary:
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, results: Iterable[SlideResult]) -> BatchSummary:
+    def from_results(cls, results: Iterable[SlideResult]) -> BatchSummary:
         """The summary of results."""
         summary = cls()
         for result in results:

@@ -87,7 +87,7 @@ class MapJob:
 
     def __post_init__(self) -> None:
         channels = 1 + len(self.model.classes)
-        self.memory = MemoryPlan.of(self.options.max_memory, channels)
+        self.memory = MemoryPlan.from_limit(self.options.max_memory, channels)
         self.classes = self.model.classes
         self.gate = make_gate(self.model, self.options)
         self.watch = within(lambda: SlideWatch(self.slide), self.options.read_timeout_s)
@@ -159,7 +159,7 @@ class MapJob:
         sum_up(run.journal, areas, counts, self.slide.damage)
         white = plan.white is not None
         damage = Damage(self.slide.damaged_tiles, self.slide.damaged_area_um2 / 1e6)
-        return Found.of(areas, self.classes, plan.grid, counts, damage, self.slide.size, white=white)
+        return Found.from_areas(areas, self.classes, plan.grid, counts, damage, self.slide.size, white=white)
 
     def _prediction(self, run: UnfinishedRun, plan: Plan, streamed: Streamed, found: Found) -> Prediction:
         return Prediction(

@@ -106,7 +106,7 @@ def refuse_impossible(options: PredictOptions) -> None:
         check_choice("a reader", options.reader, READERS)
     if options.mpp is not None and not MPP_MIN <= options.mpp <= MPP_MAX:
         raise OptionError(f"expected {MPP_MIN} to {MPP_MAX} um per pixel (--mpp), got {options.mpp}")
-    MemoryPlan.of(options.max_memory, 1)
+    MemoryPlan.from_limit(options.max_memory, 1)
     for name in device_names(options.device):
         checked_device(name)
     if options.tissue not in TISSUE_METHODS and not Path(options.tissue).is_file():
@@ -261,7 +261,7 @@ class _Keeper:
 
     def _drawn(self, tissue_map: TissueMap, geojson: Path) -> DrawnPolygons:
         """Polygons of a map, as the run that made it would have drawn them."""
-        memory = MemoryPlan.of(self.wanted.asked.max_memory, 1 + len(tissue_map.classes)).max_memory
+        memory = MemoryPlan.from_limit(self.wanted.asked.max_memory, 1 + len(tissue_map.classes)).max_memory
         vectors = self.vectors or VectorOptions()
         if vectors.max_memory is None:
             vectors = replace(vectors, max_memory=memory // 8)

@@ -59,7 +59,7 @@ class PieceWriter:
         self._todo = todo
         self._journal = journal
         self._damage = damage
-        self._edge = SlideEdge.of(todo.grid, todo.mask.slide_size)
+        self._edge = SlideEdge.from_grid(todo.grid, todo.mask.slide_size)
         # Pieces that are done are not read again, so what they found damaged is known from the journal alone.
         for step in journal.booked(PieceStep):
             damage.restore(step.damage)
@@ -89,7 +89,7 @@ class PieceWriter:
             white &= kept & finished.bright
             classes[white] = WHITE_VALUE
             np.multiply(values, ~white, out=values)
-        areas = Areas.of(classes, values, tissue, self._edge.parts(piece.box))
+        areas = Areas.from_classes(classes, values, tissue, self._edge.parts(piece.box))
         self._writer.write(piece.box, classes, values)
         damage = [cell for cell in self._damage.to_json() if tuple(cell) not in self._booked]
         self._booked.update(tuple(cell) for cell in damage)

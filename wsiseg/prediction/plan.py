@@ -59,5 +59,5 @@ def plan(slide: SlideReader, mpp: float, tiling: Tiling, tissue: str | Path = "o
         raise OptionError(f"a map of {grid.size} pixels is beyond {LONGEST_PX} a side; is the slide's mpp right?")
     mask = tissue_mask(slide, tissue)
     tiles = tiling.grid(grid.size)
-    rule = WhiteRule.of(light_of(slide, mask), grid.mpp) if white else None
+    rule = WhiteRule.from_light(light_of(slide, mask), grid.mpp) if white else None
     return Plan(grid, mask, tiles, mask.select(grid, tiles), rule)

@@ -157,11 +157,11 @@ class Found:
     damage: Damage
 
     @classmethod
-    def of(
+    def from_areas(
         cls, areas: Areas, classes: ClassTable, grid: Grid, counts: Counts, damage: Damage, slide: Size, *, white: bool
     ) -> Found:
         """What the areas of a map upon a slide of that size come to; without `white`, nobody looked for any."""
-        pixel, weights = grid.mpp.pixel_area_um2, SlideEdge.of(grid, slide).weights
+        pixel, weights = grid.mpp.pixel_area_um2, SlideEdge.from_grid(grid, slide).weights
 
         def mm2(per_weight: npt.NDArray[np.int64]) -> float:
             return float(np.dot(weights, per_weight) * pixel / 1e6)

@@ -55,7 +55,7 @@ class CoarseMap:
                 "predict the slide again, so that its map has all of its levels"
             )
         classes = np.empty(size.shape, np.uint8)
-        whole = Box.of(size)
+        whole = Box.from_size(size)
         for y in range(0, size.height, _ROWS):
             strip = Box(0, y, size.width, _ROWS).intersect(whole)
             classes[strip.slices()] = source.read(strip, level)

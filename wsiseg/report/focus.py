@@ -75,7 +75,7 @@ def focus_of(slide: SlideReader, mask: TissueMask) -> Focus | None:
         return None
     grid = slide.grid(FOCUS_MPP)
     cells = TileGrid(grid.size, SQUARE_PX, 0)
-    whole = Box.of(grid.size)
+    whole = Box.from_size(grid.size)
     places = np.argwhere(mask.select(grid, cells))
     boxes = [cells.box(int(row), int(column)) for row, column in places]
     # Squares at the tissue's edge show glass; a square that reaches beyond the slide shows white.

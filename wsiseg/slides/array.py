@@ -111,7 +111,7 @@ class ArrayReader(SlideReader):
         if level != 0:
             raise IndexError(f"{self.name} has one level, not level {level}")
         pixels = np.full((*box.size.shape, 3), WHITE, np.uint8)
-        inside = box.intersect(Box.of(self.size))
+        inside = box.intersect(Box.from_size(self.size))
         if not inside.is_empty:
             pixels[inside.slices(box)] = self._pixels[inside.slices()]
         return Region(pixels)

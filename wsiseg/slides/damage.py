@@ -51,7 +51,7 @@ class DamageMap:
         """The pixels of `level` that a source tile covers, within the slide."""
         tile, (origin_x, origin_y) = self._tiles[level], self._origins[level]
         box = Box(cell[0] * tile.width - origin_x, cell[1] * tile.height - origin_y, tile.width, tile.height)
-        return box.intersect(Box.of(self._levels[level].size))
+        return box.intersect(Box.from_size(self._levels[level].size))
 
     def cells(self, level: int, box: Box) -> Iterator[Cell]:
         """The source tiles that `box` (pixels of `level`) touches, row by row."""
@@ -116,7 +116,7 @@ class DamageMap:
         fx, fy = self._levels[level].downsample_x, self._levels[level].downsample_y
         x, y = math.floor(box.x * fx), math.floor(box.y * fy)
         right, bottom = math.ceil(box.right * fx), math.ceil(box.bottom * fy)
-        return Box(x, y, right - x, bottom - y).intersect(Box.of(self._levels[0].size))
+        return Box(x, y, right - x, bottom - y).intersect(Box.from_size(self._levels[0].size))
 
 
 class UnreadableError(Exception):

@@ -29,7 +29,7 @@ class FileReader(SlideReader):
         if not 0 <= level < len(self.levels):
             raise IndexError(f"{self.name} has levels 0 to {len(self.levels) - 1}, not {level}")
         pixels = np.full((*box.size.shape, 3), WHITE, np.uint8)
-        inside = box.intersect(Box.of(self.levels[level].size))
+        inside = box.intersect(Box.from_size(self.levels[level].size))
         if inside.is_empty:
             return Region(pixels)
         if self._tiles is not None and self._tiles.can_read(level):
@@ -58,7 +58,7 @@ class FileReader(SlideReader):
             return
         cells: dict[Cell, None] = {}
         for box in boxes:
-            inside = grid.source(box).intersect(Box.of(self.levels[grid.level].size))
+            inside = grid.source(box).intersect(Box.from_size(self.levels[grid.level].size))
             if not inside.is_empty:
                 cells |= dict.fromkeys(self.damage.cells(grid.level, inside))
         self._tiles.expect(grid.level, cells)

@@ -50,7 +50,7 @@ def shows_other(coarse: Level, read_coarse: Read, fine: Level, read_fine: Read) 
             continue
         left, top = round(box.x * ratio_x), round(box.y * ratio_y)
         right, bottom = round(box.right * ratio_x), round(box.bottom * ratio_y)
-        inside = Box(left, top, right - left, bottom - top).intersect(Box.of(fine.size))
+        inside = Box(left, top, right - left, bottom - top).intersect(Box.from_size(fine.size))
         pixels = None if inside.is_empty else read_fine(inside)
         if pixels is None:
             continue

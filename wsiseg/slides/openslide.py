@@ -197,7 +197,7 @@ class OpenSlideReader(FileReader):
         logging.getLogger("tifffile").addHandler(logging.NullHandler())  # OpenSlide judges the file
         try:
             with tifffile.TiffFile(self.path) as tiff:
-                tables = [table for page in tiff.pages if (table := TileTable.of(page)) is not None]
+                tables = [table for page in tiff.pages if (table := TileTable.from_page(page)) is not None]
         except Exception:  # OpenSlide has opened it, and goes on to read it
             return None
         by_size = {table.size: table for table in reversed(tables)}
@@ -217,7 +217,7 @@ class OpenSlideReader(FileReader):
             return False
         cell = (table.columns // 2, ceil_div(table.size.height, table.tile.height) // 2)
         box = Box(cell[0] * table.tile.width, cell[1] * table.tile.height, table.tile.width, table.tile.height)
-        box = box.intersect(Box.of(table.size))
+        box = box.intersect(Box.from_size(table.size))
         try:
             ours = source.read(0, cell)
             return bool(np.array_equal(ours, self._read_box(0, box)))
@@ -236,7 +236,7 @@ class OpenSlideReader(FileReader):
         pixels = np.empty((*box.size.shape, 3), np.uint8)
         for y in range(box.y // _BLOCK * _BLOCK, box.bottom, _BLOCK):
             for x in range(box.x // _BLOCK * _BLOCK, box.right, _BLOCK):
-                block = Box(x, y, _BLOCK, _BLOCK).intersect(Box.of(self.levels[level].size))
+                block = Box(x, y, _BLOCK, _BLOCK).intersect(Box.from_size(self.levels[level].size))
                 part = block.intersect(box)
                 pixels[part.slices(box)] = self._read_exact(level, block)[part.slices(block)]
         return pixels
@@ -350,7 +350,7 @@ def _bounds(properties: Mapping[str, str], size: Size) -> Box | None:
     if any(value is None for value in values):
         return None
     x, y, width, height = (int(value) for value in values if value is not None)
-    whole = Box.of(size)
+    whole = Box.from_size(size)
     bounds = Box(x, y, max(0, width), max(0, height)).intersect(whole)
     return None if bounds.is_empty or bounds == whole else bounds
 

@@ -53,7 +53,7 @@ def read_picture(slide: SlideReader, grid: Grid, area: Box | None = None) -> UIn
     Returns:
         (height, width, 3) uint8.
     """
-    area = Box.of(grid.size) if area is None else area
+    area = Box.from_size(grid.size) if area is None else area
     picture = np.empty((*area.size.shape, 3), np.uint8)
     side = max(1, int(math.sqrt(_BAND_PIXELS / max(1.0, grid.zoom_x * grid.zoom_y))))
 

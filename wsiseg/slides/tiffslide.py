@@ -121,7 +121,7 @@ class TiffSlideReader(FileReader):
         return cells
 
     def _tile_source(self, series: Any) -> TileSource | None:
-        tables = [TileTable.of(level.keyframe) for level in series.levels]
+        tables = [TileTable.from_page(level.keyframe) for level in series.levels]
         fit = len(tables) == len(self.levels) and all(
             table is None or (table.size == level.size) for table, level in zip(tables, self.levels, strict=True)
         )

@@ -68,7 +68,7 @@ class MemoryPlan:
     ahead_bytes: int
 
     @classmethod
-    def of(cls, max_memory: int | None, channels: int) -> MemoryPlan:
+    def from_limit(cls, max_memory: int | None, channels: int) -> MemoryPlan:
         """Divide `max_memory` bytes (None takes the default) for a map of `channels` arrays.
 
         A piece exists about five times: filled, written, and being compressed with its copies. They get a quarter.

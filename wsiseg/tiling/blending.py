@@ -36,7 +36,7 @@ def blend(size: Size, patches: list[tuple[Tile, Float32Array]], tiles: TileGrid)
     weights = window(tiles.patch_px, tiles.overlap_px)
     sums = np.zeros((len(patches[0][1]) + 1, *size.shape), np.float32)
     for tile, values in patches:
-        inside = tile.box.intersect(Box.of(size))
+        inside = tile.box.intersect(Box.from_size(size))
         rows, columns = inside.slices(tile.box)
         target = sums[(slice(None), *inside.slices())]
         target[:-1] += weights[rows, columns] * values[:, rows, columns]

@@ -72,7 +72,7 @@ class TileGrid:
             )
 
     @classmethod
-    def of(cls, map_size: Size, patch_px: int, overlap: float) -> TileGrid:
+    def from_share(cls, map_size: Size, patch_px: int, overlap: float) -> TileGrid:
         """A grid whose patches overlap by a share (0 to below 1) of their side."""
         if not 0 <= overlap < 1:
             raise OptionError(f"the overlap is a share of the patch's side, 0 to below 1, got {overlap}")
@@ -102,7 +102,7 @@ class TileGrid:
 
     def select(self, keep: Callable[[Box], bool]) -> npt.NDArray[np.bool_]:
         """Which patches to read, (rows, columns) bool; `keep` sees each box, cut to the map."""
-        whole = Box.of(self.map_size)
+        whole = Box.from_size(self.map_size)
         flat = (
             keep(self.box(row, column).intersect(whole)) for row in range(self.rows) for column in range(self.columns)
         )

@@ -60,7 +60,7 @@ def pieces_of(tiles: TileGrid, selected: npt.NDArray[np.bool_], side_px: int) ->
     found = []
     for index in range(across * ceil_div(size.height, side_px)):
         row, column = divmod(index, across)
-        box = Box(column * side_px, row * side_px, side_px, side_px).intersect(Box.of(size))
+        box = Box(column * side_px, row * side_px, side_px, side_px).intersect(Box.from_size(size))
         rows = _touching(box.y, box.bottom, tiles, tiles.rows)
         columns = _touching(box.x, box.right, tiles, tiles.columns)
         if selected[rows.start : rows.stop, columns.start : columns.stop].any():

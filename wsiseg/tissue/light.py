@@ -86,7 +86,7 @@ def sample(slide: SlideReader, mask: TissueMask) -> npt.NDArray[np.uint8]:
     cells = TileGrid(grid.size, CELL_PX, 0)
     places = np.argwhere(mask.select(grid, cells))
     places = places[np.unique(np.linspace(0, len(places) - 1, SAMPLE_CELLS).round().astype(int))] if len(places) else []
-    whole = Box.of(grid.size)
+    whole = Box.from_size(grid.size)
 
     boxes = [cells.box(int(row), int(column)).intersect(whole) for row, column in places]
 

@@ -86,7 +86,7 @@ class TissueMask:
         """Which patches hold tissue, (rows, columns) bool: `rows(…).any()` of each, mostly without computing it."""
         (top, bottom), (left, right) = self._ranges(grid, tiles, 0), self._ranges(grid, tiles, 1)
         count = _within(self._sums(1), top, bottom, left, right)
-        whole = Box.of(tiles.map_size)
+        whole = Box.from_size(tiles.map_size)
         selected = count > 0
         # Only where some mask pixels are tissue and some are not may interpolation decide otherwise,
         unsure = selected & (count < np.outer(bottom - top, right - left))

@@ -46,7 +46,7 @@ class WhiteRule:
     light: Light
 
     @classmethod
-    def of(cls, light: Light, mpp: Mpp) -> WhiteRule:
+    def from_light(cls, light: Light, mpp: Mpp) -> WhiteRule:
         """The rule for a map of `mpp` upon a slide with that light."""
         red, green, blue = (min(255, math.ceil(light.share * value)) for value in light.glass)
         return cls((red, green, blue), max(1, math.ceil(MIN_WHITE_UM2 / mpp.pixel_area_um2)), light)

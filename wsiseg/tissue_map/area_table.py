@@ -37,11 +37,11 @@ class AreaTable(Sequence[ClassArea]):
     white_mm2: float | None = None
 
     @classmethod
-    def of(cls, path: Path, metadata: Mapping[str, Any]) -> AreaTable:
+    def from_metadata(cls, path: Path, metadata: Mapping[str, Any]) -> AreaTable:
         """From a map's metadata.
 
         Raises:
-            SlideError: the map says nothing of its areas.
+            MapError: the map says nothing of its areas.
         """
         require_areas(path, metadata)
         rows = tuple(

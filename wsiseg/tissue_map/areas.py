@@ -69,7 +69,7 @@ class Areas:
         return cls(*(np.zeros(shape, np.int64) for shape in shapes))
 
     @classmethod
-    def of(
+    def from_classes(
         cls,
         classes: npt.NDArray[np.uint8],
         values: npt.NDArray[np.uint8],

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wsiseg.errors import SlideError
+from wsiseg.errors import MapError
 from wsiseg.geometry import Grid, Size, ceil_div
 from wsiseg.system.json_values import is_number, is_whole
 
@@ -33,7 +33,7 @@ ARRAY_CODECS = (["bytes"], ["bytes", "zstd"], ["bytes", "zstd", "crc32c"], ["byt
 
 
 def check_files(folder: Path) -> None:
-    """Raise `SlideError` where a store holds anything but files and folders of its own, or too long a `zarr.json`.
+    """Raise `MapError` where a store holds anything but files and folders of its own, or too long a `zarr.json`.
 
     A link may lead anywhere, and a pipe would be waited for without end.
     """
@@ -45,9 +45,7 @@ def check_files(folder: Path) -> None:
                 if stat.S_ISDIR(mode):
                     stack.append(Path(entry.path))
                 elif not stat.S_ISREG(mode):
-                    raise SlideError(
-                        f"{entry.path} is a link, a pipe or a device; a map holds files only, copy it whole"
-                    )
+                    raise MapError(f"{entry.path} is a link, a pipe or a device; a map holds files only, copy it whole")
                 elif entry.name == "zarr.json":
                     path = Path(entry.path)
                     check_length(path, entry.stat().st_size)
@@ -55,9 +53,9 @@ def check_files(folder: Path) -> None:
 
 
 def check_length(path: Path, length: int) -> None:
-    """Raise `SlideError` on too long a `zarr.json`, before it is read."""
+    """Raise `MapError` on too long a `zarr.json`, before it is read."""
     if length > MAX_META_BYTES:
-        raise SlideError(f"{path} has {length} bytes, expected at most {MAX_META_BYTES}; the map is damaged")
+        raise MapError(f"{path} has {length} bytes, expected at most {MAX_META_BYTES}; the map is damaged")
 
 
 def check_node(path: Path, content: bytes) -> None:
@@ -109,7 +107,7 @@ def _sizes(path: Path, values: Any, most: int) -> list[int]:
 
 
 def check_grid(path: Path, grid: Grid) -> None:
-    """Raise `SlideError` on a grid that no slide can have."""
+    """Raise `MapError` on a grid that no slide can have."""
     numbers = (grid.mpp.x, grid.mpp.y, grid.step_x, grid.step_y, grid.zoom_x, grid.zoom_y)
     if not all(math.isfinite(value) and 1 / MAX_STEP <= value <= MAX_STEP for value in numbers):
         raise _damaged(path, f"its grid has impossible steps, {numbers!r:.100}")
@@ -118,7 +116,7 @@ def check_grid(path: Path, grid: Grid) -> None:
 
 
 def check_metadata(path: Path, own: Mapping[str, Any]) -> None:
-    """Raise `SlideError` where what a map says of slide, model and areas is of another kind than it is used as."""
+    """Raise `MapError` where what a map says of slide, model and areas is of another kind than it is used as."""
     for part, keys in (("slide", ("name", "quick_hash")), ("model", ("hash",))):
         if not isinstance(own[part], dict) or not all(_is_text(own[part].get(key)) for key in keys):
             raise _damaged(path, f"{part} must have {' and '.join(keys)}")
@@ -140,14 +138,14 @@ def check_metadata(path: Path, own: Mapping[str, Any]) -> None:
 
 
 def require_areas(path: Path, own: Mapping[str, Any]) -> None:
-    """Raise `SlideError` on a map without areas."""
+    """Raise `MapError` on a map without areas."""
     for key in ("areas", "tissue_mm2", "unread_mm2"):
         if key not in own:
             raise _damaged(path, f"it says nothing of its {key}")
 
 
 def check_levels(path: Path, shapes: list[tuple[int, ...]], size: Size, lead: tuple[int, ...]) -> None:
-    """Raise `SlideError` where a pyramid's levels are not each half of the one before."""
+    """Raise `MapError` where a pyramid's levels are not each half of the one before."""
     for level, shape in enumerate(shapes):
         wanted = (*lead, ceil_div(size.height, 2**level), ceil_div(size.width, 2**level))
         if tuple(shape) != wanted:
@@ -166,5 +164,5 @@ def _is_encodable(value: str) -> bool:
     return True
 
 
-def _damaged(path: Path, why: str) -> SlideError:
-    return SlideError(f"{path} is damaged: {' '.join(why.split())[:300]}; write the map anew")
+def _damaged(path: Path, why: str) -> MapError:
+    return MapError(f"{path} is damaged: {' '.join(why.split())[:300]}; write the map anew")

@@ -25,7 +25,7 @@ class SlideEdge:
     share_y: float
 
     @classmethod
-    def of(cls, grid: Grid, slide_size: Size) -> SlideEdge:
+    def from_grid(cls, grid: Grid, slide_size: Size) -> SlideEdge:
         """The edge of a slide of `slide_size` level-0 pixels."""
         width, share_x = _along(slide_size.width / grid.step_x)
         height, share_y = _along(slide_size.height / grid.step_y)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.errors import OptionError, SlideError
+from wsiseg.errors import MapError, OptionError
 from wsiseg.geometry import EDGE, Box, Grid, Mpp
 
 MAX_UM = 1e9
@@ -81,7 +81,7 @@ def box_of_slide(box: Box, grid: Grid, level: int) -> tuple[Box, tuple[float, fl
     left, top = math.floor(box.x / step_x + EDGE), math.floor(box.y / step_y + EDGE)
     right, bottom = math.ceil(box.right / step_x - EDGE), math.ceil(box.bottom / step_y - EDGE)
     size = grid.coarsen(2**level)
-    wanted = Box(left, top, max(0, right - left), max(0, bottom - top)).intersect(Box.of(size))
+    wanted = Box(left, top, max(0, right - left), max(0, bottom - top)).intersect(Box.from_size(size))
     if box.is_empty or wanted.is_empty:
         width, height = grid.size.width * grid.step_x, grid.size.height * grid.step_y
         raise OptionError(
@@ -101,7 +101,7 @@ def transform_of(path: Path, attributes: Mapping[str, Any], level: int, mpp: Mpp
         mpp: of level 0; taken where the store says nothing.
 
     Raises:
-        SlideError: what stands there is no transform.
+        MapError: what stands there is no transform.
     """
     try:
         (image,) = attributes["ome"]["multiscales"]
@@ -123,5 +123,5 @@ def transform_of(path: Path, attributes: Mapping[str, Any], level: int, mpp: Mpp
     return Transform((scale_y, scale_x), (translation_y, translation_x))
 
 
-def _no_transform(path: Path, level: int) -> SlideError:
-    return SlideError(f"{path} is damaged: level {level} of its class map has no usable scale; write the map anew")
+def _no_transform(path: Path, level: int) -> MapError:
+    return MapError(f"{path} is damaged: level {level} of its class map has no usable scale; write the map anew")

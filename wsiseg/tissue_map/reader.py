@@ -11,7 +11,7 @@ import numpy.typing as npt
 import zarr
 
 from wsiseg.classes import ClassTable
-from wsiseg.errors import OptionError, SlideError, WsisegError
+from wsiseg.errors import MapError, OptionError, WsisegError
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.system.addresses import is_address, names_elsewhere, without_secrets
 from wsiseg.system.json_values import JsonObject
@@ -52,16 +52,16 @@ class TissueMap:
         check_metadata(path, self.metadata)
         labels = root.get(f"labels/{LABELS}")
         if not isinstance(labels, zarr.Group):
-            raise SlideError(f"{path} holds no class map; it is damaged, write it anew")
+            raise MapError(f"{path} holds no class map; it is damaged, write it anew")
         self._attributes = labels.attrs.asdict()
         self._class_maps = _levels(labels)
         self._images = _levels(root) if self.metadata.get("probabilities") else []
         if not self._class_maps or (self.metadata.get("probabilities") and not self._images):
-            raise SlideError(f"{path} lacks its class map or probabilities; it is damaged, write it anew")
+            raise MapError(f"{path} lacks its class map or probabilities; it is damaged, write it anew")
         check_levels(path / "labels" / LABELS, [level.shape for level in self._class_maps], self.grid.size, ())
         check_levels(path, [level.shape for level in self._images], self.grid.size, (len(self.classes),))
         if self._images and len(self._images) != len(self._class_maps):
-            raise SlideError(f"{path} has other levels of classes than of probabilities; it is damaged, write it anew")
+            raise MapError(f"{path} has other levels of classes than of probabilities; it is damaged, write it anew")
 
     @property
     def size(self) -> Size:
@@ -114,7 +114,7 @@ class TissueMap:
 
         Raises:
             OptionError: the box is not inside, or there is no such level.
-            SlideError: the map is damaged there.
+            MapError: the map is damaged there.
         """
         self._check_level(level)
         return self._read(self._class_maps[level], box, level)
@@ -124,7 +124,7 @@ class TissueMap:
 
         Raises:
             OptionError: the box is not inside, or there is no such level or class, or there are no probabilities.
-            SlideError: the map is damaged there.
+            MapError: the map is damaged there.
         """
         self._check_level(level)
         self._check_probabilities()
@@ -169,7 +169,7 @@ class TissueMap:
         """The area of each class, as a table; `metadata["areas"]` has them as plain values."""
         from wsiseg.tissue_map.area_table import AreaTable  # noqa: PLC0415  (it is not needed for reading)
 
-        return AreaTable.of(self.path, self.metadata)
+        return AreaTable.from_metadata(self.path, self.metadata)
 
     def _check_level(self, level: int) -> None:
         if isinstance(level, bool) or not isinstance(level, int | np.integer) or not 0 <= level < self.levels:
@@ -198,7 +198,7 @@ def opened(path: str | Path, kind: type[AnyMap]) -> AnyMap:
         kind: what it is opened as.
 
     Raises:
-        SlideError: there is none, it is not one of this program's, or it is damaged.
+        MapError: there is none, it is not one of this program's, or it is damaged.
         RemoteError: its server does not give it.
         OptionError: its class table or grid is none, or its address is of another kind.
     """
@@ -208,9 +208,9 @@ def opened(path: str | Path, kind: type[AnyMap]) -> AnyMap:
         return _checked(Path(without_secrets(str(path))), lambda: open_remote(str(path)), kind)
     folder = Path(path)
     if not folder.exists():
-        raise SlideError(f"{path} does not exist; expected a tissue map (a .zarr folder)")
+        raise MapError(f"{path} does not exist; expected a tissue map (a .zarr folder)")
     if not (folder / "zarr.json").is_file():
-        raise SlideError(f"{path} is not a tissue map: it holds no Zarr group")
+        raise MapError(f"{path} is not a tissue map: it holds no Zarr group")
 
     def checked() -> zarr.Group:
         check_files(folder)
@@ -227,20 +227,20 @@ def _checked(path: Path, open_root: Callable[[], zarr.Group], kind: type[AnyMap]
         raise
     except Exception as error:  # Zarr raises whatever it likes on damaged metadata
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise SlideError(f"{path} is not a tissue map, or it is damaged ({reason:.200})") from error
+        raise MapError(f"{path} is not a tissue map, or it is damaged ({reason:.200})") from error
 
 
 def _own_metadata(path: Path, root: zarr.Group) -> JsonObject:
     own = root.attrs.asdict().get("wsiseg")
     if not isinstance(own, dict) or "format" not in own:
-        raise SlideError(f"{path} was not written by wsiseg; expected a map made by `wsiseg predict`")
+        raise MapError(f"{path} was not written by wsiseg; expected a map made by `wsiseg predict`")
     if isinstance(own["format"], bool) or own["format"] not in READ_FORMATS:
-        raise SlideError(
+        raise MapError(
             f"{path} has map format {own['format']!r:.40}, this program reads up to {READ_FORMATS[-1]}; update wsiseg"
         )
     missing = [key for key in _NEEDED if key not in own]
     if missing:
-        raise SlideError(f"{path} says nothing of its {missing[0]}; the map is damaged, write it anew")
+        raise MapError(f"{path} says nothing of its {missing[0]}; the map is damaged, write it anew")
     return own
 
 
@@ -274,11 +274,12 @@ class _Checked:
             raise _damaged(self._path, f"in level {self._level}", error) from error
 
 
-def _damaged(path: Path, where: str, error: Exception) -> SlideError:
+def _damaged(path: Path, where: str, error: Exception) -> WsisegError:
+    """What to say of an error in reading: its server's fault, or damage of the map."""
     if names_elsewhere(path):
         from wsiseg.tissue_map.remote import is_fault_of_server, unreachable  # noqa: PLC0415
 
         if is_fault_of_server(error):
             return unreachable(path, error)
     reason = " ".join(str(error).split()) or type(error).__name__
-    return SlideError(f"{path} is damaged {where} ({reason:.200}); write it anew")
+    return MapError(f"{path} is damaged {where} ({reason:.200}); write it anew")

@@ -7,7 +7,7 @@ from typing import Any
 
 import zarr
 
-from wsiseg.errors import OptionError, RemoteError, SlideError
+from wsiseg.errors import MapError, OptionError, RemoteError
 from wsiseg.system.addresses import without_secrets
 from wsiseg.system.extras import require_extra
 from wsiseg.system.object_stores import folder_store
@@ -27,7 +27,7 @@ def open_remote(address: str) -> zarr.Group:
         OptionError: an address of another kind.
         MissingExtraError: what reads addresses is not installed.
         RemoteError: the server does not have the map, or does not give it.
-        SlideError: it is no map, or damaged.
+        MapError: it is no map, or damaged.
     """
     scheme = address.partition("://")[0].lower()
     if scheme not in SCHEMES:
@@ -73,7 +73,7 @@ def _check(store: Any, shown: Path, part: str) -> bool:
         check_node(shown / key, bytes(found.bytes()))
     except FileNotFoundError:
         return False
-    except SlideError:
+    except MapError:
         raise
     except Exception as error:  # whatever the library raises
         raise unreachable(shown, error) from error

@@ -96,7 +96,7 @@ def train(
     check_logger(logger)
     keep_to_quota()
     target = checked_device(pick_device(device))
-    folder = RunFolder.of(out)
+    folder = RunFolder.from_output(out)
     if not is_first():
         progress, say = False, _nothing
     with process_group(target, devices):

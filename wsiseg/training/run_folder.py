@@ -35,7 +35,7 @@ class RunFolder:
     root: Path
 
     @classmethod
-    def of(cls, out: Path) -> RunFolder:
+    def from_output(cls, out: Path) -> RunFolder:
         """The folder of the training that makes the bundle `out`."""
         return cls(out.with_name(out.name + RUN_SUFFIX))
 

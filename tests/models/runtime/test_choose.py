@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from tests.helpers.color_model import color_model
-from wsiseg.errors import DeviceError, NetworkError, OptionError
+from wsiseg.errors import DeviceError, NonFiniteError, OptionError
 from wsiseg.models.bundle import load_model
 from wsiseg.models.networks.architectures import build_network
 from wsiseg.models.runtime import choose as runtimes
@@ -219,10 +219,10 @@ class Broken(nn.Module):
 def test_values_that_are_no_numbers_end_the_run(runtime, patches):
     model = with_segmenter(Broken())
     model.prepare(runtime)
-    with pytest.raises(NetworkError, match="the segmenter of colours gave values that are no finite numbers"):
+    with pytest.raises(NonFiniteError, match="the segmenter of colours gave values that are no finite numbers"):
         model.segment(patches)
     model.prepare("torch", "bfloat16")
-    with pytest.raises(NetworkError, match="use --precision float32"):
+    with pytest.raises(NonFiniteError, match="use --precision float32"):
         model.segment(patches)
 
 

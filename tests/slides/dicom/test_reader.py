@@ -40,7 +40,7 @@ def expected(rgb: np.ndarray, kind: Kind) -> np.ndarray:
 
 def level0(path: Path) -> np.ndarray:
     with open_slide(path) as slide:
-        region = slide.read_level(0, Box.of(slide.size))
+        region = slide.read_level(0, Box.from_size(slide.size))
         assert region.damaged is None
         return region.pixels
 
@@ -151,7 +151,7 @@ def test_damaged_and_missing_frames_are_white_and_marked(tissue: np.ndarray, tmp
         data = paths[0].read_bytes()
         paths[0].write_bytes(data[: len(data) // 2])
         with open_slide(paths[0]) as slide:
-            region = slide.read_level(0, Box.of(slide.size))
+            region = slide.read_level(0, Box.from_size(slide.size))
             assert region.damaged is not None
             assert region.damaged[-1, -1]
             assert not region.damaged[0, 0]
@@ -247,4 +247,4 @@ def test_the_shared_slide_of_five_files(shared: Path) -> None:
         assert slide.name == "dicom_one_slide"
         assert set(slide.associated) == {"label", "overview", "thumbnail"}
         theirs = np.asarray(other.read_region((0, 0), 0, other.dimensions))[..., :3]
-        assert np.array_equal(slide.read_level(0, Box.of(slide.size)).pixels, theirs)
+        assert np.array_equal(slide.read_level(0, Box.from_size(slide.size)).pixels, theirs)

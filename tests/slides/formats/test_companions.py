@@ -272,7 +272,7 @@ def test_a_leica_slide_of_two_areas(tmp_path, pixels):
         with open_slide(path) as slide:
             assert (slide.vendor, slide.bounds, slide.size) == ("leica", Box(500, 400, 1256, 2728), Size(1256, 2728))
             assert slide.mpp.x == pytest.approx(0.5)
-            read = slide.read_level(0, Box.of(slide.size)).pixels
+            read = slide.read_level(0, Box.from_size(slide.size)).pixels
         assert np.abs(read[:256, :256].astype(int) - pixels[:, :256]).mean() < 4  # JPEG at quality 95
         assert np.abs(read[2600:, 1000:].astype(int) - pixels[:128, 256:]).mean() < 4
         assert (read[256:2600] == 255).all()

@@ -77,4 +77,4 @@ def network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def pixels_of(path: Path) -> np.ndarray:
     """Level 0 of a slide that lies here."""
     with open_slide(path) as slide:
-        return slide.read_level(0, Box.of(slide.size)).pixels
+        return slide.read_level(0, Box.from_size(slide.size)).pixels

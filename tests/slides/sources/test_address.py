@@ -91,7 +91,7 @@ def test_bytes_that_look_like_another_codec(tmp_path: Path, sample_data: Path) -
         pixels = slide.read_level(0, Box(300, 1000, 900, 700)).pixels
     tiled(tmp_path / "a.tif", pixels, compression="deflate")
     with open_slide(tmp_path / "a.tif", mpp=0.5) as slide:
-        assert np.array_equal(slide.read_level(0, Box.of(slide.size)).pixels, pixels)
+        assert np.array_equal(slide.read_level(0, Box.from_size(slide.size)).pixels, pixels)
         assert slide.damaged_tiles == 0
 
 

@@ -59,7 +59,7 @@ def test_a_fault_that_lasts_ends_the_reading(network: Network, reader: str, kind
     with open_slide(network.address(name), reader=reader, retry_s=RETRY_S) as slide:
         network.proxy.fault = Fault(kind)
         with pytest.raises(RemoteError, match=FAULTS[kind]) as raised:
-            slide.read_level(0, Box.of(slide.size))
+            slide.read_level(0, Box.from_size(slide.size))
         assert name in str(raised.value)
         assert "\n" not in str(raised.value)
         assert slide.damaged_tiles == 0
@@ -84,7 +84,7 @@ def test_a_fault_that_passes_leaves_no_trace(network: Network, served, reader: s
     name = READERS[reader]
     with open_slide(network.address(name), reader=reader, retry_s=20) as slide:
         network.proxy.fault = Fault(kind, after=1, count=2)
-        found = slide.read_level(0, Box.of(slide.size))
+        found = slide.read_level(0, Box.from_size(slide.size))
         assert slide.damaged_tiles == 0
         assert network.proxy.fault.count == 0, "the fault came"
     assert found.damaged is None
@@ -94,7 +94,7 @@ def test_a_fault_that_passes_leaves_no_trace(network: Network, served, reader: s
 def test_a_server_that_hangs_once_is_asked_again(network: Network, served) -> None:
     with open_slide(network.address(TILED), retry_s=2) as slide:
         network.proxy.fault = Fault("hang", count=1)
-        found = slide.read_level(0, Box.of(slide.size))
+        found = slide.read_level(0, Box.from_size(slide.size))
     assert np.array_equal(found.pixels, pixels_of(served / TILED))
 
 

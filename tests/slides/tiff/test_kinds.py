@@ -325,7 +325,7 @@ class TestSeveralImages:
     def test_the_largest_at_the_finest_resolution_is_the_slide(self, path, pixels):
         with open_slide(path) as slide:
             assert (slide.size, slide.mpp) == (Size(500, 400), Mpp(0.5, 0.5))
-            assert np.array_equal(slide.read_level(0, Box.of(slide.size)).pixels, pixels)
+            assert np.array_equal(slide.read_level(0, Box.from_size(slide.size)).pixels, pixels)
             assert [image.role for image in slide.images] == ["label", "image", "slide", "macro"]
             assert slide.associated == {"label": Size(80, 99), "macro": Size(500, 800)}
             assert np.array_equal(slide.read_associated("label"), pixels[:99, :80])
@@ -335,7 +335,7 @@ class TestSeveralImages:
     def test_another_by_number_or_name(self, path, pixels, series):
         with open_slide(path, series=series) as slide:
             assert (slide.size, slide.mpp) == (Size(250, 200), Mpp(1, 1))
-            assert np.array_equal(slide.read_level(0, Box.of(slide.size)).pixels, half(pixels))
+            assert np.array_equal(slide.read_level(0, Box.from_size(slide.size)).pixels, half(pixels))
 
     @pytest.mark.parametrize("series", [4, -1, "none"])
     def test_one_that_is_not_there(self, path, series):
@@ -384,7 +384,7 @@ class TestLevels:
         ):
             assert padded.levels == plain.levels
             for index, level in enumerate(plain.levels):
-                box = Box.of(level.size)
+                box = Box.from_size(level.size)
                 assert np.array_equal(padded.read_level(index, box).pixels, plain.read_level(index, box).pixels)
 
     def test_a_tiled_label_of_an_svs_is_no_level(self, tmp_path, pixels):

@@ -35,7 +35,7 @@ class Seam:
         return len(self.x)
 
     @classmethod
-    def of(cls, row: npt.NDArray[np.uint8]) -> Seam:
+    def from_row(cls, row: npt.NDArray[np.uint8]) -> Seam:
         """The sides that cross a row (width + 2,) with class 0 at both ends."""
         at = np.flatnonzero(row[:-1] != row[1:])
         sides = np.stack([row[at] > 0, row[at + 1] > 0], axis=1)  # of the pixel to the left, of that to the right

@@ -144,4 +144,4 @@ def bands(source: ClassMapSource, block: int = BLOCK) -> Iterator[npt.NDArray[np
     size = source.size
     rows = min(block, max(LEAST_ROWS, BAND_PX // max(1, size.width) // LEAST_ROWS * LEAST_ROWS))
     for y in range(0, size.height if size.width else 0, rows):
-        yield source.read(Box(0, y, size.width, rows).intersect(Box.of(size)))
+        yield source.read(Box(0, y, size.width, rows).intersect(Box.from_size(size)))

@@ -82,7 +82,7 @@ class Tracer:
         self.pieces = 0
         self._strips = Strips(width)
         self._turns: list[Turns] = []
-        self._seam = Seam.of(self._strips.row)
+        self._seam = Seam.from_row(self._strips.row)
         self._carried = np.empty(0, np.int64)  # for each end at the seam the piece that reaches it
 
     def add(self, rows: npt.NDArray[np.uint8]) -> None:
@@ -101,7 +101,7 @@ class Tracer:
         """Link the turns that have come together, and write them."""
         if not self._turns:
             return  # what crosses the rows since the last turn still crosses them where it did
-        turns, lower = Turns.concatenate(self._turns), Seam.of(self._strips.row)
+        turns, lower = Turns.concatenate(self._turns), Seam.from_row(self._strips.row)
         self._turns = []
         chains = link(turns, self._seam, lower)
         base, table = self.pieces, self.table

@@ -29,7 +29,7 @@ def tile_box(tissue_map: TissueMap, level: int, x: int, y: int) -> Box | None:
     if not 0 <= level < tissue_map.levels or x < 0 or y < 0:
         return None
     box = Box(x * TILE_PX, y * TILE_PX, TILE_PX, TILE_PX)
-    inside = box.intersect(Box.of(tissue_map.grid.coarsen(2**level)))
+    inside = box.intersect(Box.from_size(tissue_map.grid.coarsen(2**level)))
     return None if inside.is_empty else inside
 
 

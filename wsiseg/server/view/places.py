@@ -89,7 +89,7 @@ def areas(tissue_map: TissueMap, field: Field, slide: Size) -> JsonObject:
     counts = np.zeros(256)
     columns, rows = _shares(left, right, step_x), _shares(top, bottom, step_y)
     box = Box(math.floor(left / step_x), math.floor(top / step_y), len(columns), len(rows))
-    inside = box.intersect(Box.of(grid.coarsen(2**level)))
+    inside = box.intersect(Box.from_size(grid.coarsen(2**level)))
     if width and height and not inside.is_empty:
         row_part, column_part = inside.slices(box)
         counts = _counted(tissue_map.read(inside, level), rows[row_part], columns[column_part])
@@ -130,7 +130,7 @@ def uncertain_regions(tissue_map: TissueMap) -> list[dict[str, float]]:
     grid, level = tissue_map.grid, 0
     while level + 1 < tissue_map.levels and max(grid.coarsen(2**level).shape) > SOUGHT_PX:
         level += 1
-    box = Box.of(grid.coarsen(2**level))
+    box = Box.from_size(grid.coarsen(2**level))
     classes = tissue_map.read(box, level)
     has_class = (classes > 0) & (classes <= len(tissue_map.classes))
     values = np.where(has_class, uncertainty(tissue_map, box, level), 0)

@@ -50,7 +50,7 @@ class SlideTiles:
         if not 0 <= level < self.levels:
             return None
         grid = coarser_grid(self._grid, 2**level, self._slide.levels)
-        box = Box(x * TILE_PX, y * TILE_PX, TILE_PX, TILE_PX).intersect(Box.of(grid.size))
+        box = Box(x * TILE_PX, y * TILE_PX, TILE_PX, TILE_PX).intersect(Box.from_size(grid.size))
         if x < 0 or y < 0 or box.is_empty:
             return None
         kept = self._kept.get((level, x, y))

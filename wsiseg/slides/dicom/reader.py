@@ -134,7 +134,7 @@ class DicomReader(FileReader):
         assert table is not None
         check_picture(self.name, table.size)
         pixels = np.full((*table.size.shape, 3), WHITE, np.uint8)
-        whole = Box.of(table.size)
+        whole = Box.from_size(table.size)
         for cell in ((x, y) for y in range(table.rows) for x in range(table.columns)):
             try:
                 pixels[table.box(cell).slices(whole)] = self._tiles.read(index, cell)

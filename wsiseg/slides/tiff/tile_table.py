@@ -86,7 +86,7 @@ class TileTable:
         return self.planes[0].tables
 
     @classmethod
-    def of(cls, page: Any) -> TileTable | None:
+    def from_page(cls, page: Any) -> TileTable | None:
         """The table of a tifffile page, None where its tiles are not plain 8-bit RGB."""
         try:
             return cls._of_plain(page.keyframe)
@@ -157,7 +157,7 @@ class TileTable:
     def box(self, cell: Cell) -> Box:
         """The pixels of a tile that lie inside the level."""
         box = Box(cell[0] * self.tile.width, cell[1] * self.tile.height, self.tile.width, self.tile.height)
-        return box.intersect(Box.of(self.size))
+        return box.intersect(Box.from_size(self.size))
 
     def _segments(self, cell: Cell) -> list[int]:
         """The places of a tile's segments in the tables, of its first plane."""
