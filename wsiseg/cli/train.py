@@ -148,12 +148,12 @@ def train(
     background: Any = (published_background or ("none" if classes == "bcss-wsss" else "bright")) if faithful else None
     if faithful and preset is None and config is None and encoder is None:
         preset = "published"
-    fixed: dict[str, object] = {"--config": config, "--preset": preset, "--encoder": encoder, "--gate": gate_mode}
+    fixed: dict[str, object] = {"--faithful": faithful, "--config": config, "--preset": preset, "--encoder": encoder}
     fixed |= {
         "--init": init,
         "--init-stage1": init_stage1,
         "--init-stage2": init_stage2 or init2,
-        "--faithful": faithful,
+        "--gate": gate_mode,
     }
     begun = _origin(origin, old, [name for name, value in fixed.items() if value not in (None, False)])
     own = begun.config() if begun is not None else None
