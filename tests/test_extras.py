@@ -46,12 +46,12 @@ def refused_commands(folder: Path, sample_data: Path) -> list[tuple[str, Command
     report = ["report", stored, "--out", out / "r.html", "--parquet", out / "r.parquet"]
     return [
         ("app", Command(["view", stored], EXTRAS["app"])),
+        ("app", Command(["label", picture, "--classes", "A", "--out", out / "p"], EXTRAS["app"])),
         ("remote", Command(["info", "https://127.0.0.1:9/a.svs"], EXTRAS["remote"])),
         ("remote", Command(["info", "s3://bucket/a.svs"], EXTRAS["remote"])),
         ("remote", Command(["view", "s3://bucket/m.zarr"], EXTRAS["remote"])),
         ("dicom", Command(segmentation, EXTRAS["dicom"])),
         ("openvino", Command(predict, EXTRAS["openvino"])),
-        ("app", Command(["label", picture, "--classes", "A", "--out", out / "p"], EXTRAS["app"])),
         *(("report", Command(report, [name])) for name in EXTRAS["report"]),
         *(("train", Command(train, [name])) for name in EXTRAS["train"]),
         ("tensorboard", Command([*train, "--logger", "tensorboard"], EXTRAS["tensorboard"])),  # loads matplotlib
