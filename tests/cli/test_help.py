@@ -33,7 +33,7 @@ def commands() -> dict[str, click.Command]:
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [(["predct"], "did you mean predict?"), (["models", "lst"], "did you mean list?"),
-     (["help", "exprt"], "did you mean export?"), (["xyzzy"], "expected predict, train"),
+     (["help", "exprt"], "did you mean export?"), (["xyzzy"], "expected predict, label, train"),
      (["predict", "a.svs", "--ouput", "b"], "--out")],
 )  # fmt: skip
 def test_a_mistyped_command_gets_a_suggestion(

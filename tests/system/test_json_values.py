@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.color_model import color_model
 from tests.helpers.maps import painted
 from wsiseg.classes import ClassTable
-from wsiseg.errors import BundleError, OptionError, SlideError, WsisegError
+from wsiseg.errors import BundleError, MapError, OptionError, WsisegError
 from wsiseg.geometry import Grid, Mpp, Size
 from wsiseg.models.spec import parse_spec, read_spec
 from wsiseg.prediction.run import PredictOptions, predict
@@ -119,4 +119,4 @@ def test_a_map_whose_metadata_were_altered_is_refused(
     (tmp_path / "m.zarr" / "zarr.json").write_text(json.dumps(node))
     with pytest.raises(WsisegError, match=named) as refused:
         open_map(tmp_path / "m.zarr")
-    assert isinstance(refused.value, SlideError | OptionError)
+    assert isinstance(refused.value, MapError | OptionError)

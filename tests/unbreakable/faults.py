@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-import wsiseg.prediction.journal
+import wsiseg.system.durable_lines
 
 DIED = 9
 """Exit code of a process that died where it was told to."""
@@ -36,7 +36,7 @@ def die_at(number: int, folder: str) -> None:
             os._exit(DIED)
 
     sys.addaudithook(hook)
-    sync, line = os.fsync, wsiseg.prediction.journal._line
+    sync, line = os.fsync, wsiseg.system.durable_lines._encoded
 
     def fsync(descriptor: int) -> None:
         if step():
@@ -52,7 +52,7 @@ def die_at(number: int, folder: str) -> None:
             os._exit(DIED)
         return whole
 
-    os.fsync, wsiseg.prediction.journal._line = fsync, cut_line
+    os.fsync, wsiseg.system.durable_lines._encoded = fsync, cut_line
 
 
 def die_after_pieces(number: int) -> None:

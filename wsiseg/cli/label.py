@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from wsiseg.cli.command import Command
-from wsiseg.cli.options import OUTPUT, device_option, mpp_option, quiet_option, reader_option
+from wsiseg.cli.options import OUTPUT, announce, device_option, mpp_option, page_options, reader_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,12 +53,10 @@ SORTS = ("file", "class", "disagreement", "confidence")
 @click.option("--patch-px", type=int, metavar="N", help="Side of a patch [default: the model's, or 112].")
 @click.option("--candidates", type=int, default=5000, show_default=True, metavar="N", help="Patches to choose from.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order of patches.")
-@click.option("--port", type=int, default=0, show_default=True, metavar="N", help="Port of the page; 0 takes any.")
-@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@page_options
 @mpp_option
 @reader_option
 @device_option
-@quiet_option
 def label(
     slides: tuple[str, ...],
     out: Path,
@@ -76,10 +74,11 @@ def label(
     seed: int,
     port: int,
     no_browser: bool,
+    as_json: bool,
+    quiet: bool,
     mpp: float | None,
     reader: str | None,
     device: str,
-    quiet: bool,
 ) -> None:
     """Label patches of SLIDES in the browser, several classes a patch, by keyboard.
 
@@ -130,7 +129,12 @@ def label(
         training = Training(out)
         routes = LabelRoutes(place, training).routes()
         try:
-            serve(lambda s: make_app(s, "label", routes), port=port, browser=not no_browser, announce=_announce)
+            serve(
+                lambda s: make_app(s, "label", routes),
+                port=port,
+                browser=not no_browser,
+                announce=partial(announce, as_json=as_json),
+            )
         finally:
             training.close()
     told(f"{place.saved} patches are answered in {out}; train with: wsiseg train {out} --out my-model")
@@ -146,11 +150,6 @@ def _classes(names: str | None, dataset: PatchDataset | None) -> ClassTable | No
     if names is None:
         return None if dataset is None else dataset.classes
     return ClassTable.from_names([name.strip() for name in names.split(",")])
-
-
-def _announce(address: str) -> None:
-    click.echo(address)
-    sys.stdout.flush()
 
 
 def _load(name: str, device: str) -> TissueModel:

@@ -129,3 +129,23 @@ class Told:
 def is_terminal() -> bool:
     """Whether the output is a terminal."""
     return sys.stderr.isatty()
+
+
+def page_options(function: Function) -> Function:
+    """Where a page is served, and how its address is told."""
+    for option in reversed(
+        (
+            click.option("--port", type=int, default=0, show_default=True, metavar="N", help="Port; 0 takes any."),
+            click.option("--no-browser", is_flag=True, help="Only print the address."),
+            click.option("--json", "as_json", is_flag=True, help="Print the address as JSON."),
+            click.option("--quiet", is_flag=True, help="Print nothing but the address and errors."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def announce(address: str, *, as_json: bool) -> None:
+    """Print the address of a page as a line of its own, at once: a program may wait for it."""
+    click.echo(json.dumps({"address": address}) if as_json else address)
+    sys.stdout.flush()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from wsiseg.cli.command import Command
-from wsiseg.cli.options import OUTPUT, reader_option, retry_option, series_option
+from wsiseg.cli.options import OUTPUT, announce, page_options, reader_option, retry_option, series_option
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     metavar="FILE.geojson",
     help="File that regions drawn on the page go to [default: MAP.corrected.geojson beside the map].",
 )
-@click.option("--port", type=int, default=0, show_default=True, metavar="N", help="Port of the page; 0 takes any.")
-@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@page_options
 @reader_option
 @series_option
 @retry_option
@@ -38,6 +38,8 @@ def view(
     corrections: Path | None,
     port: int,
     no_browser: bool,
+    as_json: bool,
+    quiet: bool,
     reader: str | None,
     series: str | None,
     retry_s: float,
@@ -69,4 +71,4 @@ def view(
         def build(session: Session) -> Starlette:
             return make_app(session, "view", viewer.routes())
 
-        serve(build, port=port, browser=not no_browser, announce=click.echo)
+        serve(build, port=port, browser=not no_browser, announce=partial(announce, as_json=as_json))
