@@ -50,7 +50,7 @@ export class State {
   async open(number, at = 0, round = this.page?.round) {
     const ready = number === null || round !== this.page?.round ? undefined : this.ahead.get(number);
     this.ahead.clear();
-    await this.queue;
+    if (ready === undefined) await this.queue; // what was asked for ahead has no answer that is still under way
     const page = await (ready ?? this.ask(number, round));
     if (ready !== undefined) this.refresh(page);
     this.page = page;
@@ -82,9 +82,9 @@ export class State {
     if (page === null) return;
     const number = page.number + step;
     if (number < 0) return;
-    this.say(() => post("/api/save", {}));
     if (number < page.pages) await this.open(number);
     else await this.open(null);
+    this.say(() => post("/api/save", {}));
   }
 
   /**
@@ -108,8 +108,9 @@ export class State {
     this.say(async () => {
       const found = await post("/api/answer", { answers, status, round, shown: this.shown });
       for (const item of items) item.pending = (item.pending ?? 1) - 1;
-      page.open = found.open;
-      page.status = found.status;
+      const shown = this.page; // the next page may be there already
+      if (shown !== null && shown.round === round) shown.open = found.open;
+      if (shown !== null) shown.status = found.status;
       this.changed();
     });
   }
