@@ -126,7 +126,8 @@ def _listening(port: int) -> socket.socket:
     """A socket on the loopback address. There is no way to choose another one."""
     if not 0 <= port <= MAX_PORT:
         raise OptionError(f"--port must be from 0 (any that is free) to {MAX_PORT}, got {port}")
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # By name: asyncio sends small answers at once only over sockets that are known to be TCP; else each waits 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # elsewhere it would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
