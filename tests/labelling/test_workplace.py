@@ -1,6 +1,8 @@
 """From slides to a data set that trainings take, with pixels that are the slide's own."""
 
 import csv
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ from PIL import Image
 
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import read_dataset
+from wsiseg.datasets.provenance import CORRECTED, Provenance
+from wsiseg.datasets.write import DatasetWriter, PatchRow
 from wsiseg.errors import OptionError, OutputError
 from wsiseg.geometry import Box
 from wsiseg.labelling.workplace import Wishes, patient_of, regions_of, workplace
@@ -130,3 +134,59 @@ def test_patients_and_regions(tmp_path: Path) -> None:
     assert regions_of(tmp_path, "a.svs") == tmp_path / "a.geojson"
     with pytest.raises(OptionError, match=r"add b\.geojson"):
         regions_of(tmp_path, "b.svs")
+
+
+def test_rows_that_others_wrote_stay(sample_data: Path, tmp_path: Path) -> None:
+    """Corrections of a named person in the same folder are nobody's answers here."""
+    root = tmp_path / "patches"
+    with workplace(wishes(sample_data, root)) as place:
+        place.labelling.answer({0: ["Tumour"]}, "labelled")
+    corrected = Provenance(slide="other.svs", x=0.0, y=0.0, size_px=112, mpp=0.5, status="labelled", labeller="anna")
+    with DatasetWriter(root, CLASSES, 0.5, 112) as writer:
+        row = PatchRow({"Stroma": 1}, "other", provenance=replace(corrected, source=CORRECTED))
+        file = writer.add(np.zeros((112, 112, 3), np.uint8), row)
+        writer.finish()
+    with workplace(wishes(sample_data, root)) as place:
+        place.labelling.answer({1: ["Stroma"]}, "labelled")
+    assert [row["file"] == file for row in rows(root)].count(True) == 1
+    assert (root / file).is_file()
+    assert len(rows(root)) == 3
+
+
+def test_the_cache_may_go_before_its_answers_are_in_the_table(sample_data: Path, tmp_path: Path) -> None:
+    root = tmp_path / "patches"
+    with workplace(wishes(sample_data, root)) as place:
+        place.labelling.answer({5: ["Tumour"]}, "labelled")
+        patch = place.labelling.round().items[5].patch
+    shutil.rmtree(root / "images")
+    (root / "labels.csv").unlink()
+    (root / "dataset.json").unlink()
+    (root / "labelling" / "patches.sqlite").unlink()
+    with workplace(wishes(sample_data, root)):
+        assert [Path(row["file"]).stem for row in rows(root)] == [patch]
+
+
+def test_a_class_that_another_person_adds_or_renames_meanwhile(sample_data: Path, tmp_path: Path) -> None:
+    root = tmp_path / "patches"
+    with workplace(wishes(sample_data, root, labeller="anna")) as anna:
+        anna.labelling.answer({0: ["Tumour"]}, "labelled")
+        with workplace(wishes(sample_data, root, labeller="bert")) as bert:
+            bert.labelling.add_class("Fat")
+            bert.labelling.rename_class("Tumour", "Carcinoma")
+            bert.labelling.answer({3: ["Fat"]}, "labelled")
+        anna.save()
+        assert anna.labelling.session.classes.names == ("Carcinoma", "Stroma", "Fat")
+        anna.labelling.answer({1: ["Carcinoma"]}, "labelled")
+    found = [(row["Carcinoma"], row["Fat"], row["labeller"]) for row in rows(root)]
+    assert ("1", "", "anna") in found
+    assert ("1", "0", "anna") in found
+    assert ("0", "1", "bert") in found
+
+
+def test_one_file_of_regions_is_for_one_slide(sample_data: Path, tmp_path: Path) -> None:
+    slides = [str(sample_data / "CMU-1-Small-Region.svs"), str(sample_data / "OS-1-detail.ome.tif")]
+    regions = tmp_path / "a.geojson"
+    regions.write_text("{}")
+    with pytest.raises(OptionError, match="folder with NAME"):  # noqa: SIM117
+        with workplace(wishes(sample_data, tmp_path / "p", slides=slides, regions=regions)):
+            pass

@@ -91,8 +91,9 @@ def label(
         raise click.UsageError("--choose classwise needs --model")
 
     from wsiseg.datasets.dataset import read_dataset
+    from wsiseg.datasets.patients import read_patients
     from wsiseg.labelling.session import Terms, terms_of
-    from wsiseg.labelling.workplace import Wishes, read_patients, workplace
+    from wsiseg.labelling.workplace import Wishes, workplace
     from wsiseg.server.app import make_app
     from wsiseg.server.label.routes import LabelRoutes
     from wsiseg.server.label.training import Training
@@ -118,7 +119,7 @@ def label(
         most=candidates,
         seed=seed,
         regions=regions,
-        patients=None if patients is None else read_patients(patients),
+        patients=None if patients is None else {name: who for name, (who, _) in read_patients(patients).rows.items()},
         classwise=_CLASSWISE[choose],
         review=dataset,
         sort=sort,

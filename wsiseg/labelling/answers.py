@@ -20,6 +20,8 @@ STATUSES: tuple[Status, ...] = ("draft", "labelled", "unsure", "excluded")
 Source = Literal["random", "classwise", "repeat", "review"]
 """Why a patch was shown."""
 
+SOURCES: tuple[Source, ...] = ("random", "classwise", "repeat", "review")
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -92,7 +94,6 @@ Key = tuple[str, bool]
 class _Action:
     """One line that can be undone: which answers it gave."""
 
-    number: int
     answers: dict[Key, Answer]
 
 
@@ -102,22 +103,19 @@ class Answers:
 
     Attributes:
         labeller: who.
-        lines: how many lines were taken.
     """
 
     labeller: str
-    lines: int = 0
     _done: list[_Action] = field(default_factory=list)
     _undone: list[_Action] = field(default_factory=list)
     _stacks: dict[Key, list[Answer]] = field(default_factory=dict)
 
     def take(self, line: Mapping[str, Any]) -> None:
         """Apply one line of the journal; lines of other kinds change nothing."""
-        self.lines += 1
         kind = line.get("do")
         if kind == "answer":
             given = [(row["patch"], Answer.from_json(row, self.labeller)) for row in line["answers"]]
-            action = _Action(self.lines, {(patch, answer.source == "repeat"): answer for patch, answer in given})
+            action = _Action({(patch, answer.source == "repeat"): answer for patch, answer in given})
             self._apply(action)
             self._undone.clear()
         elif kind == "undo" and self._done:

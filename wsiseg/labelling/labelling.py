@@ -248,6 +248,14 @@ class Labelling:
             self.session.rename_class(old, new)
             self._answers.rename(old, new)
 
+    def refresh(self) -> None:
+        """Take the classes that others added or renamed meanwhile."""
+        with self._mutex:
+            known = len(self.session.renamed)
+            self.session.refresh()
+            for old, new in self.session.renamed[known:]:
+                self._answers.rename(old, new)
+
     # What is known
 
     @property

@@ -63,8 +63,8 @@ class PatchCache:
         return bool(self._rows("SELECT 1 FROM patches WHERE id = ?", patch))
 
     def known(self) -> set[str]:
-        """All patches whose pixels are there."""
-        return {row[0] for row in self._rows("SELECT id FROM patches WHERE pixels IS NOT NULL")}
+        """All patches that were looked at; also those that turned out to be unreadable."""
+        return {row[0] for row in self._rows("SELECT id FROM patches")}
 
     def png(self, patch: str) -> bytes | None:
         """The patch as PNG, None where it is not there or could not be read."""

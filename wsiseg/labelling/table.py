@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from wsiseg.datasets.provenance import Provenance
 from wsiseg.datasets.write import IMAGES, DatasetWriter, PatchRow, change_classes
-from wsiseg.labelling.answers import Answer, Answers
+from wsiseg.labelling.answers import SOURCES, Answer, Answers
 from wsiseg.labelling.patch_cache import PatchCache
 from wsiseg.labelling.places import Candidate
 from wsiseg.labelling.review import Review
@@ -75,7 +75,7 @@ def write_data_set(
     change_classes(session.root, session.renamed, classes)
     found = merged(all_answers, classes.names)
     with DatasetWriter(session.root, classes, terms.mpp, terms.patch_px) as writer:
-        ours = {file for file, row in writer.rows.items() if row.get("labeller")}
+        ours = {file for file, row in writer.rows.items() if row.get("source") in SOURCES}
         for patch, said in found.items():
             candidate = candidates.get(patch)
             if candidate is None:  # of a slide that was not given this time: its rows stay
@@ -84,7 +84,7 @@ def write_data_set(
             row = _row(candidate, said, session, None if review is None else review.rows[patch])
             ours.discard(_add(writer, cache, patch, row, review))
         for patch, kept in ({} if review is None else review.rows).items():
-            if patch not in found and cache.has(patch):
+            if patch not in found:
                 ours.discard(_add(writer, cache, patch, kept, review))
         for file in ours:  # taken back since
             writer.discard(file)

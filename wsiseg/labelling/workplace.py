@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,14 +12,13 @@ from pathlib import Path, PurePath
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import PatchDataset
 from wsiseg.datasets.patch import group_of
-from wsiseg.errors import DatasetError, OptionError
+from wsiseg.errors import OptionError
 from wsiseg.labelling.advice import Advice
-from wsiseg.labelling.answers import Answers
 from wsiseg.labelling.labelling import Labelling, all_answers, journal_path
 from wsiseg.labelling.patch_cache import Cut, Cutter, PatchCache, SlideCuts
 from wsiseg.labelling.places import Candidate, LabelSlide, candidates_of, in_turn, share_of
 from wsiseg.labelling.review import Review, Sort, review_of
-from wsiseg.labelling.session import FOLDER, Session, Terms
+from wsiseg.labelling.session import Session, Terms
 from wsiseg.labelling.table import write_data_set
 from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
@@ -99,11 +97,24 @@ class Workplace:
         self._writing = threading.Lock()
 
     def save(self) -> int:
-        """Bring `labels.csv` up to date; how many patches have an answer."""
+        """Bring `labels.csv` up to date; how many patches have an answer.
+
+        Waits for patches that have an answer and whose pixels are not cut: the cache may have been removed.
+        """
         with self._writing:
-            answers: list[Answers] = all_answers(self.session)
+            self.labelling.refresh()
+            answers = all_answers(self.session)
+            known, candidates = self.cache.known(), self.labelling.candidates
+            answered = {patch for one in answers for patch in one.all()} & candidates.keys()
+            missing = [candidates[patch] for patch in (answered | self._reviewed()) - known]
+            self.cutter.add(missing, first=True)
+            self.cutter.wait([candidate.id for candidate in missing])
             self.saved = write_data_set(self.session, answers, self.labelling.candidates, self.cache, self.review)
             return self.saved
+
+    def _reviewed(self) -> set[str]:
+        """All patches of a review: those without an answer are written as well."""
+        return set() if self.review is None else set(self.review.rows)
 
 
 @contextmanager
@@ -131,7 +142,7 @@ def workplace(
     with ExitStack() as stack:
         session = Session(wishes.root, Terms(wishes.mpp, wishes.patch_px, wishes.seed), wishes.classes)
         stack.callback(session.close)
-        stack.enter_context(_alone(session, wishes.labeller))
+        stack.enter_context(locked(journal_path(session.folder, wishes.labeller)))  # one process a person
         review = None if wishes.review is None else review_of(wishes.review)
         candidates: Sequence[Candidate]
         cut: Cut
@@ -200,32 +211,11 @@ def patient_of(name: str, patients: Mapping[str, str]) -> str:
     return group_of(stem) if stem.upper().startswith("TCGA-") else stem
 
 
-def read_patients(path: Path) -> dict[str, str]:
-    """Slide -> patient, from a CSV with the columns `slide` and `patient`.
-
-    Raises:
-        DatasetError: it cannot be read, or has other columns.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            if not {"slide", "patient"} <= set(table.fieldnames or ()):
-                raise DatasetError(f"{path} must have the columns slide and patient")
-            return {row["slide"]: row["patient"] for row in table if row["slide"] and row["patient"]}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path} cannot be read as CSV ({error!s:.80})") from error
-
-
-@contextmanager
-def _alone(session: Session, labeller: str) -> Iterator[None]:
-    """Keep a second process of the same person out."""
-    with locked(journal_path(session.folder, labeller)):
-        yield
-
-
 def _candidates(
     readers: Mapping[str, SlideReader], slides: Sequence[LabelSlide], wishes: Wishes, told: Callable[[str], None]
 ) -> list[Candidate]:
+    if wishes.regions is not None and len(slides) > 1 and not wishes.regions.is_dir():
+        raise OptionError("--regions of several slides is a folder with NAME.geojson for each slide NAME")
     share = share_of(wishes.most, len(slides))
     found = []
     for number, slide in enumerate(slides, start=1):
@@ -270,6 +260,3 @@ def _cut_first_page(labelling: Labelling, cutter: Cutter) -> None:
     patches = [of.items[place].patch for place in open_places]
     cutter.add([labelling.candidates[p] for p in patches if p in labelling.candidates], first=True)
     cutter.wait(patches, FIRST_PAGE_S)
-
-
-__all__ = ["FOLDER", "PAGE", "Wishes", "Workplace", "patient_of", "read_patients", "regions_of", "workplace"]

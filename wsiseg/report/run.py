@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from wsiseg.datasets.patients import NOBODY, Patients, read_patients
 from wsiseg.errors import OptionError
 from wsiseg.report.coarse import CoarseMap
 from wsiseg.report.confusion import ErrorMatrix, read_evaluation
@@ -19,7 +20,6 @@ from wsiseg.report.endpoints import Measured
 from wsiseg.report.measure import MeasureOptions, measure
 from wsiseg.report.methods import methods
 from wsiseg.report.page import Page, save_page
-from wsiseg.report.patients import NOBODY, Patients, read_patients
 from wsiseg.report.picture import save_picture
 from wsiseg.report.quality import UNSURE, map_flags, slide_flags
 from wsiseg.report.roles import parse_roles, roles_of
@@ -40,6 +40,10 @@ PICTURE_PX, SMALL_PICTURE_PX = 1000, 560
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "page": (".html", ".htm"), "csv": (".csv",), "parquet": (".parquet",), "long": (".csv", ".parquet"),
 }  # fmt: skip
+
+
+OWN_COLUMNS = ("area_mm2", "flag_", "share_")
+"""What names of the tables' own columns begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +210,7 @@ class _Work:
                 f"{matrix.file} is the evaluation of another model ({matrix.model_hash[:12]}…) than made these maps; "
                 "evaluate the maps' own model"
             )
-        patients = NOBODY if options.patients is None else read_patients(options.patients, wide_names())
+        patients = NOBODY if options.patients is None else read_patients(options.patients, wide_names(), OWN_COLUMNS)
         return cls(paths, options, stated, patients, matrix)
 
     def slide(self, path: Path, picture: Path) -> SlideReport:

@@ -14,8 +14,6 @@ from wsiseg.system.printable import printable
 MAX_BYTES = 64 * 2**20
 NEEDED = ("slide", "patient")
 EXPECTED = "expected CSV with the columns slide and patient"
-OURS = ("area_mm2", "flag_", "share_")
-"""What names of the report's own columns begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +36,13 @@ class Patients:
 NOBODY = Patients((), {})
 
 
-def read_patients(path: Path, taken: Sequence[str] = ()) -> Patients:
+def read_patients(path: Path, taken: Sequence[str] = (), beginnings: tuple[str, ...] = ()) -> Patients:
     """Read a table in CSV (separated by commas, semicolons or tabs), UTF-8, with the columns slide and patient.
 
     Args:
         path: the file.
         taken: names of columns that further ones must not have.
+        beginnings: what names of further columns must not begin with.
 
     Raises:
         OptionError: it cannot be read, lacks a column, or gives a slide two patients.
@@ -72,19 +71,24 @@ def read_patients(path: Path, taken: Sequence[str] = ()) -> Patients:
         if lower.count(name) != 1:
             shown = ", ".join(printable(n, 30) for n in names[:8]) or "nothing"
             raise OptionError(f"{path} needs one column {name!r}, its first line has {shown}")
-    return _table(path, names, lower, rows[1:], taken)
+    places = [place for place, name in enumerate(lower) if name not in NEEDED]
+    _check_further(path, [names[place] for place in places], taken, beginnings)
+    return _table(path, names, lower, rows[1:])
 
 
-def _table(path: Path, names: list[str], lower: list[str], rows: list[list[str]], taken: Sequence[str]) -> Patients:
-    slide, patient = (lower.index(name) for name in NEEDED)
-    further = [place for place in range(len(names)) if place not in (slide, patient)]
-    columns = tuple(names[place] for place in further)
+def _check_further(path: Path, columns: Sequence[str], taken: Sequence[str], beginnings: tuple[str, ...]) -> None:
     for name in columns:
-        if not name or columns.count(name) > 1 or name in taken or name.startswith(OURS):
+        if not name or columns.count(name) > 1 or name in taken or name.startswith(beginnings):
             raise OptionError(
                 f"{path}: the column {printable(name, 40)!r} has no name, that of another, or that of a column of the "
                 "report; rename it"
             )
+
+
+def _table(path: Path, names: list[str], lower: list[str], rows: list[list[str]]) -> Patients:
+    slide, patient = (lower.index(name) for name in NEEDED)
+    further = [place for place in range(len(names)) if place not in (slide, patient)]
+    columns = tuple(names[place] for place in further)
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
     for number, row in enumerate(rows, start=2):
         if not any(cell.strip() for cell in row):
