@@ -120,11 +120,15 @@ def _row(candidate: Candidate, said: Merged, session: Session, before: PatchRow 
     )
     if before is not None:
         return replace(before, labels=said.labels, provenance=where)
-    return PatchRow(said.labels, candidate.group, _split(said.answers), where, candidate.id)
+    return PatchRow(said.labels, candidate.group, _split(said.answers, candidate, session), where, candidate.id)
 
 
-def _split(answers: Sequence[Answer]) -> str:
-    """Random patches of rounds that a model helped to choose are validation: nothing else stands for the slides."""
+def _split(answers: Sequence[Answer], candidate: Candidate, session: Session) -> str:
+    """Patients that are kept apart are validation. Where there are none, it is the random patches of rounds that a
+    model helped to choose: nothing else stands for the slides.
+    """
+    if session.apart:
+        return "val" if candidate.group in session.apart else ""
     return "val" if any(answer.source == "random" and answer.model_hash for answer in answers) else ""
 
 
