@@ -39,7 +39,7 @@ SORTS = ("file", "class", "disagreement", "confidence")
 @click.option(
     "--encoder",
     metavar="NAME",
-    help="Encoder that helps to choose without a model, tf_efficientnet_lite0 for instance.",
+    help="Encoder that helps to choose in place of a model, as tf_efficientnet_lite0.",
 )
 @click.option(
     "--choose", type=click.Choice(CHOICES), default="auto", show_default=True,

@@ -100,14 +100,12 @@ class Prober:
 
 
 def _points(features: Sequence[Float32Array]) -> Float64Array:
-    """Features on their first principal components, each feature first brought to a variance of 1, and all together
-    to a mean variance of 1 a component.
-    """
+    """Features, each of a variance of 1, on their first principal components, these of 1 on the average."""
     if not features:
         return np.zeros((0, 1))
     table = np.stack(features)
     spread = table.std(axis=0)
-    reduced = principal(table / np.where(spread > 0, spread, 1))
+    reduced = principal((table / np.where(spread > 0, spread, 1)).astype(np.float32))
     return reduced / max(1e-12, float(np.sqrt((reduced**2).mean())))
 
 

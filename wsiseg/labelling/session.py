@@ -186,9 +186,7 @@ class Session:
             self._keep_apart(sorted(self._patients - before))
 
     def _keep_apart(self, new: Sequence[str]) -> None:
-        """A fifth of the patients is for validation, from `LEAST_PATIENTS` on; of the new ones, of which none was
-        learned from.
-        """
+        """Keep a fifth of the patients for validation, of the new ones, of which none was learned from."""
         wanted = round(APART * len(self._patients)) if len(self._patients) >= LEAST_PATIENTS else 0
         count = min(len(new), wanted - len(self._apart))
         if count > 0:

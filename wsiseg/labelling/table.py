@@ -124,9 +124,7 @@ def _row(candidate: Candidate, said: Merged, session: Session, before: PatchRow 
 
 
 def _split(answers: Sequence[Answer], candidate: Candidate, session: Session) -> str:
-    """Patients that are kept apart are validation. Where there are none, it is the random patches of rounds that a
-    model helped to choose: nothing else stands for the slides.
-    """
+    """Patients that are kept apart are validation; without any, what rounds with a model's help showed at random."""
     if session.apart:
         return "val" if candidate.group in session.apart else ""
     return "val" if any(answer.source == "random" and answer.model_hash for answer in answers) else ""

@@ -28,13 +28,13 @@ class Embedder:
         WsisegError: there is no such encoder, or its weights cannot be had.
     """
 
-    def __init__(self, encoder: str, device: torch.device) -> None:
+    def __init__(self, encoder: str, device: str) -> None:
         network = LiteClassifier(1, encoder)
         load_imagenet_weights(network, encoder)
         self._network = network.encoder.eval().to(device)
         mean, std = encoder_normalisation(encoder)
         self._mean, self._std = channels(mean).to(device), channels(std).to(device)
-        self._device = device
+        self._device = torch.device(device)
         digest = hashlib.sha256(encoder.encode())
         for name, tensor in sorted(network.encoder.state_dict().items()):
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
