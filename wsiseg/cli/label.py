@@ -45,7 +45,12 @@ SORTS = ("file", "class", "disagreement", "confidence")
     "--choose", type=click.Choice(CHOICES), default="auto", show_default=True,
     help="Which patches come next; auto is classwise with --model or --encoder, else random.",
 )  # fmt: skip
-@click.option("--review", type=FILE, metavar="FOLDER", help="Data set whose labels to check, in place of SLIDES.")
+@click.option(
+    "--review",
+    type=FILE,
+    metavar="FOLDER|FILE.csv",
+    help="Data set whose labels to check, in place of SLIDES: patches, or images with dots.",
+)
 @click.option(
     "--sort", type=click.Choice(SORTS), default="file", show_default=True,
     help="Order of --review; disagreement and confidence need --model or --encoder.",
@@ -103,7 +108,6 @@ def label(
     if choose == "classwise" and model is None and encoder is None:
         raise click.UsageError("--choose classwise needs --model or --encoder")
 
-    from wsiseg.datasets.dataset import read_dataset
     from wsiseg.datasets.patients import read_patients
     from wsiseg.labelling.keys import bindings, chosen_keys, keys_of
     from wsiseg.labelling.session import Terms, terms_of
@@ -120,7 +124,7 @@ def label(
 
     if keys is not None:
         bindings(chosen_keys(keys))  # refused before anything is written
-    dataset = None if review is None else read_dataset(review, val_share=0)
+    dataset = None if review is None else _reviewed(review, out, classes, patch_mpp, patch_px)
     helper = None if model is None else _load(model, device)
     begun = terms_of(out)
     if dataset is not None:
@@ -167,6 +171,24 @@ def _classes(names: str | None, dataset: PatchDataset | None) -> ClassTable | No
     if names is None:
         return None if dataset is None else dataset.classes
     return ClassTable.from_names([name.strip() for name in names.split(",")])
+
+
+def _reviewed(path: Path, out: Path, classes: str | None, mpp: float | None, patch_px: int | None) -> PatchDataset:
+    """The data set whose labels are looked at again: a folder, its table, or images with a dot on each cell."""
+    from wsiseg.classes import ClassTable
+    from wsiseg.datasets.dataset import read_dataset
+    from wsiseg.datasets.folders import LABELS_FILE
+    from wsiseg.labelling.dots import MPP, NAMES, cut_dots, has_dots
+
+    if path.name == LABELS_FILE and path.is_file():
+        path = path.parent
+    if not has_dots(path):
+        return read_dataset(path, val_share=0)
+    cut = out / "labelling" / "dots"
+    if not (cut / LABELS_FILE).is_file():
+        named = ClassTable.from_names([*(name.strip() for name in (classes or ",".join(NAMES)).split(","))])
+        cut_dots(path, cut, named, mpp or MPP, patch_px or DEFAULT_PATCH_PX)
+    return read_dataset(cut, val_share=0)
 
 
 def _load(name: str, device: str) -> TissueModel:
