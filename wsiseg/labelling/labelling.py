@@ -212,6 +212,7 @@ class Labelling:
         with self._mutex:
             now, of = self._clock(), of or self.round()
             names = self.session.classes.names
+            said = {place: [self.session.name_now(name) for name in present] for place, present in said.items()}
             if not said or any(not 0 <= place < len(of.items) for place in said):
                 raise OptionError(f"round {of.number} has the places 0 to {len(of.items) - 1}")
             if unknown := [name for present in said.values() for name in present if name not in names]:

@@ -140,6 +140,13 @@ class Session:
         """Patients whose patches are for validation alone; none where there are too few patients."""
         return tuple(self._apart)
 
+    def name_now(self, name: str) -> str:
+        """What a class is called now that had a name before; a page may not have heard of it yet."""
+        for old, new in self._renamed:
+            if name == old:
+                name = new
+        return name
+
     def add_class(self, name: str, color: Sequence[int] | None = None) -> None:
         """A class more. What was answered before says nothing of it.
 
