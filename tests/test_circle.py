@@ -150,11 +150,12 @@ def label_in_the_browser(slide: Path, out: Path) -> None:
                 page.keyboard.press("u")
                 settled(page)
             assert done(page) == 18
-            page.keyboard.press("U")
-            page.keyboard.press("U")
-            settled(page)
-            assert done(page) == 19
-            answer_by_key(page, 11)
+            for _ in range(4):
+                page.keyboard.press("U")
+                settled(page)
+            assert done(page) == 20
+            page.keyboard.press("ArrowRight")
+            answer_by_key(page, 10)
             settled(page)
             assert done(page) == 30
         assert server.end(signal.SIGINT)[0] == 0

@@ -181,11 +181,12 @@ def test_a_whole_round_and_on_from_there(tmp_path: Path) -> None:
             one.answer({place: ["Tumour"] for place in range(at, at + 24)}, "labelled")
         assert not one.open_items(first)
         second = one.round()
-        one.answer({0: []}, "labelled")
+        new = [place for place, item in enumerate(second.items) if item.source != "repeat"]
+        one.answer({new[0]: []}, "labelled")
     with opened(tmp_path) as one:
         assert one.round() == second
         assert second.number == 2
-        assert one.open_items(second)[0] == 1
+        assert new[0] not in one.open_items(second)
         assert one.status().done == 241
 
 
@@ -205,7 +206,7 @@ def test_thousands_of_answers_are_as_quick_as_few(tmp_path: Path) -> None:
         took = []
         for number in range(20):
             of = one.round()
-            if number in (1, 19):
+            if number in (1, 19):  # 240 and 4,560 patches
                 took.append(a_key(one))
             for at in range(0, 240, 24):
                 one.answer({place: ["Tumour"] for place in range(at, at + 24)}, "labelled", of=of)
