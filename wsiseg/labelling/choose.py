@@ -81,7 +81,7 @@ def choose_classwise(
     if not left:
         return [*chosen, *choose_random(kept, count - len(chosen))]
     reduced = principal(features)
-    num_classes = probabilities.shape[1]
+    num_classes, entropies = probabilities.shape[1], entropy(probabilities)
     wanted = min(len(left), count - len(chosen))
     most = _most_of_a_group(groups, available, wanted)
     of_group: dict[str, int] = {}
@@ -89,8 +89,8 @@ def choose_classwise(
     # The classes of which least is known to be there come last, and so get what the others left.
     for k in range(num_classes):
         share = ceil_div(wanted - sum(one.source == "classwise" for one in chosen), num_classes - k)
-        free = [i for i in left if i not in taken and of_group.get(groups[i], 0) < most]
-        ranked = sorted(free, key=lambda i: -_entropy(float(probabilities[i, k])))[: POOL * share]
+        free = np.array([i for i in left if i not in taken and of_group.get(groups[i], 0) < most], dtype=int)
+        ranked = free[np.argsort(-entropies[free, k], kind="stable")[: POOL * share]].tolist()
         found = 0
         for index in k_centre(reduced, ranked, len(ranked), centres):
             if found == share:
@@ -112,9 +112,11 @@ def _most_of_a_group(groups: Sequence[str], available: Sequence[int], wanted: in
     return max(1, round(GROUP_SHARE * wanted)) if several else wanted
 
 
-def _entropy(probability: float) -> float:
-    p = min(max(probability, 1e-12), 1 - 1e-12)
-    return float(-p * np.log(p) - (1 - p) * np.log(1 - p))
+def entropy(probabilities: Float32Array) -> Float64Array:
+    """Binary entropy of probabilities, each by itself."""
+    p = np.clip(probabilities.astype(np.float64), 1e-12, 1 - 1e-12)
+    found: Float64Array = -p * np.log(p) - (1 - p) * np.log(1 - p)
+    return found
 
 
 def k_centre(

@@ -140,7 +140,7 @@ class Labelling:
 
     def features(self, patch: str) -> Float32Array | None:
         """What a model or an encoder sees in a patch (D,), None where neither was asked."""
-        of = self.advice or (self._prober and self._prober.embeddings)
+        of = self.advice or self._prober
         return of.features.get(patch) if of else None
 
     def _choose(self, count: int, number: int) -> list[Chosen]:

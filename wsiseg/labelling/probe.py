@@ -43,12 +43,17 @@ class Prober:
 
     Args:
         embeddings: of all candidates.
+
+    Attributes:
+        features: patch -> what the encoder sees in it, on the first principal components, (D,).
     """
 
     def __init__(self, embeddings: Embeddings) -> None:
         self.embeddings = embeddings
         self._row = {patch: row for row, patch in enumerate(embeddings.features)}
         self._points = _points(list(embeddings.features.values()))
+        rows = self._points.astype(np.float32)
+        self.features: Mapping[str, Float32Array] = {patch: rows[row] for patch, row in self._row.items()}
 
     def advice(self, labels: Labels, classes: Sequence[str]) -> Advice | None:
         """What the labels so far say of all candidates; None where they are too few to say anything.
@@ -69,7 +74,7 @@ class Prober:
             patch: {name: bool(value > 0.5) for name, value in zip(names, values, strict=True)}
             for patch, values in probabilities.items()
         }
-        return Advice(self.embeddings.encoder_hash, tuple(names), says, probabilities, self.embeddings.features)
+        return Advice(self.embeddings.encoder_hash, tuple(names), says, probabilities, self.features)
 
     def advice_apart(self, labels: Labels, classes: Sequence[str], folds: int, seed: int = 0) -> Advice:
         """As `advice`, each patch judged by a fit to the others' labels: for looking at labels again.
@@ -90,7 +95,7 @@ class Prober:
             patch: {name: bool(value > 0.5) for name, value in zip(classes, values, strict=True)}
             for patch, values in probabilities.items()
         }
-        return Advice(self.embeddings.encoder_hash, tuple(classes), says, probabilities, self.embeddings.features)
+        return Advice(self.embeddings.encoder_hash, tuple(classes), says, probabilities, self.features)
 
     def _known(self, labels: Labels, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Rows of patches whose label says something of a class, and what it says."""

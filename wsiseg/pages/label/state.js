@@ -30,6 +30,8 @@ export class State {
     this.opinionsOf = 0;
     /** @type {Promise<void>} */
     this.queue = Promise.resolve();
+    /** @type {Promise<void>} */
+    this.saving = Promise.resolve();
     /** @type {Map<number, Promise<Page>>} pages that were asked for ahead */
     this.ahead = new Map();
     this.pictures = new Pictures();
@@ -110,7 +112,16 @@ export class State {
     if (number < 0) return;
     if (number < page.pages) await this.open(number);
     else await this.open(null);
-    this.say(() => post("/api/save", {}));
+    this.save();
+  }
+
+  /** Brings the table up to date with what was said so far. Keys do not wait for it: their answers are in the journal. */
+  save() {
+    const said = this.queue;
+    this.saving = this.saving
+      .then(() => said)
+      .then(() => post("/api/save", {}))
+      .catch((error) => this.failed(`${error.message} — the table is not up to date, your answers are kept`));
   }
 
   /**
