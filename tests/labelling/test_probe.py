@@ -110,6 +110,30 @@ def test_rounds_learn_from_the_rounds_before(tmp_path: Path) -> None:
     again.session.close()
 
 
+def test_chance_alone_leaves_patches_to_learn_from(tmp_path: Path) -> None:
+    """With an encoder whose opinion is only looked at, not every patch is validation."""
+    candidates, embeddings, truth = made(400, 2)
+    session = Session(tmp_path, TERMS, CLASSES)
+    one = Labelling(session, "me", candidates, classwise=False, prober=Prober(embeddings))
+    for _ in range(2):
+        answer_all(one, truth)
+    for candidate in candidates:
+        answer = one.answers.get(candidate.id)
+        assert answer is None or _split([answer], candidate, session) == ""
+    assert one.status().random_answers > 0
+    one.close()
+    session.close()
+
+
+def test_a_patch_that_was_chosen_for_another_person_is_not_by_chance(tmp_path: Path) -> None:
+    candidates, _, _ = made(10, 2)
+    session = Session(tmp_path, TERMS, CLASSES)
+    random, chosen = (Answer({}, "labelled", source=s, model_hash="m") for s in ("random", "classwise"))
+    assert _split([random, random], candidates[0], session) == "val"
+    assert _split([random, chosen], candidates[0], session) == ""
+    session.close()
+
+
 def test_patients_kept_apart_are_not_learned_from(tmp_path: Path) -> None:
     candidates, embeddings, truth = made(300, 5)
     one = begin(tmp_path, candidates, embeddings)

@@ -124,7 +124,7 @@ class Labelling:
             if not chosen:
                 raise OptionError("all patches were shown; give more slides, or more --candidates")
             items = with_repeats(chosen, self._order, self._not_repeated(), number, self.session.terms.seed)
-            made = Round(number, items, self.advice.model_hash if self.advice else "")
+            made = Round(number, items, self.advice.model_hash if self.advice and self._classwise else "")
             self._write(made.to_json())
             self.rounds.append(made)
             return made

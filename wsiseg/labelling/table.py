@@ -127,7 +127,8 @@ def _split(answers: Sequence[Answer], candidate: Candidate, session: Session) ->
     """Patients that are kept apart are validation; without any, what rounds with a model's help showed at random."""
     if session.apart:
         return "val" if candidate.group in session.apart else ""
-    return "val" if any(answer.source == "random" and answer.model_hash for answer in answers) else ""
+    by_chance = all(answer.source == "random" for answer in answers)  # what another person was asked may not be
+    return "val" if by_chance and any(answer.model_hash for answer in answers) else ""
 
 
 def _write_answers(session: Session, all_answers: Sequence[Answers], candidates: Mapping[str, Candidate]) -> None:
