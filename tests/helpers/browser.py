@@ -16,6 +16,8 @@ FLAGS = [
     *("--disable-component-update", "--disable-sync"),
 ]
 SIZE = {"width": 1400, "height": 860}
+WAIT_MS = 120_000
+"""For machines that are busy."""
 
 
 @contextmanager
@@ -28,8 +30,10 @@ def page_of(server: Server, ready: str = ".patch img") -> Iterator[Any]:
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on("dialog", lambda dialog: page.errors.append("a dialog"))
+        page.set_default_timeout(WAIT_MS)
+        page.set_default_navigation_timeout(WAIT_MS)
         page.goto(server.address)
-        page.wait_for_selector(ready, timeout=120_000)
+        page.wait_for_selector(ready)
         yield page
         assert page.errors == []
         browser.close()
