@@ -46,13 +46,14 @@ class Page:
         """The body of an answer; POST where there is something to send."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         headers = {"Cookie": self.cookie, "Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
-        connection.request("GET" if body is None else "POST", path, body and json.dumps(body), headers)
+        content = None if body is None else json.dumps(body)
+        connection.request("GET" if body is None else "POST", path, content, headers)
         answer = connection.getresponse()
-        content = answer.read()
+        found = answer.read()
         connection.close()
         if answer.status != 200:
-            raise SystemExit(f"{path} answered {answer.status}: {content[:200]!r}")
-        return content
+            raise SystemExit(f"{path} answered {answer.status}: {found[:200]!r}")
+        return found
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def cut_dots(folder: Path, out: Path, classes: ClassTable, mpp: float, patch_px:
 
 def _images(folder: Path) -> Iterator[tuple[Path, str]]:
     """The images that have dots, with the split that the folder's lists give them."""
-    split = {}
+    split: dict[str, str] = {}
     for name in _SPLITS:
         for path in sorted(folder.glob(f"*_{name}.txt")):
             split |= dict.fromkeys(path.read_text(encoding="utf-8", errors="replace").split(), name)
