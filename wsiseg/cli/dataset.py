@@ -36,6 +36,7 @@ def dataset() -> None:
 @click.option("--sheet", type=OUTPUT, metavar="FILE.png", help="Draw a contact sheet.")
 @json_file_option
 @quiet_option
+@click.option("--strict", is_flag=True, help="Exit code 1 for whatever may not be learned as well, as few patches.")
 @click.option("--no-decode", is_flag=True, help="Check only names and labels; open no image.")
 @overwrite_option
 @click.pass_context
@@ -48,6 +49,7 @@ def check(
     sheet: Path | None,
     as_json: Path | None,
     quiet: bool,
+    strict: bool,
     no_decode: bool,
     overwrite: bool,
 ) -> None:
@@ -88,7 +90,7 @@ def check(
         with whole_file(sheet) as temporary:
             picture.save(temporary, format="PNG")
         told.wrote(sheet)
-    ctx.exit(0 if found.sound else FOUND)
+    ctx.exit(0 if found.sound and (found.learnable or not strict) else FOUND)
 
 
 @dataset.command("from-qupath")

@@ -90,7 +90,8 @@ if TYPE_CHECKING:
     help="With --from: patches of an earlier training, half of each batch beside the corrections.",
 )
 @device_option
-@click.option("--resume", is_flag=True, help="Resume an interrupted training.")
+@click.option("--strict", is_flag=True, help="Refuse a data set of which something cannot be learned.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted training, or one that is to have more epochs.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="Show no progress, and say nothing.")
 @json_option
@@ -123,6 +124,7 @@ def train(
     origin: str | None,
     old: Path | None,
     device: str,
+    strict: bool,
     resume: bool,
     overwrite: bool,
     quiet: bool,
@@ -195,6 +197,7 @@ def train(
         say=_nothing if quiet else echo,
         origin=begun,
         old=old,
+        strict=strict,
     )
     if as_json:
         click.echo(json.dumps({"stage": stage, "output": str(made), "folder": f"{out}.training"}))

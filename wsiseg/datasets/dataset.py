@@ -20,8 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from wsiseg.choices import SplitName
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.facts import (
@@ -35,10 +33,12 @@ from wsiseg.datasets.facts import (
 from wsiseg.datasets.files import check_files, check_stems
 from wsiseg.datasets.folders import LABELS_FILE, Listing, list_folders
 from wsiseg.datasets.images import image_size, read_image, read_mask
+from wsiseg.datasets.learnable import learning_findings
 from wsiseg.datasets.patch import Patch
 from wsiseg.datasets.problems import Report, strict
+from wsiseg.datasets.split import split_groups
 from wsiseg.datasets.table import list_table
-from wsiseg.errors import DatasetError, OptionError
+from wsiseg.errors import DatasetError
 
 __all__ = [
     "KNOWN_CLASSES",
@@ -95,12 +95,22 @@ class PatchDataset:
             )
         return patches[name]
 
-    def check_for_training(self) -> None:
+    def check_for_training(self, strict: bool = False) -> list[str]:
         """Refuse what can be evaluated but not be trained with: batches need images of one size.
 
+        Args:
+            strict: refuse as well what is only told otherwise.
+
+        Returns:
+            What cannot be learned, one line each; see `wsiseg.datasets.learnable`.
+
         Raises:
-            DatasetError: a validation image is larger than a patch.
+            DatasetError: a validation image is larger than a patch; with `strict`, something cannot be learned.
         """
+        found = [finding.message for finding in learning_findings(self.classes.names, self.train, self.val)]
+        if strict and found:
+            more = f" ({len(found)} things in all, wsiseg dataset check {self.root} lists them)" if found[1:] else ""
+            raise DatasetError(f"{self.root}: {found[0]}{more}; mend it, or train without --strict")
         for patch in self.val:
             width, height = image_size(patch.path)
             if (height, width) != (self.patch_size_px,) * 2:
@@ -108,6 +118,7 @@ class PatchDataset:
                     f"{patch.path} is {width} x {height} px, but training needs validation images of "
                     f"{self.patch_size_px} px: cut it into patches, or call it test"
                 )
+        return found
 
     @property
     def fingerprint(self) -> str:
@@ -200,19 +211,3 @@ def without_classes(root: Path) -> str:
 def without_training(root: Path) -> str:
     """The error message for a data set that has nothing to learn from."""
     return f"{root} has no training image, expected train/*[1 0 1].png or {LABELS_FILE} with rows"
-
-
-def split_groups(patches: Sequence[Patch], share: float, seed: int) -> tuple[list[Patch], list[Patch]]:
-    """(training, validation): about `share` of the patches, whole groups, chosen by `seed`; never all groups."""
-    groups = sorted({patch.group for patch in patches})
-    if not 0 <= share < 1:
-        raise OptionError(f"the share for validation must be 0 up to (not with) 1, got {share}")
-    if len(groups) < 2 or share == 0:
-        return list(patches), []
-    order = np.random.default_rng(seed).permutation(len(groups))
-    chosen: set[str] = set()
-    for index in order[:-1]:
-        if sum(patch.group in chosen for patch in patches) >= share * len(patches):
-            break
-        chosen.add(groups[index])
-    return [p for p in patches if p.group not in chosen], [p for p in patches if p.group in chosen]

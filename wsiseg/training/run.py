@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -23,8 +24,9 @@ from wsiseg.models.devices import keep_to_quota, pick_device
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tissue_model import checked_device
-from wsiseg.system.files import refuse_address
+from wsiseg.system.files import cannot_write, refuse_address
 from wsiseg.system.json_values import JsonObject
+from wsiseg.system.locks import locked
 from wsiseg.training.compare import Networks, measure, told
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.held_out import hold_out
@@ -61,6 +63,7 @@ def train(
     say: Say = print,
     origin: Origin | None = None,
     old: str | Path | None = None,
+    strict: bool = False,
 ) -> Path:
     """Train a model from labelled patches.
 
@@ -81,6 +84,7 @@ def train(
         origin: a model to go on from; `config` is then best its own, `origin.config()`. Batches are half corrections,
             where there are any, of which some regions are kept out to compare both models on.
         old: folder of patches that are learned from and validated on as well, so that they are not forgotten.
+        strict: refuse a data set of which something cannot be learned, see `wsiseg.datasets.learnable`.
 
     Returns:
         The bundle's folder, or that of the last step that was run.
@@ -99,7 +103,10 @@ def train(
     folder = RunFolder.from_output(out)
     if not is_first():
         progress, say = False, _nothing
-    with process_group(target, devices):
+    with process_group(target, devices), ExitStack() as held:
+        # Before anything is read, where its place is there: a second run need not read all patches to be refused.
+        if is_first() and out.parent.is_dir():
+            held.enter_context(locked(out))
         check_outputs(out, folder, stage, resume, overwrite)
         data = read_dataset(dataset, mpp, classes, config.val_share, config.seed)
         if old is not None:
@@ -109,20 +116,20 @@ def train(
             origin.require_fits(data)
             kept, held_out = hold_out(data.train, config.seed)
             data = replace(data, train=tuple(kept))
-        data.check_for_training()
-        for note in data.notes:
+        for note in (*data.notes, *(f"careful: {found}" for found in data.check_for_training(strict))):
             say(note)
         if launched() and target.type == "cuda":
             target = torch.device("cuda", torch.cuda.current_device())
         run = Run(data, config, folder, target, devices, logger, progress, say, origin, tuple(held_out))
-        return _train(run, out, stage, resume, overwrite)
+        with cannot_write(folder.root):
+            return _train(run, out, stage, resume, overwrite, held)
 
 
 def _nothing(text: str) -> None:
     """Prints nothing; used by all processes but the first."""
 
 
-def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool) -> Path:
+def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool, held: ExitStack) -> Path:
     """The steps one after the other; of several processes the first alone writes, and all wait for it."""
     config, data, folder = run.config, run.data, run.folder
     # Built before anything is written, since initial weights may be missing.
@@ -132,6 +139,9 @@ def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool)
         check_carries_gate(segmenter, config.segmenter.architecture)
     wait_for_all()
     if is_first():
+        if not out.parent.is_dir():
+            out.parent.mkdir(parents=True)
+            held.enter_context(locked(out))
         begin(run, stage, resume)
     wait_for_all()
     run.say(
@@ -213,6 +223,9 @@ def _make_masks(run: Run, resume: bool) -> None:
         run.say(note)
     validation = PatchImages(data.val, len(data.classes))
     thresholds = gate_thresholds(classify_patches(classifier, validation, config, run.device), data.val, config.gate)
+    if lacking := [n for k, n in enumerate(data.classes.names) if not any(patch.has(k) for patch in data.val)]:
+        kept = f"{config.gate.threshold:g}" if thresholds or not run.origin else "the model's"
+        run.say(f"no validation patch has {', '.join(lacking)}: no threshold is chosen, {kept} stays")
     if not thresholds:
         thresholds = list(run.origin.spec.gate) if run.origin else [config.gate.threshold] * len(data.classes)
     shares = written.class_shares.tolist()
