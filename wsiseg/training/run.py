@@ -29,6 +29,7 @@ from wsiseg.system.json_values import JsonObject
 from wsiseg.system.locks import locked
 from wsiseg.training.compare import Networks, measure, told
 from wsiseg.training.config import TrainingConfig, lite_config
+from wsiseg.training.epochs import LEAST_SHARE
 from wsiseg.training.held_out import hold_out
 from wsiseg.training.initial import share_encoder
 from wsiseg.training.loading import PatchImages, patch_weights, plain_loader, positive_weights, train_loader
@@ -180,7 +181,7 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
         return
     labels = np.array([patch.label or (0,) * len(data.classes) for patch in data.train], dtype=np.float64)
     weights = positive_weights(labels) if config.imbalance == "weights" else None
-    stage = ClassifierStage(network, config, weights, unknown=bool((labels < 0).any()))
+    stage = ClassifierStage(network, config, weights, unknown=bool((labels < 0).any()), names=data.classes.names)
     images = PatchImages(data.train, len(data.classes))
     labelled = [patch for patch in data.val if patch.label]
     fit(
@@ -204,6 +205,7 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
         logger=run.logger,
         progress=run.progress,
         resume=resume,
+        say=run.say,
         figure="val_map" if labelled else None,
         callbacks=_sheets(run, target.parent),
     )
@@ -232,6 +234,9 @@ def _make_masks(run: Run, resume: bool) -> None:
     write_text(folder.masks_done, json.dumps({"gate": thresholds, "class_shares": shares}))
     percent = ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(data.classes.names, shares, strict=True))
     run.say(f"Pseudo masks are finished: {folder.masks} ({percent})")
+    for k, name in enumerate(data.classes.names):
+        if shares[k] < LEAST_SHARE and (count := sum(patch.has(k) for patch in data.train)):
+            run.say(f"careful: {name} has {100 * shares[k]:.2f} % of the pseudo masks, though {count} patches have it")
 
 
 def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
@@ -246,7 +251,8 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
     count = len(data.classes)
     probabilities = classify_patches(classifier, PatchImages(data.val, count), config, run.device)
     shares: npt.NDArray[np.float64] = np.array(done["class_shares"])
-    stage = SegmenterStage(network, config, shares, list(data.val), probabilities, torch.tensor(done["gate"]))
+    gate = torch.tensor(done["gate"])
+    stage = SegmenterStage(network, config, shares, list(data.val), probabilities, gate, data.classes.names)
     processes = launched() or run.devices
     masks = [folder.masks / f"PM_{depth}" for depth in reversed(classifier.depths)]
     fit(
@@ -270,8 +276,9 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
         logger=run.logger,
         progress=run.progress,
         resume=resume,
+        say=run.say,
         figure="val_miou" if data.val and data.val[0].mask is not None else None,
-        callbacks=_sheets(run, target.parent, classifier, torch.tensor(done["gate"])),
+        callbacks=_sheets(run, target.parent, classifier, gate),
     )
     save_weights(stage.result, target)
     run.say(f"Stage 2 is finished: {target}")

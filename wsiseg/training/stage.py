@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from wsiseg.models.tissue_model import normalise
 from wsiseg.training.augment import Augmentation
 from wsiseg.training.config import AugmentationConfig, NetworkConfig, OptimiserConfig
+from wsiseg.training.epochs import ClassFigures
 from wsiseg.training.loading import Batch
 
 ADVISERS = ("lightning.pytorch", "lightning.fabric", "lightning")
@@ -56,6 +57,7 @@ class Stage(LightningModule):
         self.augmentation = Augmentation(augmentation)
         self.head_prefixes = tuple(head_prefixes)
         self.seed = seed
+        self.found: ClassFigures | None = None
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(network_config.mean).view(3, 1, 1), persistent=False)
