@@ -36,6 +36,7 @@ from wsiseg.datasets.images import image_size, read_image, read_mask
 from wsiseg.datasets.learnable import learning_findings
 from wsiseg.datasets.patch import Patch
 from wsiseg.datasets.problems import Report, strict
+from wsiseg.datasets.sizes import fits, told_of_sizes
 from wsiseg.datasets.split import split_groups
 from wsiseg.datasets.table import list_table
 from wsiseg.errors import DatasetError
@@ -113,7 +114,7 @@ class PatchDataset:
             raise DatasetError(f"{self.root}: {found[0]}{more}; mend it, or train without --strict")
         for patch in self.val:
             width, height = image_size(patch.path)
-            if (height, width) != (self.patch_size_px,) * 2:
+            if not fits((width, height), self.patch_size_px):
                 raise DatasetError(
                     f"{patch.path} is {width} x {height} px, but training needs validation images of "
                     f"{self.patch_size_px} px: cut it into patches, or call it test"
@@ -172,12 +173,13 @@ def read_dataset(
     stated = mpp if mpp is not None else about.get("mpp")
     resolved, note = resolution(root, stated, everything)
     check_stems(root, everything, strict)
-    splits, _, size = check_files(listing.splits, len(listing.classes), strict)
+    splits, facts, size = check_files(listing.splits, len(listing.classes), strict)
     train, val = splits["train"], splits["val"]
     if not val:
         train, val = _set_aside(train, val_share, seed)
     text = {key: str(value) for key, value in about.items() if key in ("name", "licence", "citation", "description")}
-    notes = [note] if note else []
+    sizes = [seen.size_px for seen in (*facts["train"], *facts["val"]) if seen.size_px and fits(seen.size_px, size)]
+    notes = [text for text in (note, told_of_sizes(sizes, size)) if text]
     if listing.left_out:
         counts = ", ".join(f"{count} {status}" for status, count in sorted(listing.left_out.items()))
         notes.append(f"rows left out: {counts}")

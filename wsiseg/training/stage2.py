@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wsiseg.datasets.dataset import Patch
+from wsiseg.datasets.sizes import read_square_truth
 from wsiseg.metrics import confusion_matrix, segmentation_scores
 from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.models.networks.architectures import ARCHITECTURES
@@ -95,7 +96,7 @@ class SegmenterStage(Stage):
             self._labels.append(batch["label"])
             return
         for index, prediction in zip(batch["index"].tolist(), classes, strict=True):
-            truth = self.validation[index].read_truth(len(self._confusion))
+            truth = read_square_truth(self.validation[index], len(self._confusion))
             self._confusion += confusion_matrix(truth, prediction, len(self._confusion))
 
     def on_validation_epoch_end(self) -> None:
