@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from wsiseg.cli.command import Group
+from wsiseg.cli.dataset_cut import cut
 from wsiseg.cli.options import (
     OUTPUT,
     PRINTED,
@@ -25,12 +26,14 @@ FOUND = 1
 
 @click.group(cls=Group)
 def dataset() -> None:
-    """Check data sets of labelled patches, or make one from annotations."""
+    """Check data sets of labelled patches, or make one from images, cell dots or annotations."""
 
 
 @dataset.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, or a JSON file of names and colours.")
+@click.option(
+    "--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, wsss4luad, or a JSON file of names and colours."
+)
 @click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; overrides dataset.json.")
 @click.option("--excluded", type=int, metavar="N", help="Mask value of excluded pixels [default: number of classes].")
 @click.option("--sheet", type=OUTPUT, metavar="FILE.png", help="Draw a contact sheet.")
@@ -91,6 +94,9 @@ def check(
             picture.save(temporary, format="PNG")
         told.wrote(sheet)
     ctx.exit(0 if found.sound and (found.learnable or not strict) else FOUND)
+
+
+dataset.add_command(cut)
 
 
 @dataset.command("from-qupath")

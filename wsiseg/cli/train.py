@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 @click.option("--epochs2", type=int, help="Epochs of stage 2; overrides --epochs.")
 @click.option("--batch-size", type=int, help="Patches in one step [default: the preset's].")
 @click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; overrides dataset.json.")
-@click.option("--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, or a JSON file of names and colours.")
+@click.option(
+    "--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, wsss4luad, or a JSON file of names and colours."
+)
 @click.option(
     "--faithful",
     is_flag=True,

@@ -1,9 +1,9 @@
 """Patches of any size and shape in one set: the side of a square that they become, and how.
 
-A set's patch is a square. Its side is that of most training patches, where more than half have one square size; else the
-longest side of a training or validation patch, up to the next multiple of `STEP_PX`. A patch that is smaller, down to
-half of it, is mirrored at its right and lower border until it is as large, so that nothing of it is lost and nothing
-foreign comes in: its label stays true. One that is larger cannot keep its label when it is cut, and is refused;
+A set's patch is a square. Its side is that of most training patches, where more than half have one square size; else
+the longest side of a training or validation patch, up to the next multiple of `STEP_PX`. A patch that is smaller, down
+to half of it, is mirrored at its right and lower border until it is as large, so that nothing of it is lost and nothing
+foreign comes in: its label stays true. One that is larger cannot always keep its label when it is cut, and is refused;
 `wsiseg dataset cut` cuts it.
 """
 
