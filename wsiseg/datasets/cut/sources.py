@@ -16,6 +16,7 @@ from wsiseg.datasets.dots import (
     BRCA_MPP,
     CELLS_FILE,
     DottedFile,
+    cell_values,
     read_brca,
     read_cells,
     states_split,
