@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.helpers.full_disk import largest_file
-from wsiseg.errors import OptionError, OutputError
+from wsiseg.errors import DatasetError, OptionError, OutputError
 from wsiseg.models.bundle import load_model
 from wsiseg.system.locks import lock_path, locked
 from wsiseg.training.config import TrainingConfig, lite_config
@@ -147,3 +147,31 @@ def test_a_lone_value_is_normalised_by_running_statistics() -> None:
     assert norm.running_mean.tolist() == [1.0, 2.0, 3.0]
     norm(torch.rand(2, 3, 1, 1))  # more than one value: as always
     assert norm.running_mean.tolist() != [1.0, 2.0, 3.0]
+
+
+def test_a_refit_learns_from_every_patch(dataset: Path, tmp_path: Path) -> None:
+    """Thresholds come from classifiers that did not see the patches; a resumed run keeps the folds."""
+    said: list[str] = []
+    config = CONFIG.changed(refit=2)
+    out = train(dataset, tmp_path / "model", config, progress=False, say=said.append)
+    folds = RunFolder.from_output(out).folds
+    training = json.loads((out / "model.json").read_text())["training"]
+    assert (training["train_patches"], training["val_patches"], training["refit"]) == (9, 0, 2)
+    found = training["cross_validation"]
+    assert json.loads((out / "model.json").read_text())["gate"] == found["gate"]
+    kept = [int(line.split()[4]) for line in said if line.startswith("Fold")]
+    assert sum(kept) == 9
+    weights = [load_file(folds / str(number) / "stage1" / "classifier.safetensors") for number in (1, 2)]
+    assert any(not torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    stamp = (folds / "1" / "stage1" / "classifier.safetensors").stat().st_mtime_ns
+    RunFolder.from_output(out).masks_done.unlink()
+    train(dataset, out, config, progress=False, say=said.append, resume=True)
+    assert (folds / "1" / "stage1" / "classifier.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_what_does_not_go_with_a_refit(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="--refit needs the classifier's own gate"):
+        run(dataset, tmp_path / "model", CONFIG.changed(refit=2, gate={"mode": "shared", "context": 0.0}))
+    with pytest.raises(DatasetError, match=r"patches of . groups, but --refit needs 20, one"):
+        run(dataset, tmp_path / "model", CONFIG.changed(refit=20))
+    assert not list(tmp_path.iterdir())

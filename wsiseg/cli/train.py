@@ -16,6 +16,9 @@ from wsiseg.system.json_values import JsonObject
 if TYPE_CHECKING:
     from wsiseg.training.origin import Origin
 
+FOLDS = 3
+"""Of --refit, where the settings do not say how many."""
+
 
 @click.command(cls=Command)
 @click.argument("dataset", type=click.Path(path_type=Path), required=False)
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
     "[default: the file's, else patches].",
 )
 @click.option("--val-share", type=float, help="Share used for validation if the data set has no split.")
+@click.option("--refit", is_flag=True, help="Learn from all patches; thresholds come from cross-validation.")
 @click.option("--precision", type=click.Choice(TRAINING_PRECISIONS), help="Arithmetic of the networks [default: auto].")
 @click.option("--seed", type=int, help="Seed of everything random [default: 0].")
 @click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="Number of GPUs (or processes).")
@@ -119,6 +123,7 @@ def train(
     init2: str | None,
     gate_mode: str | None,
     val_share: float | None,
+    refit: bool,
     precision: str | None,
     seed: int | None,
     devices: int,
@@ -173,6 +178,8 @@ def train(
         if source is not None:
             networks[name]["initial_weights"] = source
     plain = {"val_share": val_share, "precision": precision, "seed": seed}
+    if refit:
+        settings = settings.changed(refit=settings.refit or FOLDS)
     settings = settings.changed(**stages, **networks, **{name: v for name, v in plain.items() if v is not None})
     if print_config:
         click.echo(format_settings(settings), nl=False)

@@ -37,6 +37,7 @@ from wsiseg.training.make_masks import classify_patches, gate_thresholds, write_
 from wsiseg.training.mask_files import is_made_of, made_of
 from wsiseg.training.origin import Origin, with_old
 from wsiseg.training.processes import is_first, launched, process_group, wait_for_all
+from wsiseg.training.refit import check_refit, cross_validate, cross_validated, with_every_patch
 from wsiseg.training.run_folder import Run, RunFolder, Say, begin, check_outputs, write_text
 from wsiseg.training.shared_gate import check_carries_gate, tile_fields, train_shared_gate
 from wsiseg.training.sheets import SheetCallback, choose_patches
@@ -98,6 +99,7 @@ def train(
     if not out.name:
         raise OptionError(f"expected the folder of a model to write, got {out}")
     check_choice("a stage", stage, STAGES)
+    check_refit(config, origin is not None)
     check_logger(logger)
     keep_to_quota()
     target = checked_device(pick_device(device))
@@ -109,7 +111,9 @@ def train(
         if is_first() and out.parent.is_dir():
             held.enter_context(locked(out))
         check_outputs(out, folder, stage, resume, overwrite)
-        data = read_dataset(dataset, mpp, classes, config.val_share, config.seed)
+        data = read_dataset(dataset, mpp, classes, 0 if config.refit else config.val_share, config.seed)
+        if config.refit:
+            data = with_every_patch(data, config.refit)
         if old is not None:
             data = with_old(data, old, config)
         held_out: list[Patch] = []
@@ -151,6 +155,8 @@ def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool,
     )
     seed_everything(config.seed)
     if classifier is not None:
+        if config.refit:
+            cross_validate(run, _train_classifier, resume)
         _train_classifier(run, cast(Classifier, classifier), resume)
         wait_for_all()
     if stage == "1":
@@ -223,9 +229,13 @@ def _make_masks(run: Run, resume: bool) -> None:
     written = write_masks(classifier, data, config, folder.masks, run.device, run.progress)
     for note in written.notes:
         run.say(note)
-    validation = PatchImages(data.val, len(data.classes))
-    thresholds = gate_thresholds(classify_patches(classifier, validation, config, run.device), data.val, config.gate)
-    if lacking := [n for k, n in enumerate(data.classes.names) if not any(patch.has(k) for patch in data.val)]:
+    if config.refit:
+        thresholds = cross_validated(run).gate
+    else:
+        seen = classify_patches(classifier, PatchImages(data.val, len(data.classes)), config, run.device)
+        thresholds = gate_thresholds(seen, data.val, config.gate)
+    judged = data.train if config.refit else data.val
+    if lacking := [n for k, n in enumerate(data.classes.names) if not any(patch.has(k) for patch in judged)]:
         kept = f"{config.gate.threshold:g}" if thresholds or not run.origin else "the model's"
         run.say(f"no validation patch has {', '.join(lacking)}: no threshold is chosen, {kept} stays")
     if not thresholds:
@@ -374,6 +384,7 @@ def _write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) ->
             "val_patches": len(data.val),
             "dataset_sha256": data.fingerprint,
             **({"continued": compared} if compared else {}),
+            **({"cross_validation": cross_validated(run).to_json()} if config.refit else {}),
         },
     }
     save_bundle(

@@ -71,6 +71,11 @@ class RunFolder:
         return self.root / "shared_gate" / "gate.safetensors"
 
     @property
+    def folds(self) -> Path:
+        """Folder of the classifiers of cross-validation, where the model learns from every patch."""
+        return self.root / "folds"
+
+    @property
     def comparison(self) -> Path:
         """What a training that went on from a model changed."""
         return self.root / "comparison.json"
@@ -162,6 +167,7 @@ def _extend(folder: RunFolder, stages: Sequence[str]) -> None:
     """Open finished stages that get more epochs, and remove what was made of them."""
     if "stage1" in stages:
         folder.classifier.unlink(missing_ok=True)
+        shutil.rmtree(folder.folds, ignore_errors=True)
         folder.masks_done.unlink(missing_ok=True)
         shutil.rmtree(folder.segmenter.parent, ignore_errors=True)
     if stages:
