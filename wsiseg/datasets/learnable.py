@@ -70,7 +70,7 @@ def _of_labels(names: Sequence[str], train: Sequence[Patch]) -> Iterator[Finding
     if not any(with_it):
         yield Finding("no labels", "", f"none of {len(train)} training patches has a class: there is nothing to learn")
         return
-    if not any(without):
+    if all(value == 1 for patch in train for value in patch.label):
         yield Finding("no labels", "", f"all {len(train)} training patches have every class: nothing tells these apart")
         return
     for k, name in enumerate(names):
