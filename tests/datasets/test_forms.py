@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wsiseg.datasets.dataset import KNOWN_CLASSES, PatchDataset, read_dataset
-from wsiseg.datasets.images import MaskCoding
+from wsiseg.datasets.masks import MaskCoding
 from wsiseg.datasets.patch import group_of, label_of, mpp_of
 from wsiseg.errors import DatasetError
 

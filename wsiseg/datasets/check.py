@@ -15,6 +15,7 @@ from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import list_patches, without_classes, without_training
 from wsiseg.datasets.facts import classes_of, read_about, resolution
 from wsiseg.datasets.files import Facts, check_files, check_stems
+from wsiseg.datasets.masks import MaskNumbers
 from wsiseg.datasets.patch import UNKNOWN, Patch, label_of
 from wsiseg.datasets.problems import KINDS, Report
 from wsiseg.errors import DatasetError
@@ -175,8 +176,7 @@ def check_dataset(
     try:
         about = read_about(root)
         check.classes = classes or classes_of(root, about)
-        value = about.get("excluded") if excluded is None else excluded
-        listing = list_patches(root, check.classes, value, check.report)
+        listing = list_patches(root, check.classes, MaskNumbers.from_about(about, excluded), check.report)
         check.classes, check.splits = listing.classes, listing.splits
     except (DatasetError, OSError) as error:
         check.report("layout", root.name, str(error))

@@ -34,7 +34,8 @@ from wsiseg.datasets.facts import (
 )
 from wsiseg.datasets.files import check_files, check_stems
 from wsiseg.datasets.folders import LABELS_FILE, Listing, list_folders
-from wsiseg.datasets.images import image_size, read_image, read_mask
+from wsiseg.datasets.images import image_size, read_image
+from wsiseg.datasets.masks import MaskNumbers, read_mask
 from wsiseg.datasets.patch import Patch
 from wsiseg.datasets.problems import Report, strict
 from wsiseg.datasets.table import list_table
@@ -150,9 +151,7 @@ def read_dataset(
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder, expected a data set of labelled patches")
     about = read_about(root)
-    listing = list_patches(
-        root, classes or classes_of(root, about), about.get("excluded") if excluded is None else excluded, strict
-    )
+    listing = list_patches(root, classes or classes_of(root, about), MaskNumbers.from_about(about, excluded), strict)
     if listing.classes is None:
         raise DatasetError(without_classes(root))
     if not listing.splits["train"]:
@@ -183,10 +182,10 @@ def _set_aside(patches: Sequence[Patch], share: float, seed: int) -> tuple[list[
     return [p for p in patches if p.group not in chosen], val
 
 
-def list_patches(root: Path, classes: ClassTable | None, excluded: int | None, report: Report) -> Listing:
+def list_patches(root: Path, classes: ClassTable | None, numbers: MaskNumbers, report: Report) -> Listing:
     """The patches of a data set of either form, none of whose files was opened yet."""
     read = list_table if (root / LABELS_FILE).is_file() else list_folders
-    return read(root, classes, excluded, report)
+    return read(root, classes, numbers, report)
 
 
 def without_classes(root: Path) -> str:

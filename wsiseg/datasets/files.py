@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.datasets.images import read_image
+from wsiseg.datasets.images import is_turned, read_image
 from wsiseg.datasets.patch import Patch
 from wsiseg.datasets.problems import Report
 from wsiseg.errors import DatasetError
@@ -63,12 +63,21 @@ def _inspect(patch: Patch, num_classes: int) -> Facts:
         problems.append(("unreadable", str(error)))
     if patch.mask is not None:
         try:
-            truth = patch.read_truth(num_classes)
+            truth = _truth(patch, num_classes, bool(facts.size_px))
             counts = np.bincount(truth.ravel(), minlength=num_classes + 1)
             facts = replace(facts, mask_size_px=(truth.shape[1], truth.shape[0]), pixels=counts)
         except DatasetError as error:
             problems.append(("mask", str(error)))
     return replace(facts, problems=tuple(problems))
+
+
+def _truth(patch: Patch, num_classes: int, readable: bool) -> npt.NDArray[np.uint8]:
+    """The mask of a patch; refused where its image is stored otherwise than it is to be seen."""
+    if readable and is_turned(patch.path):
+        raise DatasetError(
+            f"{patch.path} says that it is to be shown turned, so that it is not known how its mask lies: save it upright"
+        )
+    return patch.read_truth(num_classes)
 
 
 def check_files(

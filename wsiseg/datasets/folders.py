@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wsiseg.classes import ClassTable
-from wsiseg.datasets.images import MaskCoding
+from wsiseg.datasets.masks import MaskCoding, MaskNumbers
 from wsiseg.datasets.patch import Patch, group_of, label_of
 from wsiseg.datasets.problems import Report
 
 LABELS_FILE = "labels.csv"
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pnm"}
+)
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -38,10 +40,10 @@ class Listing:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def list_folders(root: Path, classes: ClassTable | None, excluded: int | None, report: Report) -> Listing:
+def list_folders(root: Path, classes: ClassTable | None, numbers: MaskNumbers, report: Report) -> Listing:
     """The patches of folders; every image has a label in its name or a mask."""
     listing = Listing(classes=classes)
-    coding = MaskCoding.from_classes(classes, excluded) if classes else None
+    coding = MaskCoding.from_classes(classes, numbers) if classes else None
     for split, names in SPLIT_FOLDERS.items():
         folder = subfolder(root, names, report)
         if folder is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.facts import text_below
 from wsiseg.datasets.folders import IMAGE_SUFFIXES, LABELS_FILE, SPLIT_FOLDERS, Listing, images_in
-from wsiseg.datasets.images import MaskCoding
+from wsiseg.datasets.masks import MaskCoding, MaskNumbers
 from wsiseg.datasets.patch import UNKNOWN, Patch
 from wsiseg.datasets.problems import Report
 from wsiseg.datasets.provenance import COLUMNS as PROVENANCE
@@ -23,7 +23,7 @@ RESERVED = ("file", "group", "split", "mask")
 _LABELS = {"0": 0, "1": 1, "": UNKNOWN}
 
 
-def list_table(root: Path, classes: ClassTable | None, excluded: int | None, report: Report) -> Listing:
+def list_table(root: Path, classes: ClassTable | None, numbers: MaskNumbers, report: Report) -> Listing:
     """The patches of `labels.csv`; the columns name the classes where `classes` is None.
 
     Raises:
@@ -44,7 +44,7 @@ def list_table(root: Path, classes: ClassTable | None, excluded: int | None, rep
     if missing := [name for name in classes.names if name not in names]:
         raise DatasetError(f"{path} lacks a column for the class {missing[0]!r}")
     listing, seen = Listing(classes=classes), set()
-    coding = MaskCoding.from_classes(classes, excluded)
+    coding = MaskCoding.from_classes(classes, numbers)
     for number, row in enumerate(rows, start=2):
         found = _patch(root, classes, coding, row, f"{path}, line {number}", report)
         if found is None:

@@ -22,7 +22,8 @@ from wsiseg.classes import ClassTable
 from wsiseg.datasets.facts import DATASET_FILE, MPP_TOLERANCE, classes_of, read_about
 from wsiseg.datasets.files import PATCH_SIDE_MAX, PATCH_SIDE_MIN
 from wsiseg.datasets.folders import LABELS_FILE
-from wsiseg.datasets.images import ALWAYS_EXCLUDED, image_size
+from wsiseg.datasets.images import image_size
+from wsiseg.datasets.masks import ALWAYS_EXCLUDED
 from wsiseg.datasets.provenance import COLUMNS as PROVENANCE
 from wsiseg.datasets.provenance import Provenance
 from wsiseg.datasets.table import RESERVED, read_rows
