@@ -76,14 +76,14 @@ def png16(channels: int) -> bytes:
 
 
 LOSSLESS: dict[str, Callable[[np.ndarray], Callable[[Path], None]]] = {
-    "plain.png": lambda p: shown(p),
+    "plain.png": shown,
     "PLAIN.PNG": lambda p: lambda path: Image.fromarray(p).save(path, format="PNG"),
     "interlaced.png": lambda p: lambda path: path.write_bytes(interlaced(p)),
-    "plain.bmp": lambda p: shown(p),
+    "plain.bmp": shown,
     "lossless.webp": lambda p: shown(p, lossless=True),
-    "plain.ppm": lambda p: shown(p),
+    "plain.ppm": shown,
     "called.jpg": lambda p: lambda path: Image.fromarray(p).save(path, format="PNG"),
-    "plain.tif": lambda p: shown(p),
+    "plain.tif": shown,
     "lzw.tif": lambda p: shown(p, compression="tiff_lzw"),
     "deflate.tiff": lambda p: shown(p, compression="tiff_adobe_deflate"),
     "packbits.tif": lambda p: shown(p, compression="packbits"),

@@ -13,7 +13,7 @@ import numpy as np
 
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import list_patches, without_classes, without_training
-from wsiseg.datasets.facts import classes_of, read_about, resolution
+from wsiseg.datasets.facts import classes_of, ignored_columns, read_about, resolution
 from wsiseg.datasets.files import Facts, check_files, check_stems
 from wsiseg.datasets.masks import MaskNumbers
 from wsiseg.datasets.patch import UNKNOWN, Patch, label_of
@@ -157,6 +157,7 @@ def check_dataset(
     mpp: float | None = None,
     excluded: int | None = None,
     decode: bool = True,
+    ignore: Sequence[str] = (),
 ) -> DatasetCheck:
     """Look at everything in a data set.
 
@@ -166,6 +167,7 @@ def check_dataset(
         mpp: microns per pixel; likewise.
         excluded: mask value of excluded pixels; likewise.
         decode: open the files too, which takes about a minute for 20,000 patches.
+        ignore: columns of the table that are no classes.
 
     Raises:
         DatasetError: `root` is no folder.
@@ -176,7 +178,13 @@ def check_dataset(
     try:
         about = read_about(root)
         check.classes = classes or classes_of(root, about)
-        listing = list_patches(root, check.classes, MaskNumbers.from_about(about, excluded), check.report)
+        listing = list_patches(
+            root,
+            check.classes,
+            MaskNumbers.from_about(about, excluded),
+            check.report,
+            ignored_columns(root, about, ignore),
+        )
         check.classes, check.splits = listing.classes, listing.splits
     except (DatasetError, OSError) as error:
         check.report("layout", root.name, str(error))

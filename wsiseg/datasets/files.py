@@ -75,7 +75,7 @@ def _truth(patch: Patch, num_classes: int, readable: bool) -> npt.NDArray[np.uin
     """The mask of a patch; refused where its image is stored otherwise than it is to be seen."""
     if readable and is_turned(patch.path):
         raise DatasetError(
-            f"{patch.path} says that it is to be shown turned, so that it is not known how its mask lies: save it upright"
+            f"{patch.path} says that it is to be shown turned, so that it is not known how its mask lies: save it so"
         )
     return patch.read_truth(num_classes)
 

@@ -122,7 +122,12 @@ def subfolder(root: Path, names: Iterable[str], report: Report) -> Path | None:
 
 def images_in(folder: Path) -> list[Path]:
     """The image files directly in a folder, by name."""
-    return [p for p in _entries(folder) if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    return [p for p in _entries(folder) if is_image(p.name)]
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is called as an image is; what a Mac puts beside files (`._p.png`) is none."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def _entries(folder: Path) -> list[Path]:
