@@ -133,6 +133,7 @@ def read_dataset(
     seed: int = 0,
     excluded: int | None = None,
     ignore: Sequence[str] = (),
+    needs: SplitName | None = "train",
 ) -> PatchDataset:
     """Find the patches and labels of a data set and check every file.
 
@@ -145,6 +146,7 @@ def read_dataset(
         excluded: mask value of pixels that no class is known of; wins over `dataset.json`; the number of classes
             by default.
         ignore: columns of the table that are no classes, besides those that `dataset.json` calls `ignore_columns`.
+        needs: the split without which the data set is of no use; a set that is only for testing has no train.
 
     Raises:
         DatasetError: where images and labels do not fit together, an image cannot be read, or the classes or the
@@ -159,7 +161,7 @@ def read_dataset(
     listing = list_patches(root, classes or classes_of(root, about), numbers, strict, ignored)
     if listing.classes is None:
         raise DatasetError(without_classes(root))
-    if not listing.splits["train"]:
+    if needs == "train" and not listing.splits["train"]:
         raise DatasetError(without_training(root))
     everything = [patch for patches in listing.splits.values() for patch in patches]
     stated = mpp if mpp is not None else about.get("mpp")

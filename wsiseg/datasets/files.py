@@ -19,6 +19,8 @@ from wsiseg.errors import DatasetError
 
 PATCH_SIDE_MIN, PATCH_SIDE_MAX = 32, 4096
 THREADS = 4
+WHITE = 220
+"""Darkest channel, from here on, of pixels that show glass, fat or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Facts:
         deviation: standard deviation of its grey values, every second pixel each way, 0 to 127.5.
         mask_size_px: (width, height) of the mask.
         pixels: of each class in the mask and, last, excluded ones, (K + 1,).
+        white: how many of these are white in the image, (K + 1,); None where the sizes differ.
         problems: (kind, message) of what could not be read.
     """
 
@@ -39,6 +42,7 @@ class Facts:
     deviation: float = 0.0
     mask_size_px: tuple[int, int] | None = None
     pixels: npt.NDArray[np.int64] | None = None
+    white: npt.NDArray[np.int64] | None = None
     problems: tuple[tuple[str, str], ...] = ()
 
 
@@ -52,12 +56,13 @@ def inspect(patches: Sequence[Patch], num_classes: int) -> Iterator[Facts]:
 
 
 def _inspect(patch: Patch, num_classes: int) -> Facts:
-    facts, problems = Facts(), []
+    facts, problems, bright = Facts(), [], None
     try:
         image = read_image(patch.path)
         digest = hashlib.sha256(f"{image.shape}".encode())
         digest.update(np.ascontiguousarray(image).data)
         deviation = float(image[::2, ::2].mean(axis=2).std())
+        bright = image.min(axis=2) >= WHITE if patch.mask is not None else None
         facts = Facts((image.shape[1], image.shape[0]), digest.hexdigest(), deviation)
     except DatasetError as error:
         problems.append(("unreadable", str(error)))
@@ -66,6 +71,8 @@ def _inspect(patch: Patch, num_classes: int) -> Facts:
             truth = _truth(patch, num_classes, bool(facts.size_px))
             counts = np.bincount(truth.ravel(), minlength=num_classes + 1)
             facts = replace(facts, mask_size_px=(truth.shape[1], truth.shape[0]), pixels=counts)
+            if bright is not None and bright.shape == truth.shape:
+                facts = replace(facts, white=np.bincount(truth[bright], minlength=num_classes + 1))
         except DatasetError as error:
             problems.append(("mask", str(error)))
     return replace(facts, problems=tuple(problems))
@@ -109,6 +116,9 @@ def _label(facts: Facts, num_classes: int) -> tuple[int, ...]:
 
 def _check_sizes(splits: Mapping[str, Sequence[Patch]], facts: Mapping[str, Sequence[Facts]], report: Report) -> int:
     """The side in px of a patch: most training patches' size, which every other must have, or exceed with a mask."""
+    if not splits["train"]:  # a set for testing alone: images are measured at their own size
+        sizes = Counter(seen.size_px for found in facts.values() for seen in found if seen.size_px)
+        return int(sizes.most_common(1)[0][0][1]) if sizes else 0
     sizes = Counter(seen.size_px for seen in facts["train"] if seen.size_px)
     if not sizes:
         return 0

@@ -47,10 +47,10 @@ def list_folders(root: Path, classes: ClassTable | None, numbers: MaskNumbers, r
     for split, names in SPLIT_FOLDERS.items():
         folder = subfolder(root, names, report)
         if folder is None:
-            if split == "train":
-                report("layout", root.name, _without_train(root))
             continue
         listing.splits[split] = _list_split(root, folder, split, coding, report)
+    if not any(subfolder(root, names, lambda *_: None) for names in SPLIT_FOLDERS.values()):
+        report("layout", root.name, _without_folders(root))
     train = listing.splits["train"]
     first = next((patch for patch in train if patch.label), None)
     for patch in train if first and classes is None else ():
@@ -60,10 +60,12 @@ def list_folders(root: Path, classes: ClassTable | None, numbers: MaskNumbers, r
     return listing
 
 
-def _without_train(root: Path) -> str:
+def _without_folders(root: Path) -> str:
     inner = [p for p in _entries(root) if p.is_dir() and subfolder(p, SPLIT_FOLDERS["train"], lambda *_: None)]
     hint = f"; did you mean {inner[0]}?" if inner else ""
-    return f"{root} has neither {LABELS_FILE} nor a folder train/, so no labelled image was found{hint}"
+    return (
+        f"{root} has neither {LABELS_FILE} nor a folder train/ (or val/, test/), so no labelled image was found{hint}"
+    )
 
 
 def _list_split(root: Path, folder: Path, split: str, coding: MaskCoding | None, report: Report) -> list[Patch]:

@@ -226,8 +226,7 @@ class _Rows:
             value = _label_value(row[name])
             if value is None:
                 return (
-                    f"{where}: the label of {name} must be 0 or 1 (or true, false, yes, no), or empty where it is "
-                    f"unknown, got {row[name]!r:.40}"
+                    f"{where}: the label of {name} must be 0 or 1, or empty where it is unknown, got {row[name]!r:.40}"
                 )
             label.append(value)
         if all(value == UNKNOWN for value in label):
