@@ -10,7 +10,7 @@ import click
 
 from wsiseg.choices import BACKGROUNDS, GATE_MODES, LOGGERS, PRESETS, STAGES, TRAINING_PRECISIONS, LoggerName, StageName
 from wsiseg.cli.command import Command
-from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, json_option, overwrite_option
+from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, json_option, names_of, overwrite_option
 from wsiseg.system.json_values import JsonObject
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=int, help="Patches in one step [default: the preset's].")
 @click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; overrides dataset.json.")
 @click.option("--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, or a JSON file of names and colours.")
+@click.option("--ignore-columns", metavar="NAME,…", help="Columns of labels.csv that are no classes.")
 @click.option(
     "--faithful",
     is_flag=True,
@@ -107,6 +108,7 @@ def train(
     batch_size: int | None,
     mpp: float | None,
     classes: str | None,
+    ignore_columns: str | None,
     faithful: bool,
     published_background: str | None,
     encoder: str | None,
@@ -195,6 +197,7 @@ def train(
         say=_nothing if quiet else echo,
         origin=begun,
         old=old,
+        ignore_columns=names_of(ignore_columns),
     )
     if as_json:
         click.echo(json.dumps({"stage": stage, "output": str(made), "folder": f"{out}.training"}))

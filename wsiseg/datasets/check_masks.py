@@ -66,7 +66,8 @@ def check_white(
     ]
     if classes is None or not masked:
         return
-    pixels, white = (np.sum([row[k] for row in masked], axis=0) for k in (1, 2))
+    pixels = np.sum([of_class for _, of_class, _ in masked], axis=0)
+    white = np.sum([bright for _, _, bright in masked], axis=0)
     for channel, name in enumerate(classes.names):
         if white[channel] > MOSTLY * pixels[channel]:
             share = 100 * white[channel] / pixels[channel]

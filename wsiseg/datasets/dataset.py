@@ -167,7 +167,7 @@ def read_dataset(
     stated = mpp if mpp is not None else about.get("mpp")
     resolved, note = resolution(root, stated, everything)
     check_stems(root, everything, strict)
-    splits, _, size = check_files(listing.splits, len(listing.classes), strict)
+    splits, _, size = check_files(listing.splits, len(listing.classes), strict, contents=False)
     train, val = splits["train"], splits["val"]
     if not val:
         train, val = _set_aside(train, val_share, seed)

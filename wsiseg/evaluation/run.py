@@ -180,7 +180,7 @@ def _judge_gate(
     limits, own = thresholds.double().cpu().numpy(), list(match.compared)
     if options.gate_recall is not None:
         found = thresholds_for_recall(probabilities, truth, options.gate_recall)
-        there = truth.any(axis=0)  # a class of which there is no tile keeps its threshold
+        there = truth.sum(axis=0) > 0  # a class of which there is no tile keeps its threshold
         chosen = tuple(value if there[k] else float(limits[k]) for k, value in enumerate(found))
     names = tuple(match.names[k] for k in own)
     report = gate_report(

@@ -156,7 +156,7 @@ def open_source(
         raise DatasetError(
             f"--cell-classes belongs to cell dots, but {root} has neither {CELLS_FILE} nor BRCA-M2C's lists"
         )
-    data = read_dataset(root, mpp, classes, val_share=0, excluded=excluded, ignore=ignore, needs=None)
+    data = read_dataset(root, mpp, classes, excluded=excluded, ignore=ignore, needs=None)
     match = match_classes(data.classes.names, model_classes, merged, others)
     order = tuple(match.channels[name] for name in data.classes.names)
     patches = data.split(split)

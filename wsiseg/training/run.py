@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -61,6 +62,7 @@ def train(
     say: Say = print,
     origin: Origin | None = None,
     old: str | Path | None = None,
+    ignore_columns: Sequence[str] = (),
 ) -> Path:
     """Train a model from labelled patches.
 
@@ -81,6 +83,7 @@ def train(
         origin: a model to go on from; `config` is then best its own, `origin.config()`. Batches are half corrections,
             where there are any, of which some regions are kept out to compare both models on.
         old: folder of patches that are learned from and validated on as well, so that they are not forgotten.
+        ignore_columns: columns of the data set's table that are no classes.
 
     Returns:
         The bundle's folder, or that of the last step that was run.
@@ -101,7 +104,7 @@ def train(
         progress, say = False, _nothing
     with process_group(target, devices):
         check_outputs(out, folder, stage, resume, overwrite)
-        data = read_dataset(dataset, mpp, classes, config.val_share, config.seed)
+        data = read_dataset(dataset, mpp, classes, config.val_share, config.seed, ignore=ignore_columns)
         if old is not None:
             data = with_old(data, old, config)
         held_out: list[Patch] = []
