@@ -71,7 +71,10 @@ def _without_folders(root: Path) -> str:
 def _list_split(root: Path, folder: Path, split: str, coding: MaskCoding | None, report: Report) -> list[Patch]:
     images = subfolder(folder, IMAGES, report)
     mask_folder = subfolder(folder, MASKS, report) if images else None
-    masks = {mask.stem: mask for mask in images_in(mask_folder)} if mask_folder else {}
+    masks: dict[str, Path] = {}
+    for mask in images_in(mask_folder) if mask_folder else ():
+        if masks.setdefault(mask.stem, mask) != mask:
+            report("twice", mask.stem, f"{mask_folder} has two masks named {mask.stem} but for their ending; keep one")
     patches = []
     for image in images_in(images or folder):
         mask, name = masks.pop(image.stem, None), image.relative_to(root).as_posix()

@@ -43,6 +43,7 @@ class NamedFiles:
         self._given = root.absolute()
         self._folders: dict[Path, Path] = {}
         self._named: set[Path] = set()
+        self._tops: set[str] = set()
 
     def find(self, file: str, kind: str, where: str, report: Report) -> NamedFile | None:
         """The file that a row names; what is wrong with it is reported.
@@ -70,12 +71,13 @@ class NamedFiles:
         if not path.is_relative_to(self.root):
             report("outside", file, f"{where}: {file!r:.80} lies outside the data set's folder")
             return None
+        if kind == "image":
+            self._tops.add(path.relative_to(self.root).parts[0])
         return NamedFile(path, Path(spelt).as_posix())
 
     def unnamed(self) -> Iterator[Path]:
         """Images that no row names, in the folders directly below the root that hold a named one, and in the root."""
-        tops = {path.relative_to(self.root).parts[0] for path in self._named if path.is_relative_to(self.root)}
-        for top in (*sorted(top for top in tops if (self.root / top).is_dir()), "."):
+        for top in (*sorted(top for top in self._tops if (self.root / top).is_dir()), "."):
             for folder, inner, files in os.walk(self.root / top):
                 inner[:] = sorted(name for name in inner if not name.startswith(".")) if top != "." else []
                 for path in (Path(folder, name) for name in sorted(files) if is_image(name)):
@@ -90,11 +92,10 @@ class NamedFiles:
                 for root in (self.root, self._given):
                     if Path(name).is_relative_to(root):
                         file = Path(name).relative_to(root).as_posix()
-        drive = len(plain) > 1 and plain[1] == ":"
-        leads_out = Path(file).is_absolute() or ".." in Path(file.replace("\\", "/")).parts
-        return (
-            None if leads_out or (drive and not Path(plain).is_absolute() and not (self.root / file).exists()) else file
-        )
+        if Path(file).is_absolute() or ".." in Path(file.replace("\\", "/")).parts:
+            return None
+        drive = plain[1:2] == ":" and not _is_file(self.root / file)  # C:/…, of another machine
+        return None if drive else file
 
     def _followed(self, name: str) -> Path | None:
         """A path below the root, its links followed; None for a null byte, a loop of links, a name too long."""

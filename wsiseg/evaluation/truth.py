@@ -201,7 +201,9 @@ def _read_cells(root: Path, split: str, channels: Mapping[str, int]) -> Iterator
     path = root / CELLS_FILE
     sheet = read_spreadsheet(path)
     header = [name.casefold() for name in sheet.header]
-    rows = [dict(zip_longest(header, row[: len(header)], fillvalue="")) for _, row in sheet.rows]
+    if odd := next((line for line, row in sheet.rows if len(row) > len(header)), None):
+        raise DatasetError(f"{path}, line {odd}: more values than columns in the first line")
+    rows = [dict(zip_longest(header, row, fillvalue="")) for _, row in sheet.rows]
     if not rows or not {"file", "x", "y", "class"} <= rows[0].keys():
         raise DatasetError(f"{path} must begin with file,x,y,class (and optionally group and split) and have rows")
     files: dict[str, tuple[str, list[tuple[float, float, float]]]] = {}
