@@ -172,7 +172,7 @@ MESSAGES = {
     "no image at all": "has no training image",
     "two rows": r"two rows for images/c1\.png",
     "outside": "lies outside",
-    "other size": "is 40 x 40 px, the others are 32 x 32",
+    "other size": "is 40 x 40 px, larger than a patch of 32 x 32 px",
     "no mpp": "state --mpp",
     "bad mpp": "mpp must be a number",
     "bad json": "is not JSON",

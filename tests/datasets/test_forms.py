@@ -92,7 +92,7 @@ def test_training_masks_and_labels_from_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("side", "mask_side", "message"),
-    [(40, 39, "39 x 39 px, but its image is 40 x 40 px"), (31, 31, "smaller than a patch")],
+    [(40, 39, "39 x 39 px, but its image is 40 x 40 px"), (15, 15, "less than half of a patch of 32 x 32 px")],
 )
 def test_sizes_of_what_is_held_back(tmp_path: Path, side: int, mask_side: int, message: str) -> None:
     picture(tmp_path / "train" / "p-[1000].png")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from wsiseg.cli.command import Group
+from wsiseg.cli.dataset_cut import cut
 from wsiseg.cli.options import (
     OUTPUT,
     PRINTED,
@@ -26,12 +27,14 @@ FOUND = 1
 
 @click.group(cls=Group)
 def dataset() -> None:
-    """Check data sets of labelled patches, or make one from annotations."""
+    """Check data sets of labelled patches, or make one from images, cell dots or annotations."""
 
 
 @dataset.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, or a JSON file of names and colours.")
+@click.option(
+    "--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, wsss4luad, or a JSON file of names and colours."
+)
 @click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; overrides dataset.json.")
 @click.option(
     "--excluded",
@@ -43,6 +46,7 @@ def dataset() -> None:
 @click.option("--sheet", type=OUTPUT, metavar="FILE.png", help="Draw a contact sheet.")
 @json_file_option
 @quiet_option
+@click.option("--strict", is_flag=True, help="Exit code 1 for whatever may not be learned as well, as few patches.")
 @click.option("--no-decode", is_flag=True, help="Check only names and labels; open no image.")
 @overwrite_option
 @click.pass_context
@@ -56,6 +60,7 @@ def check(
     sheet: Path | None,
     as_json: Path | None,
     quiet: bool,
+    strict: bool,
     no_decode: bool,
     overwrite: bool,
 ) -> None:
@@ -96,7 +101,10 @@ def check(
         with whole_file(sheet) as temporary:
             picture.save(temporary, format="PNG")
         told.wrote(sheet)
-    ctx.exit(0 if found.sound else FOUND)
+    ctx.exit(0 if found.sound and (found.learnable or not strict) else FOUND)
+
+
+dataset.add_command(cut)
 
 
 @dataset.command("from-qupath")

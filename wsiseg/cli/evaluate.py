@@ -46,7 +46,9 @@ MIN_COLUMNS = 100
     "--mpp", type=float, metavar="UM", help="Microns per pixel of the images; overrides what the data set says."
 )
 @click.option(
-    "--classes", metavar="NAME|FILE", help="Classes of the data set: luad-histoseg, bcss-wsss, or a JSON file."
+    "--classes",
+    metavar="NAME|FILE",
+    help="The data set's classes: luad-histoseg, bcss-wsss, wsss4luad, or a JSON file.",
 )
 @click.option(
     "--excluded",
@@ -131,7 +133,7 @@ def evaluate(
         raise click.UsageError("--write-bundle writes chosen thresholds; give --choose-thresholds as well")
     if choose_thresholds and options["split"] != "val":
         raise click.UsageError(f"thresholds are chosen on --split val alone, not on {options['split']}")
-    table = _cell_table(cell_classes)
+    table = cell_table(cell_classes)
     from wsiseg.system.files import check_file
 
     json_file = None if as_json == PRINTED else as_json
@@ -175,7 +177,7 @@ def evaluate(
         told.wrote(written)
 
 
-def _cell_table(text: str | None) -> dict[str, str]:
+def cell_table(text: str | None) -> dict[str, str]:
     """Parse `2=Tumour,3=Stroma` into a table."""
     pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
     if any(not value.strip() or not name.strip() for value, _, name in pairs):

@@ -16,6 +16,8 @@ from wsiseg.datasets.check_masks import check_coding, check_white
 from wsiseg.datasets.dataset import list_patches, without_classes, without_training
 from wsiseg.datasets.facts import classes_of, ignored_columns, read_about, resolution
 from wsiseg.datasets.files import Facts, check_files, check_stems
+from wsiseg.datasets.learnable import KINDS as LEARNING
+from wsiseg.datasets.learnable import report_learning
 from wsiseg.datasets.masks import MaskNumbers
 from wsiseg.datasets.patch import UNKNOWN, Patch, label_of
 from wsiseg.datasets.problems import KINDS, Report
@@ -81,6 +83,11 @@ class DatasetCheck:
     def sound(self) -> bool:
         """Whether there is nothing to do: no error and no warning."""
         return all(KINDS[kind].severity == "note" for kind in self.problems)
+
+    @property
+    def learnable(self) -> bool:
+        """Whether nothing stands in the way of learning, what is only worth knowing included."""
+        return not any(kind in LEARNING for kind in self.problems)
 
     def to_json(self) -> JsonObject:
         """The findings as JSON: problems with all their files, and all counts."""
@@ -238,9 +245,8 @@ def _check_labels(check: DatasetCheck) -> None:
     for patch in (patch for patches in check.splits.values() for patch in patches):
         if unknown := patch.label.count(UNKNOWN):
             check.report("unknown", patch.name, f"{patch.name}: {unknown} of {len(patch.label)} classes")
-    for channel, name in enumerate(check.classes.names if check.classes and train else ()):
-        if not any(p.has(channel) for p in train):
-            check.report("absent", name, f"no training patch has {name}")
+    if check.classes:
+        report_learning(check.classes.names, train, check.splits["val"], check.report)
 
 
 def _check_contents(check: DatasetCheck, stated: Mapping[str, Sequence[Patch]]) -> None:

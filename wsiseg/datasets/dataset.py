@@ -20,8 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from wsiseg.choices import SplitName
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.facts import (
@@ -36,11 +34,14 @@ from wsiseg.datasets.facts import (
 from wsiseg.datasets.files import check_files, check_stems
 from wsiseg.datasets.folders import LABELS_FILE, Listing, list_folders
 from wsiseg.datasets.images import image_size, read_image
+from wsiseg.datasets.learnable import learning_findings
 from wsiseg.datasets.masks import MaskNumbers, read_mask
 from wsiseg.datasets.patch import Patch
 from wsiseg.datasets.problems import Report, strict
+from wsiseg.datasets.sizes import fits, told_of_sizes
+from wsiseg.datasets.split import split_groups
 from wsiseg.datasets.table import list_table, table_of
-from wsiseg.errors import DatasetError, OptionError
+from wsiseg.errors import DatasetError
 
 __all__ = [
     "KNOWN_CLASSES",
@@ -97,19 +98,30 @@ class PatchDataset:
             )
         return patches[name]
 
-    def check_for_training(self) -> None:
+    def check_for_training(self, strict: bool = False) -> list[str]:
         """Refuse what can be evaluated but not be trained with: batches need images of one size.
 
+        Args:
+            strict: refuse as well what is only told otherwise.
+
+        Returns:
+            What cannot be learned, one line each; see `wsiseg.datasets.learnable`.
+
         Raises:
-            DatasetError: a validation image is larger than a patch.
+            DatasetError: a validation image is larger than a patch; with `strict`, something cannot be learned.
         """
+        found = [finding.message for finding in learning_findings(self.classes.names, self.train, self.val)]
+        if strict and found:
+            more = f" ({len(found)} things in all, wsiseg dataset check {self.root} lists them)" if found[1:] else ""
+            raise DatasetError(f"{self.root}: {found[0]}{more}; mend it, or train without --strict")
         for patch in self.val:
             width, height = image_size(patch.path)
-            if (height, width) != (self.patch_size_px,) * 2:
+            if not fits((width, height), self.patch_size_px):
                 raise DatasetError(
                     f"{patch.path} is {width} x {height} px, but training needs validation images of "
                     f"{self.patch_size_px} px: cut it into patches, or call it test"
                 )
+        return found
 
     @property
     def fingerprint(self) -> str:
@@ -167,12 +179,13 @@ def read_dataset(
     stated = mpp if mpp is not None else about.get("mpp")
     resolved, note = resolution(root, stated, everything)
     check_stems(root, everything, strict)
-    splits, _, size = check_files(listing.splits, len(listing.classes), strict, contents=False)
+    splits, facts, size = check_files(listing.splits, len(listing.classes), strict, contents=False)
     train, val = splits["train"], splits["val"]
     if not val:
         train, val = _set_aside(train, val_share, seed)
     text = {key: str(value) for key, value in about.items() if key in ("name", "licence", "citation", "description")}
-    notes = [note] if note else []
+    sizes = [seen.size_px for seen in (*facts["train"], *facts["val"]) if seen.size_px and fits(seen.size_px, size)]
+    notes = [text for text in (note, told_of_sizes(sizes, size)) if text]
     if listing.left_out:
         counts = ", ".join(f"{count} {status}" for status, count in sorted(listing.left_out.items()))
         notes.append(f"rows left out: {counts}")
@@ -212,19 +225,3 @@ def without_classes(root: Path) -> str:
 def without_training(root: Path) -> str:
     """The error message for a data set that has nothing to learn from."""
     return f"{root} has no training image, expected train/*[1 0 1].png or {LABELS_FILE} with rows"
-
-
-def split_groups(patches: Sequence[Patch], share: float, seed: int) -> tuple[list[Patch], list[Patch]]:
-    """(training, validation): about `share` of the patches, whole groups, chosen by `seed`; never all groups."""
-    groups = sorted({patch.group for patch in patches})
-    if not 0 <= share < 1:
-        raise OptionError(f"the share for validation must be 0 up to (not with) 1, got {share}")
-    if len(groups) < 2 or share == 0:
-        return list(patches), []
-    order = np.random.default_rng(seed).permutation(len(groups))
-    chosen: set[str] = set()
-    for index in order[:-1]:
-        if sum(patch.group in chosen for patch in patches) >= share * len(patches):
-            break
-        chosen.add(groups[index])
-    return [p for p in patches if p.group not in chosen], [p for p in patches if p.group in chosen]

@@ -32,6 +32,9 @@ KNOWN_CLASSES: dict[str, ClassTable] = {
     "bcss-wsss": ClassTable.from_names(
         ["Tumour", "Stroma", "Lymphocyte", "Necrosis"], [(255, 0, 0), (0, 255, 0), (0, 0, 255), (153, 0, 255)]
     ),
+    "wsss4luad": ClassTable.from_names(
+        ["Tumour epithelium", "Tumour-associated stroma", "Normal"], [(0, 64, 128), (64, 128, 0), (243, 152, 0)]
+    ),
 }
 """Class tables of the public data sets whose folders say nothing of their classes, in label order."""
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from wsiseg.datasets.images import is_turned, read_image
 from wsiseg.datasets.patch import Patch
 from wsiseg.datasets.problems import Report
+from wsiseg.datasets.sizes import check_sizes, fits
 from wsiseg.errors import DatasetError
 
-PATCH_SIDE_MIN, PATCH_SIDE_MAX = 32, 4096
 THREADS = 4
 WHITE = 220
 """Darkest channel, from here on, of pixels that show glass, fat or nothing."""
@@ -109,40 +109,20 @@ def check_files(
             known = replace(patch, label=_label(seen, num_classes)) if not patch.label else patch
             labelled[split].append(known)
             facts[split].append(seen)
-    return labelled, facts, _check_sizes(labelled, facts, report)
+    sized = {split: [(p, f.size_px) for p, f in zip(labelled[split], facts[split], strict=True)] for split in splits}
+    side = check_sizes(sized, report)
+    squares = {split: [_square(patch, size, side) for patch, size in patches] for split, patches in sized.items()}
+    return squares, facts, side
+
+
+def _square(patch: Patch, size: tuple[int, int] | None, side: int) -> Patch:
+    """A patch that knows the square that it is mirrored to, where it is not one itself."""
+    smaller = size is not None and size != (side, side) and fits(size, side)
+    return replace(patch, square_px=side) if smaller else patch
 
 
 def _label(facts: Facts, num_classes: int) -> tuple[int, ...]:
     return () if facts.pixels is None else tuple(int(count > 0) for count in facts.pixels[:num_classes])
-
-
-def _check_sizes(splits: Mapping[str, Sequence[Patch]], facts: Mapping[str, Sequence[Facts]], report: Report) -> int:
-    """The side in px of a patch: most training patches' size, which every other must have, or exceed with a mask."""
-    if not splits["train"]:  # a set for testing alone: images are measured at their own size
-        sizes = Counter(seen.size_px for found in facts.values() for seen in found if seen.size_px)
-        return int(sizes.most_common(1)[0][0][1]) if sizes else 0
-    sizes = Counter(seen.size_px for seen in facts["train"] if seen.size_px)
-    if not sizes:
-        return 0
-    (width, height), _ = sizes.most_common(1)[0]
-    first = next(p for p, seen in zip(splits["train"], facts["train"], strict=True) if seen.size_px == (width, height))
-    if width != height or not PATCH_SIDE_MIN <= height <= PATCH_SIDE_MAX:
-        expected = f"expected squares of {PATCH_SIDE_MIN} to {PATCH_SIDE_MAX} px"
-        report("size", first.name, f"{first.path} is {width} x {height} px, {expected}")
-    for split, patches in splits.items():
-        for patch, seen in zip(patches, facts[split], strict=True):
-            if seen.size_px in (None, (width, height)):
-                continue
-            assert seen.size_px is not None
-            if split == "train" or patch.mask is None:
-                message = f"{patch.path} is {_px(seen.size_px)}, the others are {width} x {height} px"
-                report("size", patch.name, message)
-            elif min(seen.size_px) < width:
-                message = f"{patch.path} is {_px(seen.size_px)}, smaller than a patch of {width} x {height} px"
-                report("size", patch.name, message)
-            elif split == "val":
-                report("val size", patch.name, f"{patch.path} is {_px(seen.size_px)}, a patch {width} x {height} px")
-    return int(height)
 
 
 def check_stems(root: Path, patches: Sequence[Patch], report: Report) -> None:

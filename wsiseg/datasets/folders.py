@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ SPLIT_FOLDERS = {
     "test": ("test", "testing"),
 }
 """What the folder of each split may be called, in any case."""
+_NUMBERED = re.compile(r"^\d{1,2}[._ -]+")
 IMAGES, MASKS = ("img", "imgs", "image", "images"), ("mask", "masks")
 
 
@@ -48,7 +50,7 @@ def list_folders(root: Path, classes: ClassTable | None, numbers: MaskNumbers, r
         folder = subfolder(root, names, report)
         if folder is None:
             continue
-        listing.splits[split] = _list_split(root, folder, split, coding, report)
+        listing.splits[split] = list_split(root, folder, split, coding, report)
     if not any(subfolder(root, names, lambda *_: None) for names in SPLIT_FOLDERS.values()):
         report("layout", root.name, _without_folders(root))
     train = listing.splits["train"]
@@ -68,7 +70,8 @@ def _without_folders(root: Path) -> str:
     )
 
 
-def _list_split(root: Path, folder: Path, split: str, coding: MaskCoding | None, report: Report) -> list[Patch]:
+def list_split(root: Path, folder: Path, split: str, coding: MaskCoding | None, report: Report) -> list[Patch]:
+    """The patches of one folder: images with labels in their names, or below `img`, with masks below `mask`."""
     images = subfolder(folder, IMAGES, report)
     mask_folder = subfolder(folder, MASKS, report) if images else None
     masks: dict[str, Path] = {}
@@ -118,11 +121,15 @@ def inside(root: Path, path: Path, report: Report) -> bool:
 
 
 def subfolder(root: Path, names: Iterable[str], report: Report) -> Path | None:
-    """The folder of one of these names, in any case."""
-    found = [p for p in _entries(root) if p.name.lower() in names and p.is_dir()]
+    """The folder of one of these names, in any case, also numbered: `1.training`."""
+    found = [p for p in _entries(root) if _plain(p.name) in names and p.is_dir()]
     if len(found) > 1:
         report("layout", found[1].name, f"{root} has both {found[0].name}/ and {found[1].name}/: keep one of the two")
     return found[0] if found else None
+
+
+def _plain(name: str) -> str:
+    return _NUMBERED.sub("", name.lower())
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -20,12 +20,12 @@ from PIL import Image
 
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.facts import DATASET_FILE, MPP_TOLERANCE, classes_of, read_about
-from wsiseg.datasets.files import PATCH_SIDE_MAX, PATCH_SIDE_MIN
 from wsiseg.datasets.folders import LABELS_FILE
 from wsiseg.datasets.images import image_size
 from wsiseg.datasets.masks import ALWAYS_EXCLUDED
 from wsiseg.datasets.provenance import COLUMNS as PROVENANCE
 from wsiseg.datasets.provenance import Provenance
+from wsiseg.datasets.sizes import PATCH_SIDE_MAX, PATCH_SIDE_MIN
 from wsiseg.datasets.table import RESERVED, read_table
 from wsiseg.errors import DatasetError, OptionError
 from wsiseg.geometry import MPP_MAX, MPP_MIN

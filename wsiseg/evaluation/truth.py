@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -14,21 +13,22 @@ import numpy.typing as npt
 from wsiseg.choices import SplitName
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import Patch, read_dataset
-from wsiseg.datasets.facts import text_below
+from wsiseg.datasets.dots import (
+    BRCA_CLASSES,
+    BRCA_LIST,
+    BRCA_MPP,
+    CELLS_FILE,
+    DottedFile,
+    read_brca,
+    read_cells,
+)
 from wsiseg.datasets.images import read_image
 from wsiseg.datasets.patch import UNKNOWN
-from wsiseg.datasets.spreadsheet import number_of, read_spreadsheet
 from wsiseg.errors import DatasetError
 from wsiseg.evaluation.class_match import ClassMatch, Others, match_classes
 from wsiseg.geometry import MPP_MAX, MPP_MIN
 
 TruthKind = Literal["pixels", "cells", "labels"]
-CELLS_FILE = "cells.csv"
-BRCA_LIST = "brca_ds_{}.txt"
-BRCA_MPP = 0.5
-BRCA_CLASSES = {"1": "Lymphocytes", "2": "Tumour", "3": "Stroma"}
-BRCA_SLIDE_LETTERS = 23
-"""TCGA's name of a slide, `TCGA-A7-A0DB-01Z-00-DX1`, at the beginning of BRCA-M2C's file names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +90,8 @@ class Source:
         return Case(patch.name, patch.group, pixels, mask=table[mask])
 
 
-@dataclass(frozen=True, slots=True)
-class DottedFile:
-    """An image file and its dots (n, 3): x, y, channel."""
-
-    path: Path
-    group: str
-    dots: npt.NDArray[np.float64]
-
-
 def _dotted_case(entry: DottedFile) -> Case:
-    pixels = read_image(entry.path)
-    height, width = pixels.shape[:2]
-    x, y = entry.dots[:, 0], entry.dots[:, 1]
-    if ((x < 0) | (y < 0) | (x > width) | (y > height)).any():
-        raise DatasetError(f"{entry.path} is {width} x {height} px, but has dots outside of it; correct its rows")
-    return Case(entry.path.name, entry.group, pixels, dots=entry.dots)
+    return Case(entry.path.name, entry.group, entry.read(), dots=entry.dots)
 
 
 def open_source(
@@ -143,14 +129,14 @@ def open_source(
     if (root / BRCA_LIST.format("train")).is_file() or (root / BRCA_LIST.format(split)).is_file():
         names = {**BRCA_CLASSES, **(cell_classes or {})}
         match = match_classes(list(dict.fromkeys(names.values())), model_classes, merged, others)
-        found = _read_brca(root, split, _dot_channels(names, match))
+        found = read_brca(root, split, _dot_channels(names, match))
         return Source("BRCA-M2C", "cells", _plausible(mpp or BRCA_MPP), tuple(found), match)
     if (root / CELLS_FILE).is_file():
         if mpp is None:
             raise DatasetError(f"{root / CELLS_FILE} does not say how large pixels are: state --mpp (um per pixel)")
         named = (*model_classes.names, *(cell_classes or {}).values(), *(merged or {}))
         match = match_classes(list(dict.fromkeys(named)), model_classes, merged, others)
-        found = _read_cells(root, split, {**match.channels, **_dot_channels(cell_classes or {}, match)})
+        found = read_cells(root, split, {**match.channels, **_dot_channels(cell_classes or {}, match)})
         return Source(root.name, "cells", _plausible(mpp), tuple(found), match)
     if cell_classes:
         raise DatasetError(
@@ -177,69 +163,3 @@ def _plausible(mpp: float) -> float:
     if not MPP_MIN <= mpp <= MPP_MAX:
         raise DatasetError(f"mpp must be a number from {MPP_MIN} to {MPP_MAX} um per pixel, got {mpp}")
     return mpp
-
-
-def _read_brca(root: Path, split: str, channels: Mapping[str, int]) -> Iterator[DottedFile]:
-    """Rows of the label files are y, x, class; whole numbers are pixels, so half a pixel is added for their centre."""
-    listed = root / BRCA_LIST.format(split)
-    for name in text_below(root, listed).split():
-        image = _below(root, f"images/{name}", listed)
-        labels = _below(root, f"labels/{Path(name).stem}_gt_class_coords.txt", listed)
-        rows = [line.split() for line in text_below(root, labels).splitlines() if line.strip()]
-        dots = [_dot(row[1], row[0], row[2], channels, labels, 0.5) for row in rows if _three(row, labels)]
-        yield DottedFile(image, name[:BRCA_SLIDE_LETTERS], np.array(dots, np.float64).reshape(-1, 3))
-
-
-def _three(row: Sequence[str], path: Path) -> bool:
-    if len(row) != 3:
-        raise DatasetError(f"{path}: expected rows of y, x and class, got {' '.join(row)!r:.60}")
-    return True
-
-
-def _read_cells(root: Path, split: str, channels: Mapping[str, int]) -> Iterator[DottedFile]:
-    """`file,x,y,class[,group,split]`: x and y in pixels from the image's corner; without `split` all is test."""
-    path = root / CELLS_FILE
-    sheet = read_spreadsheet(path)
-    header = [name.casefold() for name in sheet.header]
-    if odd := next((line for line, row in sheet.rows if len(row) > len(header)), None):
-        raise DatasetError(f"{path}, line {odd}: more values than columns in the first line")
-    rows = [dict(zip_longest(header, row, fillvalue="")) for _, row in sheet.rows]
-    if not rows or not {"file", "x", "y", "class"} <= rows[0].keys():
-        raise DatasetError(f"{path} must begin with file,x,y,class (and optionally group and split) and have rows")
-    files: dict[str, tuple[str, list[tuple[float, float, float]]]] = {}
-    for row in rows:
-        if (row.get("split") or "test").strip() == split:
-            file = row["file"] or ""
-            group, dots = files.setdefault(file, ((row.get("group") or "").strip() or Path(file).stem, []))
-            dots.append(_dot(row["x"], row["y"], row["class"], channels, path, 0.0))
-    if not files:
-        raise DatasetError(f"{path} has no row of split {split}; choose another --split")
-    for file, (group, dots) in files.items():
-        yield DottedFile(_below(root, file, path), group, np.array(dots, np.float64))
-
-
-def _dot(
-    x: str, y: str, value: str, channels: Mapping[str, int], path: Path, shift: float
-) -> tuple[float, float, float]:
-    value = (value or "").strip()
-    if value not in channels:
-        raise DatasetError(
-            f"{path}: cell class {value!r:.40} is not known; name it with --cell-classes {value:.20}=NAME"
-        )
-    left, top = number_of(x), number_of(y)
-    if left is None or top is None:
-        raise DatasetError(f"{path}: x and y must be numbers, got {x!r:.20} and {y!r:.20}")
-    return left + shift, top + shift, float(channels[value])
-
-
-def _below(root: Path, name: str, where: Path) -> Path:
-    try:
-        path: Path | None = (root / name).resolve()
-        there = path is not None and path.is_relative_to(root.resolve()) and path.is_file()
-    except (OSError, RuntimeError, ValueError):  # a null byte, a loop of links, a name too long
-        path, there = None, False
-    if path is None or not there:
-        raise DatasetError(
-            f"{where}: there is no file {name!r:.120} in the data set's folder; add it or remove its rows"
-        )
-    return path
