@@ -14,6 +14,7 @@ from wsiseg.cli.options import (
     Told,
     json_file_option,
     json_option,
+    names_of,
     overwrite_option,
     quiet_option,
     reader_option,
@@ -35,7 +36,13 @@ def dataset() -> None:
     "--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, wsss4luad, or a JSON file of names and colours."
 )
 @click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; overrides dataset.json.")
-@click.option("--excluded", type=int, metavar="N", help="Mask value of excluded pixels [default: number of classes].")
+@click.option(
+    "--excluded",
+    type=int,
+    metavar="N",
+    help="Mask value of excluded pixels [default: number of classes]; 0: classes begin at 1.",
+)
+@click.option("--ignore-columns", metavar="NAME,…", help="Columns of labels.csv that are no classes.")
 @click.option("--sheet", type=OUTPUT, metavar="FILE.png", help="Draw a contact sheet.")
 @json_file_option
 @quiet_option
@@ -49,6 +56,7 @@ def check(
     classes: str | None,
     mpp: float | None,
     excluded: int | None,
+    ignore_columns: str | None,
     sheet: Path | None,
     as_json: Path | None,
     quiet: bool,
@@ -75,7 +83,7 @@ def check(
     if as_json not in (None, PRINTED):
         check_file(as_json, (".json",), overwrite)
     table = read_classes(classes) if classes else None
-    found = check_dataset(path, table, mpp, excluded, decode=not no_decode)
+    found = check_dataset(path, table, mpp, excluded, decode=not no_decode, ignore=names_of(ignore_columns))
     from wsiseg.cli.dataset_tables import show
 
     if as_json == PRINTED:

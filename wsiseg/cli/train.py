@@ -10,7 +10,7 @@ import click
 
 from wsiseg.choices import BACKGROUNDS, GATE_MODES, LOGGERS, PRESETS, STAGES, TRAINING_PRECISIONS, LoggerName, StageName
 from wsiseg.cli.command import Command
-from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, json_option, overwrite_option
+from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, json_option, names_of, overwrite_option
 from wsiseg.system.json_values import JsonObject
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ FOLDS = 3
 @click.option(
     "--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, wsss4luad, or a JSON file of names and colours."
 )
+@click.option("--ignore-columns", metavar="NAME,…", help="Columns of labels.csv that are no classes.")
 @click.option(
     "--faithful",
     is_flag=True,
@@ -114,6 +115,7 @@ def train(
     batch_size: int | None,
     mpp: float | None,
     classes: str | None,
+    ignore_columns: str | None,
     faithful: bool,
     published_background: str | None,
     encoder: str | None,
@@ -206,6 +208,7 @@ def train(
         say=_nothing if quiet else echo,
         origin=begun,
         old=old,
+        ignore_columns=names_of(ignore_columns),
         strict=strict,
     )
     if as_json:

@@ -26,19 +26,21 @@ from wsiseg.datasets.facts import (
     DATASET_FILE,
     KNOWN_CLASSES,
     classes_of,
+    ignored_columns,
     read_about,
     read_classes,
     resolution,
 )
 from wsiseg.datasets.files import check_files, check_stems
 from wsiseg.datasets.folders import LABELS_FILE, Listing, list_folders
-from wsiseg.datasets.images import image_size, read_image, read_mask
+from wsiseg.datasets.images import image_size, read_image
 from wsiseg.datasets.learnable import learning_findings
+from wsiseg.datasets.masks import MaskNumbers, read_mask
 from wsiseg.datasets.patch import Patch
 from wsiseg.datasets.problems import Report, strict
 from wsiseg.datasets.sizes import fits, told_of_sizes
 from wsiseg.datasets.split import split_groups
-from wsiseg.datasets.table import list_table
+from wsiseg.datasets.table import list_table, table_of
 from wsiseg.errors import DatasetError
 
 __all__ = [
@@ -142,6 +144,8 @@ def read_dataset(
     val_share: float = 0.1,
     seed: int = 0,
     excluded: int | None = None,
+    ignore: Sequence[str] = (),
+    needs: SplitName | None = "train",
 ) -> PatchDataset:
     """Find the patches and labels of a data set and check every file.
 
@@ -153,6 +157,8 @@ def read_dataset(
         seed: of that choice.
         excluded: mask value of pixels that no class is known of; wins over `dataset.json`; the number of classes
             by default.
+        ignore: columns of the table that are no classes, besides those that `dataset.json` calls `ignore_columns`.
+        needs: the split without which the data set is of no use; a set that is only for testing has no train.
 
     Raises:
         DatasetError: where images and labels do not fit together, an image cannot be read, or the classes or the
@@ -162,18 +168,18 @@ def read_dataset(
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder, expected a data set of labelled patches")
     about = read_about(root)
-    listing = list_patches(
-        root, classes or classes_of(root, about), about.get("excluded") if excluded is None else excluded, strict
-    )
+    numbers = MaskNumbers.from_about(about, excluded)
+    ignored = ignored_columns(root, about, ignore)
+    listing = list_patches(root, classes or classes_of(root, about), numbers, strict, ignored)
     if listing.classes is None:
         raise DatasetError(without_classes(root))
-    if not listing.splits["train"]:
+    if needs == "train" and not listing.splits["train"]:
         raise DatasetError(without_training(root))
     everything = [patch for patches in listing.splits.values() for patch in patches]
     stated = mpp if mpp is not None else about.get("mpp")
     resolved, note = resolution(root, stated, everything)
     check_stems(root, everything, strict)
-    splits, facts, size = check_files(listing.splits, len(listing.classes), strict)
+    splits, facts, size = check_files(listing.splits, len(listing.classes), strict, contents=False)
     train, val = splits["train"], splits["val"]
     if not val:
         train, val = _set_aside(train, val_share, seed)
@@ -196,10 +202,16 @@ def _set_aside(patches: Sequence[Patch], share: float, seed: int) -> tuple[list[
     return [p for p in patches if p.group not in chosen], val
 
 
-def list_patches(root: Path, classes: ClassTable | None, excluded: int | None, report: Report) -> Listing:
-    """The patches of a data set of either form, none of whose files was opened yet."""
-    read = list_table if (root / LABELS_FILE).is_file() else list_folders
-    return read(root, classes, excluded, report)
+def list_patches(
+    root: Path, classes: ClassTable | None, numbers: MaskNumbers, report: Report, ignore: Sequence[str] = ()
+) -> Listing:
+    """The patches of a data set of either form, none of whose files was opened yet; `ignore` are columns of a table."""
+    table = table_of(root)
+    if table is not None:
+        return list_table(table, classes, numbers, report, ignore)
+    if ignore:
+        raise DatasetError(f"{root} has no table of labels, so that there are no columns to leave out")
+    return list_folders(root, classes, numbers, report)
 
 
 def without_classes(root: Path) -> str:

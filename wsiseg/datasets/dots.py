@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from wsiseg.datasets.facts import text_below
 from wsiseg.datasets.images import read_image
-from wsiseg.datasets.table import MAX_ROWS
+from wsiseg.datasets.spreadsheet import number_of, read_spreadsheet
 from wsiseg.errors import DatasetError
 
 CELLS_FILE = "cells.csv"
@@ -99,14 +98,11 @@ def read_cells(root: Path, split: str, channels: Mapping[str, int], needed: bool
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        rows = list(
-            islice(csv.DictReader(text_below(path.parent, path).splitlines(), skipinitialspace=True), MAX_ROWS + 1)
-        )
-    except csv.Error as error:
-        raise DatasetError(f"{path} cannot be read as CSV ({error!s:.80})") from error
-    if len(rows) > MAX_ROWS:
-        raise DatasetError(f"{path} has more than {MAX_ROWS} rows, split the data set")
+    sheet = read_spreadsheet(path)
+    header = [name.casefold() for name in sheet.header]
+    if odd := next((line for line, row in sheet.rows if len(row) > len(header)), None):
+        raise DatasetError(f"{path}, line {odd}: more values than columns in the first line")
+    rows = [dict(zip_longest(header, row, fillvalue="")) for _, row in sheet.rows]
     if not rows or not {"file", "x", "y", "class"} <= rows[0].keys():
         raise DatasetError(f"{path} must begin with file,x,y,class (and optionally group and split) and have rows")
     return rows
@@ -120,11 +116,10 @@ def _dot(
         raise DatasetError(
             f"{path}: cell class {value!r:.40} is not known; name it with --cell-classes {value:.20}=NAME"
         )
-    try:
-        point = float(x) + shift, float(y) + shift
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: x and y must be numbers, got {x!r:.20} and {y!r:.20}") from error
-    return *point, float(channels[value])
+    left, top = number_of(x), number_of(y)
+    if left is None or top is None:
+        raise DatasetError(f"{path}: x and y must be numbers, got {x!r:.20} and {y!r:.20}")
+    return left + shift, top + shift, float(channels[value])
 
 
 def _below(root: Path, name: str, where: Path) -> Path:

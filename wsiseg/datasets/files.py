@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.datasets.images import read_image
+from wsiseg.datasets.images import is_turned, read_image
 from wsiseg.datasets.patch import Patch
 from wsiseg.datasets.problems import Report
 from wsiseg.datasets.sizes import check_sizes, fits
 from wsiseg.errors import DatasetError
 
 THREADS = 4
+WHITE = 220
+"""Darkest channel, from here on, of pixels that show glass, fat or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Facts:
         deviation: standard deviation of its grey values, every second pixel each way, 0 to 127.5.
         mask_size_px: (width, height) of the mask.
         pixels: of each class in the mask and, last, excluded ones, (K + 1,).
+        white: how many of these are white in the image, (K + 1,); None where the sizes differ.
         problems: (kind, message) of what could not be read.
     """
 
@@ -39,42 +42,57 @@ class Facts:
     deviation: float = 0.0
     mask_size_px: tuple[int, int] | None = None
     pixels: npt.NDArray[np.int64] | None = None
+    white: npt.NDArray[np.int64] | None = None
     problems: tuple[tuple[str, str], ...] = ()
 
 
-def inspect(patches: Sequence[Patch], num_classes: int) -> Iterator[Facts]:
-    """The facts of each patch, in order."""
+def inspect(patches: Sequence[Patch], num_classes: int, contents: bool = True) -> Iterator[Facts]:
+    """The facts of each patch, in order; without `contents` only sizes, and the pixels of masks."""
     with ThreadPoolExecutor(THREADS) as pool:
         try:
-            yield from pool.map(lambda patch: _inspect(patch, num_classes), patches)
+            yield from pool.map(lambda patch: _inspect(patch, num_classes, contents), patches)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _inspect(patch: Patch, num_classes: int) -> Facts:
-    facts, problems = Facts(), []
+def _inspect(patch: Patch, num_classes: int, contents: bool) -> Facts:
+    facts, problems, bright = Facts(), [], None
     try:
         image = read_image(patch.path)
-        digest = hashlib.sha256(f"{image.shape}".encode())
-        digest.update(np.ascontiguousarray(image).data)
-        deviation = float(image[::2, ::2].mean(axis=2).std())
-        facts = Facts((image.shape[1], image.shape[0]), digest.hexdigest(), deviation)
+        facts = Facts((image.shape[1], image.shape[0]))
+        if contents:
+            digest = hashlib.sha256(f"{image.shape}".encode())
+            digest.update(np.ascontiguousarray(image).data)
+            deviation = float(image[::2, ::2].mean(axis=2).std())
+            facts = replace(facts, digest=digest.hexdigest(), deviation=deviation)
+            bright = image.min(axis=2) >= WHITE if patch.mask is not None else None
     except DatasetError as error:
         problems.append(("unreadable", str(error)))
     if patch.mask is not None:
         try:
-            truth = patch.read_truth(num_classes)
+            truth = _truth(patch, num_classes, bool(facts.size_px))
             counts = np.bincount(truth.ravel(), minlength=num_classes + 1)
             facts = replace(facts, mask_size_px=(truth.shape[1], truth.shape[0]), pixels=counts)
+            if bright is not None and bright.shape == truth.shape:
+                facts = replace(facts, white=np.bincount(truth[bright], minlength=num_classes + 1))
         except DatasetError as error:
             problems.append(("mask", str(error)))
     return replace(facts, problems=tuple(problems))
 
 
+def _truth(patch: Patch, num_classes: int, readable: bool) -> npt.NDArray[np.uint8]:
+    """The mask of a patch; refused where its image is stored otherwise than it is to be seen."""
+    if readable and is_turned(patch.path):
+        raise DatasetError(
+            f"{patch.path} says that it is to be shown turned, so that it is not known how its mask lies: save it so"
+        )
+    return patch.read_truth(num_classes)
+
+
 def check_files(
-    splits: Mapping[str, Sequence[Patch]], num_classes: int, report: Report
+    splits: Mapping[str, Sequence[Patch]], num_classes: int, report: Report, contents: bool = True
 ) -> tuple[dict[str, list[Patch]], dict[str, list[Facts]], int]:
-    """Decode all files and see that they fit together.
+    """Decode all files and see that they fit together; `contents` as in `inspect`.
 
     Returns:
         The patches with labels from masks where only these know them, their facts, and the side in px of a patch.
@@ -82,7 +100,7 @@ def check_files(
     labelled: dict[str, list[Patch]] = {name: [] for name in splits}
     facts: dict[str, list[Facts]] = {name: [] for name in splits}
     for split, patches in splits.items():
-        for patch, seen in zip(patches, inspect(patches, num_classes), strict=True):
+        for patch, seen in zip(patches, inspect(patches, num_classes, contents), strict=True):
             for kind, message in seen.problems:
                 report(kind, patch.name, message)
             if seen.size_px and seen.mask_size_px and seen.size_px != seen.mask_size_px:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.datasets.images import MaskCoding
+from wsiseg.datasets.masks import MaskCoding
 from wsiseg.datasets.provenance import CORRECTED, Provenance
 from wsiseg.errors import DatasetError
 

@@ -47,6 +47,13 @@ KINDS: dict[str, Kind] = {
     "contradiction": Kind("same pixels, other labels", "find out which label is right", "warning"),
     "torn group": Kind("groups (slide, patient) in several splits", "keep each group in one split", "warning"),
     "disagree": Kind("labels that disagree with their mask", "correct one of the two", "warning"),
+    "coding": Kind("masks that agree with their labels if 0 is unlabelled", "state --excluded 0", "warning"),
+    "white class": Kind(
+        "classes whose pixels are mostly white",
+        "state --excluded 0 if 0 is unlabelled; fine for fat or glass",
+        "warning",
+    ),
+    "white": Kind("masks that call white pixels tissue", "see whether the mask belongs to the image", "warning"),
     "constant": Kind("patches of (almost) one colour that have a class", "remove them or their label", "warning"),
     "absent": Kind("classes that no training patch has", "add patches of them, or leave the class out", "warning"),
     "no labels": Kind("labels that teach nothing", "label what occurs in each patch, and what does not", "warning"),
@@ -61,6 +68,7 @@ KINDS: dict[str, Kind] = {
     "no class": Kind("training patches without any class", "fine if they are background", "note"),
     "unknown": Kind("patches with labels that are not known", "fine: training leaves these labels out", "note"),
     "left out": Kind("rows marked unsure or excluded", "fine: training leaves them out", "note"),
+    "for testing": Kind("no training image", "fine for wsiseg evaluate", "note"),
     "told": Kind("taken as given", "check that it is so", "note"),
 }
 """By the name that checks report them under, in the order of the table."""

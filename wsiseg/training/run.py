@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,7 @@ def train(
     say: Say = print,
     origin: Origin | None = None,
     old: str | Path | None = None,
+    ignore_columns: Sequence[str] = (),
     strict: bool = False,
 ) -> Path:
     """Train a model from labelled patches.
@@ -86,6 +88,7 @@ def train(
         origin: a model to go on from; `config` is then best its own, `origin.config()`. Batches are half corrections,
             where there are any, of which some regions are kept out to compare both models on.
         old: folder of patches that are learned from and validated on as well, so that they are not forgotten.
+        ignore_columns: columns of the data set's table that are no classes.
         strict: refuse a data set of which something cannot be learned, see `wsiseg.datasets.learnable`.
 
     Returns:
@@ -111,7 +114,8 @@ def train(
         if is_first() and out.parent.is_dir():
             held.enter_context(locked(out))
         check_outputs(out, folder, stage, resume, overwrite)
-        data = read_dataset(dataset, mpp, classes, 0 if config.refit else config.val_share, config.seed)
+        share = 0 if config.refit else config.val_share
+        data = read_dataset(dataset, mpp, classes, share, config.seed, ignore=ignore_columns)
         if config.refit:
             data = with_every_patch(data, config.refit)
         if old is not None:

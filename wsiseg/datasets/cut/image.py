@@ -8,7 +8,7 @@ import numpy as np
 
 from wsiseg.arrays import BoolArray, Float64Array, UInt8Array
 from wsiseg.datasets.area_labels import area_label
-from wsiseg.datasets.images import ALWAYS_EXCLUDED
+from wsiseg.datasets.masks import ALWAYS_EXCLUDED
 from wsiseg.datasets.patch import UNKNOWN
 from wsiseg.datasets.sizes import SMALLEST, squared
 

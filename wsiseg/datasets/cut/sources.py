@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,13 @@ from wsiseg.datasets.dots import (
     read_cells,
     states_split,
 )
-from wsiseg.datasets.facts import classes_of, read_about
-from wsiseg.datasets.folders import LABELS_FILE, SPLIT_FOLDERS, Listing, list_split, subfolder
-from wsiseg.datasets.images import MaskCoding, read_image
+from wsiseg.datasets.facts import classes_of, ignored_columns, read_about
+from wsiseg.datasets.folders import SPLIT_FOLDERS, Listing, list_split, subfolder
+from wsiseg.datasets.images import read_image
+from wsiseg.datasets.masks import MaskCoding, MaskNumbers
 from wsiseg.datasets.patch import Patch, group_of
 from wsiseg.datasets.problems import strict
+from wsiseg.datasets.table import table_of
 from wsiseg.errors import DatasetError
 
 
@@ -69,8 +71,8 @@ def find_source(
             f"--cell-classes belongs to cell dots, but {root} has neither {CELLS_FILE} nor BRCA-M2C's lists"
         )
     about = read_about(root)
-    value = about.get("excluded") if excluded is None else excluded
-    listing = _listing(root, classes or classes_of(root, about), value)
+    numbers = MaskNumbers.from_about(about, excluded)
+    listing = _listing(root, classes or classes_of(root, about), numbers, ignored_columns(root, about))
     if listing.classes is None:
         raise DatasetError(without_classes(root))
     chosen = any(listing.splits[split] for split in ("val", "test"))
@@ -85,10 +87,10 @@ def find_source(
     return CutSource(listing.classes, mpp if isinstance(mpp, int | float) else None, images)
 
 
-def _listing(root: Path, classes: ClassTable | None, excluded: int | None) -> Listing:
-    if (root / LABELS_FILE).is_file() or subfolder(root, SPLIT_FOLDERS["train"], strict):
-        return list_patches(root, classes, excluded, strict)
-    coding = MaskCoding.from_classes(classes, excluded) if classes else None
+def _listing(root: Path, classes: ClassTable | None, numbers: MaskNumbers, ignore: Sequence[str]) -> Listing:
+    if table_of(root) or subfolder(root, SPLIT_FOLDERS["train"], strict):
+        return list_patches(root, classes, numbers, strict, ignore)
+    coding = MaskCoding.from_classes(classes, numbers) if classes else None
     listing = Listing(classes=classes)
     listing.splits["train"] = list_split(root, root, "train", coding, strict)
     return listing
