@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.helpers.browser import place_in_view
 from tests.helpers.pages import Server, chromium, require_static, served
 from tests.helpers.shown_maps import NAMES, make_map
 from wsiseg.geojson.read import read_geojson
@@ -59,12 +60,7 @@ class Shown:
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Where a level-0 pixel is in the window, from what the link says."""
-        view = self.page.evaluate("location.hash").partition("at=")[2].partition("&")[0].replace("%2C", ",").split(",")
-        middle_x, middle_y, scale = map(float, view)
-        box = self.page.locator(".pane").first.bounding_box()
-        assert box is not None
-        left = box["x"] + box["width"] / 2 + (x - middle_x) * scale
-        return left, box["y"] + box["height"] / 2 + (y - middle_y) * scale
+        return place_in_view(self.page, x, y)
 
     def becomes(self, place: tuple[float, float], pixel: list[int]) -> None:
         """The map's pixel at a place of the window, sooner or later."""
@@ -161,6 +157,20 @@ def test_toggles_cost_no_request(viewer: Shown) -> None:
     viewer.page.keyboard.press("o")
     expect(viewer.page.locator("canvas.map")).to_have_css("opacity", "0")
     viewer.page.keyboard.press("o")
+    assert len(viewer.asked) == asked
+
+
+def test_a_class_has_an_opacity_of_its_own(viewer: Shown) -> None:
+    """Half as strong as the others, kept in the link, and without a request."""
+    first, second = place_of(viewer, 1), place_of(viewer, 2)
+    asked, strength = len(viewer.asked), viewer.page.get_by_label("opacity of Tumour")
+    strength.fill("0.5")
+    viewer.becomes(first, [213, 44, 44, 128])  # what a canvas keeps of (213, 45, 45) at this opacity
+    viewer.becomes(second, [*COLORS[2], 255])
+    viewer.rest()
+    assert "strength=0.50Tumour" in viewer.page.url
+    viewer.page.get_by_label("opacity of Tumour").fill("1")
+    viewer.becomes(first, [*COLORS[1], 255])
     assert len(viewer.asked) == asked
 
 
