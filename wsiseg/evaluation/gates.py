@@ -131,7 +131,7 @@ class LabelGate(JudgedGate):
         assert batch.presence is not None
         _, *seen = parted(batch.presence, self.windows, self._classes)
         presence = torch.from_numpy(seen[0]) if seen else self.presence(batch_tensor(batch.patches, self._device))
-        return Gated((), (presence > self.thresholds.to(presence.device)).any(dim=1), presence)
+        return Gated((), presence > self.thresholds.to(presence.device), presence)
 
 
 class ComparedGate(JudgedGate):
@@ -160,7 +160,7 @@ class ComparedGate(JudgedGate):
                 self._rule.mean([view for view, _ in turned]), mean, self.thresholds, self.windows
             ),
         }
-        return Gated(tuple(maps[key] for key in self.columns), predicted.allowed, presence)
+        return Gated(tuple(maps[key] for key in self.columns), predicted.opened, presence)
 
     def presence(self, pixels: Tensor) -> Tensor:
         """What it sees in the patch, and the mean of the orientations."""

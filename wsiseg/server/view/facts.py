@@ -44,6 +44,7 @@ def map_facts(shown: ShownMap) -> JsonObject:
         "areas": [row["area_mm2"] for row in own.get("areas", [])],
         **{key: own.get(key, 0) for key in _AREAS},
         "gate": _gate(own),
+        "records": {"gate": opened.records_gate, "unread": opened.records_unread},
         "notes": [str(note) for note in own.get("notes") or []],
     }
 
