@@ -231,6 +231,9 @@ def test_damaged_tiles_become_zero_and_are_reported(tmp_path: Path, sample_data:
     assert result.damage.area_mm2 == pytest.approx(4 * 240**2 * 0.499**2 / 1e6)
     assert result.unread_mm2 == pytest.approx(result.damage.area_mm2)
     assert broken.metadata["damage"]["tiles"] == 4
+    assert np.array_equal(broken.unread().compute() == 1, lost)
+    assert broken.read_unread(Box.from_size(broken.grid.coarsen(8)), 3).sum() >= lost.sum() / 64
+    assert not sound.unread().compute().any()
 
 
 def test_a_damaged_tile_is_unread_at_coarser_maps_too(tmp_path: Path, sample_data: Path) -> None:

@@ -10,8 +10,8 @@ const HATCH_PX = 8;
 const HATCH = packed([120, 60, 160], 190);
 const UNREAD = packed([20, 20, 20]);
 const UNREAD_GROUND = packed([255, 214, 0]);
-const SHUT = packed([230, 70, 30]);
-const SHUT_IN_PART = packed([245, 190, 90]);
+export const SHUT = /** @type {Color} */ ([230, 70, 30]);
+export const SHUT_IN_PART = /** @type {Color} */ ([245, 200, 110]);
 
 /**
  * @typedef {object} Style how a map is drawn
@@ -46,12 +46,12 @@ export function classTable(classes, style) {
 export function heatTable(style) {
   const table = new Uint32Array(256);
   if (style.heat?.kind === "shut") {
-    table[0] = SHUT;
+    table[0] = packed(SHUT);
     return table;
   }
   if (style.heat?.kind === "gate") {
-    table[2] = SHUT_IN_PART; // values as the server's tiles have them
-    table[3] = SHUT;
+    table[2] = packed(SHUT_IN_PART); // values as the server's tiles have them
+    table[3] = packed(SHUT);
     return table;
   }
   for (let value = 0; value < 256; value++) {
