@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from wsiseg.errors import MissingExtraError, OptionError
 from tests.conftest import ROOT
+from wsiseg.errors import MissingExtraError, OptionError
 from wsiseg.server import serve, static
 from wsiseg.server.app import with_preloads
 
@@ -96,7 +96,7 @@ def test_a_wheel_without_libraries_is_refused(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_built_wheel_holds_all_pages(tmp_path: Path) -> None:
     uv = shutil.which("uv")
-    if uv is None or not static._is_whole(static.STATIC):  # noqa: SLF001  (asks the network for nothing)
+    if uv is None or not static._is_whole(static.STATIC):
         pytest.skip("needs uv, and OpenSeadragon in the checkout")
     done = subprocess.run(
         [uv, "build", "--wheel", "--quiet", "--out-dir", tmp_path, ROOT], capture_output=True, text=True, check=False
@@ -109,7 +109,7 @@ def test_a_built_wheel_holds_all_pages(tmp_path: Path) -> None:
 
 
 def test_a_page_names_its_modules_at_once() -> None:
-    files = static.page_files("view") if static._is_whole(static.STATIC) else {"/pages/view/a.js": Path("a.js")}  # noqa: SLF001
+    files = static.page_files("view") if static._is_whole(static.STATIC) else {"/pages/view/a.js": Path("a.js")}
     html = with_preloads(b"<head></head><body>", files).decode()
     for address in files:
         assert (f'<link rel="modulepreload" href="{address}" />' in html) == address.startswith("/pages/") * (

@@ -5,104 +5,29 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import expect
 
-from tests.helpers.pages import Server, chromium, require_static, served
 from tests.helpers.shown_maps import HOLE, NAMES, make_map
+from tests.helpers.shown_page import PLACE, Shown, shown_maps
 from wsiseg.geojson.read import read_geojson
 from wsiseg.geometry import Box
-from wsiseg.tissue_map.reader import TissueMap, open_map
 
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
-SIZE = {"width": 1300, "height": 800}
 NOTHING = [0, 0, 0, 0]
 SHUT, PARTLY = [230, 70, 30, 255], [245, 200, 110, 255]
 COLORS = {1: (213, 45, 45), 2: (240, 170, 40), 3: (40, 90, 200)}
 
-PLACE = """([x, y]) => {
-  const canvas = document.querySelector("canvas.map");
-  const box = canvas.getBoundingClientRect();
-  const pixel = canvas.getContext("2d").getImageData(x - box.left, y - box.top, 1, 1).data;
-  return [...pixel];
-}"""
-"""The pixel of the map's canvas under a place of the window."""
-
-
-@dataclass
-class Shown:
-    """A page that is ready, its server, its maps, and what it asked for."""
-
-    page: Page
-    server: Server
-    folder: Path
-    maps: list[TissueMap]
-    asked: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-    open: set[int] = field(default_factory=set)
-
-    def rest(self) -> None:
-        """Until everything that is in view has come."""
-        before = ""
-        while (now := self.page.url) != before or "at=" not in now:
-            before = now
-            self.page.wait_for_timeout(700)
-            while self.open:
-                self.page.wait_for_timeout(100)
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a level-0 pixel is in the window, from what the link says."""
-        view = self.page.evaluate("location.hash").partition("at=")[2].partition("&")[0].replace("%2C", ",").split(",")
-        middle_x, middle_y, scale = map(float, view)
-        box = self.page.locator(".pane").first.bounding_box()
-        assert box is not None
-        left = box["x"] + box["width"] / 2 + (x - middle_x) * scale
-        return left, box["y"] + box["height"] / 2 + (y - middle_y) * scale
-
-    def becomes(self, place: tuple[float, float], pixel: list[int]) -> None:
-        """The map's pixel at a place of the window, sooner or later."""
-        for _ in range(50):
-            found = self.page.evaluate(PLACE, list(place))
-            if found == pixel:
-                return
-            self.page.wait_for_timeout(100)
-        raise AssertionError(f"{found} at {place}, expected {pixel}")
-
-    def message(self) -> str:
-        return self.page.locator("#message").inner_text()
-
 
 @pytest.fixture(scope="module")
 def viewer(tmp_path_factory: pytest.TempPathFactory, sample_data: Path) -> Iterator[Shown]:
-    require_static()
-    program = chromium()
     folder, slide = tmp_path_factory.mktemp("page"), sample_data / "CMU-1-Small-Region.svs"
     paths = [make_map(folder / "a.zarr", slide, 0.5, records=True), make_map(folder / "b.zarr", slide, 1.37, 1)]
-    command = ["-m", "wsiseg", "view", *paths, "--slide", slide, "--no-browser"]
-    with served(*command) as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        page = browser.new_page(viewport=SIZE, accept_downloads=True)
-        shown = Shown(page, server, folder, [open_map(path) for path in paths])
-        page.on("request", lambda request: shown.asked.append(request.url))
-        page.on("request", lambda request: shown.open.add(id(request)))
-        for end in ("requestfinished", "requestfailed"):
-            page.on(end, lambda request: shown.open.discard(id(request)))
-        page.on("console", lambda message: shown.said.append(message.text))
-        page.on("pageerror", lambda error: shown.said.append(str(error)))
-        page.on("dialog", lambda dialog: shown.said.append("a dialog"))
-        page.goto(server.address)
-        page.wait_for_selector("body[data-ready]", timeout=120_000)
-        shown.rest()
+    with shown_maps(folder, paths, slide) as shown:
         yield shown
-        browser.close()
 
 
 def test_the_token_is_gone_from_the_address(viewer: Shown) -> None:
