@@ -79,6 +79,7 @@ def shown_maps(folder: Path, maps: Sequence[Path | str], slide: Path | str) -> I
     with served(*command) as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         page = browser.new_page(viewport=SIZE, accept_downloads=True)
+        page.set_default_timeout(120_000)  # of a machine that does other things as well
         shown = Shown(page, server, folder, [open_map(path) for path in maps])
         page.on("request", lambda request: shown.asked.append(request.url))
         page.on("request", lambda request: shown.open.add(id(request)))

@@ -93,7 +93,8 @@ class PieceWriter:
             classes[white] = WHITE_VALUE
             np.multiply(values, ~white, out=values)
         areas = Areas.from_classes(classes, values, tissue, self._edge.parts(piece.box))
-        self._writer.write(piece.box, classes, values, tissue & (classes == 0))
+        unread = (tissue | self._todo.unseen_in(piece.box)) & (classes == 0)
+        self._writer.write(piece.box, classes, values, unread)
         damage = [cell for cell in self._damage.to_json() if tuple(cell) not in self._booked]
         self._booked.update(tuple(cell) for cell in damage)
         counts = finished.counts

@@ -156,7 +156,7 @@ class TissueMap:
         return found
 
     def unread(self, level: int = 0) -> da.Array:
-        """Lazy (y, x) uint8: 1 is tissue that could not be read, as the slide's file is damaged there.
+        """Lazy (y, x) uint8: 1 could not be read, as the slide's file is damaged there.
 
         A pixel of a coarser level is 1 where any pixel under it is.
 

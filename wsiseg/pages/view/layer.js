@@ -28,7 +28,7 @@ export class MapLayer {
     this.heats = new Map();
     /** @type {Map<string, OffscreenCanvas>} */
     this.painted = new Map();
-    this.unread = facts.records.unread && facts.unread_mm2 > 0 ? new TileStore(`/m/${facts.id}/unread`, arrived) : null;
+    this.unread = facts.holes ? new TileStore(`/m/${facts.id}/unread`, arrived) : null;
     this.thickness = 1;
     this.restyle();
   }

@@ -232,7 +232,7 @@ class View {
   unread() {
     const { first, style } = this.state;
     if (!first.records.unread) return this.say("this map does not record what could not be read");
-    if (first.unread_mm2 === 0) return this.say("all tissue of this slide was read");
+    if (!first.holes) return this.say("all of this slide that was asked for could be read");
     style.unread = !style.unread;
     this.restyled();
   }

@@ -74,9 +74,7 @@ export class Panel {
         ...rest,
       ),
       this.hatchRow("hatch", "hatch what has no class" + (this.state.first.records.unread ? ": not tissue" : ": not tissue, or unread"), "u"),
-      this.state.maps().some(({ records, unread_mm2 }) => records.unread && unread_mm2 > 0)
-        ? this.hatchRow("unread", `hatch what could not be read (${area(this.state.first.unread_mm2)} mm²)`, "d")
-        : null,
+      this.state.maps().some(({ holes }) => holes) ? this.hatchRow("unread", "hatch what could not be read", "d") : null,
       this.fieldNote(),
     );
   }

@@ -23,6 +23,7 @@
  * @property {number} unread_mm2
  * @property {Gate | null} gate
  * @property {{ gate: boolean, unread: boolean }} records what the map records the places of
+ * @property {boolean} holes whether it records any place that could not be read
  * @property {string[]} notes
  *
  * @typedef {object} CaseFacts
