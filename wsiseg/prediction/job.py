@@ -138,9 +138,20 @@ class MapJob:
             unread=True,
         )  # fmt: skip
         streamed = self._pieces(run, plan, writer)
+        self._write_unseen(plan, writer)
         self._levels(run, plan, writer)
         self._write_gate(run, plan, writer)
         return streamed
+
+    def _write_unseen(self, plan: Plan, writer: MapWriter) -> None:
+        """Write what could not be read where no tissue was found: in pieces that nothing was computed for."""
+        if not plan.unseen:
+            return
+        computed = {piece.index for piece in pieces_of(plan.tiles, plan.selected, self.memory.piece_px)}
+        for piece in pieces_of(plan.tiles, np.ones_like(plan.selected), self.memory.piece_px):
+            unread = plan.unseen_in(piece.box)
+            if piece.index not in computed and unread.any():
+                writer.write_unread(piece.box, unread)
 
     def _write_gate(self, run: UnfinishedRun, plan: Plan, writer: MapWriter) -> None:
         """Write where the gate shut what, of all pieces that are booked."""

@@ -135,7 +135,6 @@ class MapWriter:
             unread: (height, width) bool, what of the tissue could not be read; None where the map does not record it.
         """
         box = piece
-        flags = None if unread is None else unread.astype(np.uint8)
         with cannot_write(self.store):
             for level in range(len(self._class_maps)):
                 if level:  # the corner of a piece is a multiple of the chunk, so that four divides it, see `halved`
@@ -144,13 +143,24 @@ class MapWriter:
                 if self.probabilities:
                     values = halved(values, labels=False) if level else values
                     self._probability_maps[level][(slice(None), *box.slices())] = values
-                if self.unread and flags is not None:
-                    flags = halved_any(flags) if level else flags
-                    self._unread_maps[level][box.slices()] = flags
+            if self.unread and unread is not None:
+                self._put_unread(piece, unread)
             for path in self._shards(piece):
                 if path.exists():
                     sync_path(path)
                     sync_path(path.parent)
+
+    def write_unread(self, piece: Box, unread: BoolArray) -> None:
+        """Write what could not be read of a piece that holds nothing else; see `write`."""
+        with cannot_write(self.store):
+            self._put_unread(piece, unread)
+
+    def _put_unread(self, piece: Box, unread: BoolArray) -> None:
+        box, flags = piece, unread.astype(np.uint8)
+        for level, array in enumerate(self._unread_maps):
+            if level:
+                box, flags = half_box(box), halved_any(flags)
+            array[box.slices()] = flags
 
     def sizes_on_disk(self, piece: Box) -> list[int]:
         """Bytes of the piece's shards, 0 for one that is all zero and so has no file."""
