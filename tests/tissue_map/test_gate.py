@@ -25,23 +25,17 @@ MUCH_SHARED = GateGrid(9, 12, 32, 16, 20, 3)
 
 
 def by_hand(grid: GateGrid, decisions: np.ndarray, box: Box, level: int) -> np.ndarray:
-    """Pixel by pixel, from all windows."""
-    rows, columns = grid.starts(grid.rows), grid.starts(grid.columns)
-    found = np.zeros(box.size.shape, np.uint8)
-    for y in range(box.height):
-        for x in range(box.width):
-            over = [
-                decisions[row, column]
-                for row, top in enumerate(rows)
-                for column, left in enumerate(columns)
-                if top <= (box.y + y + 0.5) * 2**level < top + grid.patch_px
-                and left <= (box.x + x + 0.5) * 2**level < left + grid.patch_px
-            ]
-            asked = [value for value in over if value != NOT_ASKED]
-            shut = [value for value in asked if value == SHUT]
-            if asked:
-                found[y, x] = SHUT_ALL_OVER if len(shut) == len(asked) else SHUT_IN_PART if shut else OPEN
-    return found
+    """Window by window: which of the pixels' middles lie in it."""
+    y = (box.y + np.arange(box.height)[:, None] + 0.5) * 2**level
+    x = (box.x + np.arange(box.width)[None, :] + 0.5) * 2**level
+    asked, shut = np.zeros(box.size.shape, int), np.zeros(box.size.shape, int)
+    for row, top in enumerate(grid.starts(grid.rows)):
+        for column, left in enumerate(grid.starts(grid.columns)):
+            inside = (top <= y) & (y < top + grid.patch_px) & (left <= x) & (x < left + grid.patch_px)
+            asked += inside & (decisions[row, column] != NOT_ASKED)
+            shut += inside & (decisions[row, column] == SHUT)
+    some = np.where(shut == asked, SHUT_ALL_OVER, np.where(shut > 0, SHUT_IN_PART, OPEN))
+    return np.where(asked == 0, NOT_ASKED, some)
 
 
 @pytest.mark.parametrize("grid", [PATCHES, TILES, MUCH_SHARED])
