@@ -40,6 +40,14 @@ def test_names_from_files_are_text(viewer: Shown) -> None:
     assert viewer.page.locator("#panel img, #status img").count() == 0
 
 
+def test_all_of_the_slide_is_in_view_at_first(viewer: Shown) -> None:
+    box = viewer.page.locator(".pane").first.bounding_box()
+    assert box is not None
+    for x, y in (viewer.at(0, 0), viewer.at(2220, 2967)):
+        assert box["x"] - 1 <= x <= box["x"] + box["width"] + 1
+        assert box["y"] - 1 <= y <= box["y"] + box["height"] + 1
+
+
 def test_what_is_drawn_is_the_map(viewer: Shown) -> None:
     """At many places of the window, the colour of the class that the map has there."""
     opened = viewer.maps[0]

@@ -56,9 +56,9 @@ class View {
     this.tools.escape();
     document.title = `${state.case.name} – wsiseg`;
     await this.stage.open();
-    this.stage.home();
     this.restyled();
     drawCases(byId("cases", HTMLElement), state, (one) => this.choose(one));
+    this.stage.home(); // when all around has its size
     await this.readCorrections();
   }
 
@@ -378,6 +378,7 @@ try {
   const { cases } = await get("/cases");
   await new View(cases).start();
   document.body.dataset.ready = "yes";
+  performance.mark("ready");
 } catch (error) {
   byId("stage", HTMLElement).append(element("p", { class: "failed" }, error instanceof Error ? error.message : String(error)));
   throw error;
