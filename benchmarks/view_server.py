@@ -42,8 +42,13 @@ class Client:
 
     def get(self, path: str) -> bytes:
         """The content of an address."""
-        self.connection.request("GET", path, headers=self.headers)
-        answer = self.connection.getresponse()
+        try:
+            self.connection.request("GET", path, headers=self.headers)
+            answer = self.connection.getresponse()
+        except (http.client.RemoteDisconnected, BrokenPipeError):  # it was idle for too long
+            self.connection.close()
+            self.connection.request("GET", path, headers=self.headers)
+            answer = self.connection.getresponse()
         content = answer.read()
         if answer.status != 200:
             raise SystemExit(f"{path}: {answer.status} {content[:200]!r}")
@@ -124,7 +129,7 @@ def first_view(arguments: argparse.Namespace) -> None:
         page.on("requestfinished", finished)
         for name in ("first view", "first view, opened again"):
             began = time.perf_counter()
-            page.goto(address)
+            page.goto(address, timeout=1000 * READY_S)
             page.wait_for_selector("body[data-ready]", timeout=1000 * READY_S)
             tiles = 0
             while tiles != len(ended):
@@ -144,8 +149,10 @@ def main() -> None:
     parser.add_argument("--slide")
     parser.add_argument("--tiles", type=int, default=10_000)
     parser.add_argument("--sample", type=int, default=200, help="tiles whose latency is measured, of each kind")
+    parser.add_argument("--no-first-view", action="store_true", help="no browser")
     arguments = parser.parse_args()
-    first_view(arguments)
+    if not arguments.no_first_view:
+        first_view(arguments)
     process, address, seconds = start(arguments)
     print(f"start to address: {seconds:.2f} s")
     client = Client(address)
