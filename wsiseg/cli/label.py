@@ -175,20 +175,19 @@ def _classes(names: str | None, dataset: PatchDataset | None) -> ClassTable | No
 
 def _reviewed(path: Path, out: Path, classes: str | None, mpp: float | None, patch_px: int | None) -> PatchDataset:
     """The data set whose labels are looked at again: a folder, its table, or images with a dot on each cell."""
-    from wsiseg.classes import ClassTable
+    from wsiseg.datasets.cut.run import CutOptions, cut
     from wsiseg.datasets.dataset import read_dataset
+    from wsiseg.datasets.dots import has_dots
     from wsiseg.datasets.folders import LABELS_FILE
-    from wsiseg.labelling.dots import MPP, NAMES, cut_dots, has_dots
 
     if path.name == LABELS_FILE and path.is_file():
         path = path.parent
     if not has_dots(path):
         return read_dataset(path, val_share=0)
-    cut = out / "labelling" / "dots"
-    if not (cut / LABELS_FILE).is_file():
-        named = ClassTable.from_names([*(name.strip() for name in (classes or ",".join(NAMES)).split(","))])
-        cut_dots(path, cut, named, mpp or MPP, patch_px or DEFAULT_PATCH_PX)
-    return read_dataset(cut, val_share=0)
+    patches = out / "labelling" / "dots"
+    if not (patches / LABELS_FILE).is_file():
+        cut(path, patches, CutOptions(patch_px or DEFAULT_PATCH_PX, mpp, _classes(classes, None)))
+    return read_dataset(patches, val_share=0)
 
 
 def _load(name: str, device: str) -> TissueModel:
