@@ -39,16 +39,16 @@ def test_images_with_masks(tmp_path: Path, tissue: np.ndarray) -> None:
         mask[:, width // 2 :] = 1
         save(tmp_path / "in" / "mask" / f"{n}.png", mask)
     record = cut(tmp_path / "in", tmp_path / "out", CutOptions(96, 1.0, TWO))
-    assert (record.images, record.small, record.masks) == (4, 1, 2 * 3 + 1 + 1)
+    assert (record.images, record.small, record.masks) == (4, 1, 3 * 3 + 1 + 1)
     data = read_dataset(tmp_path / "out", val_share=0)
     assert data.patch_size_px == 96
     assert data.mpp == 1
     assert {patch.group for patch in data.train} == {"0", "1", "2"}
     first = data.train[0]
     assert first.provenance is not None
-    assert (first.provenance.slide, first.provenance.x, first.provenance.y) == ("img/0.png", 16, 6)
+    assert (first.provenance.slide, first.provenance.x, first.provenance.y) == ("img/0.png", 0, 6)
     with Image.open(first.path) as image:
-        assert (np.array(image) == tissue[6:102, 16:112]).all()
+        assert (np.array(image) == tissue[6:102, :96]).all()
     assert not check_dataset(tmp_path / "out").problems.get("disagree")
 
 
