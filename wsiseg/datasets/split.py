@@ -127,4 +127,5 @@ def _cost(inside: Counts, total: Counts, share: float, can_be: npt.NDArray[np.bo
     costs = ((part - share) / share) ** 2
     costs += _ABSENT * (can_be & (inside == 0))
     costs += _TOO_MUCH * (part > max(MOST, share)) * (1 + part)
-    return costs.sum(axis=1)
+    summed: Counts = costs.sum(axis=1)
+    return summed
