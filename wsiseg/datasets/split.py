@@ -80,7 +80,8 @@ def _chosen(counts: Counts, share: float, generator: np.random.Generator) -> npt
     """Which groups (G,) are set aside: the best of several searches."""
     counts = counts[:, counts.any(axis=0)]
     can_be = (counts > 0).sum(axis=0) > 1  # a class of a single group is for training
-    best, least = None, np.inf
+    best: npt.NDArray[np.bool_] | None = None
+    least = np.inf
     for _ in range(_STARTS if len(counts) <= _MOVES else 1):
         taken = _drawn(counts, share, generator)
         cost = _improve(taken, counts, share, can_be)

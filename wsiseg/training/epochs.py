@@ -89,9 +89,8 @@ def told(title: str, epoch: int, epochs: int, seconds: float, metrics: Mapping[s
         parts.append(f"loss {metrics['train_loss_epoch']:.4g}")
     parts += [f"{text} {metrics[name]:.3f}" for name, text in _TOTALS.items() if name in metrics]
     for kind, values in found.figures.items():
-        write = _percent if kind == "val_share" else "{:.3f}".format
         known = zip(found.names, values, strict=True)
-        listed = ", ".join(f"{name} {write(value)}" for name, value in known if value is not None)
+        listed = ", ".join(f"{name} {_text(kind, value)}" for name, value in known if value is not None)
         if listed:
             parts.append(f"{CLASS_FIGURES[kind]}: {listed}")
     parts.append(f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s")
@@ -123,6 +122,10 @@ class EpochLines(Callback):
         found = getattr(pl_module, "found", None) or ClassFigures(())
         seconds = time.monotonic() - self._began
         self.say(told(self.title, trainer.current_epoch + 1, trainer.max_epochs or 0, seconds, metrics, found))
+
+
+def _text(kind: str, value: float) -> str:
+    return _percent(value) if kind == "val_share" else f"{value:.3f}"
 
 
 def _percent(share: float) -> str:

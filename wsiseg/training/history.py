@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from lightning import LightningModule, Trainer
@@ -60,7 +60,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(target) as temporary, temporary.open("wb") as file:
             failing = _FirstError(file)
-            torch.save(checkpoint, failing)
+            torch.save(checkpoint, cast(IO[bytes], failing))
             failing.finish()
 
 

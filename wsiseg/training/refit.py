@@ -86,7 +86,8 @@ def cross_validate(run: Run, train_classifier: TrainClassifier, resume: bool) ->
     if resume and path.is_file():
         run.say(f"Cross-validation is finished: {path}")
         return
-    count, labels, rows = len(run.data.classes), list[tuple[int, ...]](), []
+    count = len(run.data.classes)
+    rows: list[torch.Tensor] = []
     judged: list[Patch] = []
     labelled = [patch for patch in run.data.train if patch.label]
     for number, fold in enumerate(fold_groups(labelled, run.config.refit, run.config.seed), start=1):
@@ -95,12 +96,11 @@ def cross_validate(run: Run, train_classifier: TrainClassifier, resume: bool) ->
         train_classifier(part, _network(part), resume)
         wait_for_all()
         rows.append(classify_patches(trained_classifier(part), PatchImages(fold, count), run.config, run.device))
-        labels += [patch.label for patch in fold]
         judged += fold
     probabilities = torch.cat(rows)
     found = CrossValidation(
         gate_thresholds(probabilities, judged, run.config.gate),
-        float(average_precision(probabilities, torch.tensor(labels))),
+        float(average_precision(probabilities, torch.tensor([patch.label for patch in judged]))),
     )
     if is_first():
         write_text(path, json.dumps(found.to_json()))

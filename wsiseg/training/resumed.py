@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from wsiseg.errors import OptionError
 from wsiseg.system.json_values import JsonObject
@@ -57,9 +56,9 @@ def lengthened(before: JsonObject, now: JsonObject) -> list[str]:
     return [stage for stage in STAGES if now[stage]["epochs"] > before[stage]["epochs"]]
 
 
-def _flat(values: JsonObject, prefix: str = "") -> dict[str, Any]:
+def _flat(values: JsonObject, prefix: str = "") -> JsonObject:
     """Nested settings by their full name, `stage1.epochs`."""
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     for name, value in values.items():
         found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return found

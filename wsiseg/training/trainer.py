@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -92,9 +93,8 @@ def fit(
     )
     table = EpochTable(run_folder / "logs" / FIGURES_FILE if logger in ("csv", "both") else None)
     used: list[Callback] = [table, *callbacks]
-    if say is not None:
-        # Processes that Lightning starts get a copy of everything, so something that can be copied.
-        used.append(EpochLines(title, say if launched() or devices == 1 else print))
+    if say is not None and (launched() or devices == 1 or _can_be_sent(say)):
+        used.append(EpochLines(title, say))
     if figure is not None and optimiser.patience is not None:
         used.append(Patience(figure, patience=optimiser.patience, mode="max", check_on_train_epoch_end=True))
     used.append(checkpoint)
@@ -139,6 +139,15 @@ def _precision(precision: str, device: torch.device) -> str:
     if not left_open(precision):
         return precision
     return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _can_be_sent(say: Callable[[str], None]) -> bool:
+    """Whether processes that Lightning starts can get a copy of a function; a lambda they cannot."""
+    try:
+        pickle.dumps(say)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    return True
 
 
 def _logger(name: LoggerName, folder: Path) -> TensorBoardLogger | bool:
