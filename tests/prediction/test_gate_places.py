@@ -1,4 +1,4 @@
-"""Where the gate shut classes: the map's places are those of the patches that it counts, also in context and resumed."""
+"""Where the gate shut classes: the map's places are those of the patches that it counts, also in context."""
 
 from __future__ import annotations
 
