@@ -78,4 +78,4 @@ def test_map_and_slide_behind_addresses(base: str, tmp_path: Path) -> None:
         page.keyboard.press("k")
         shown.rest()
         assert any("/gate/0/" in address for address in shown.asked)
-        assert not [text for text in shown.said if "favicon" not in text]
+        assert not [text for text in shown.said if "willReadFrequently" not in text]

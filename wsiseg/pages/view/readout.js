@@ -127,8 +127,8 @@ export class Pointer {
       swatch.style.background = css(this.state.styleOf(name).color);
       const probability = probabilities?.[index - 1];
       const share = probability === undefined ? name : `${name} ${percent(probability)}`;
-      const text = shut?.[index - 1] ? `${name}: gate shut` : share;
       const isThis = index === value;
+      const text = shut?.[index - 1] && !isThis ? `${name}: gate shut` : share;
       return element("span", { class: isThis ? "" : "quiet", hidden: probability === undefined && !isThis }, swatch, isThis ? element("strong", {}, text) : text);
     });
   }
