@@ -161,18 +161,17 @@ def label_in_the_browser(slide: Path, out: Path) -> None:
         assert server.end(signal.SIGINT)[0] == 0
 
 
-def look_and_correct(map_path: Path, slide: Path) -> Path:
-    """Toggle, measure, draw around a region and say what it is; the file that this leaves."""
+def look_and_correct(map_path: Path, slide: Path, keys: str = "12") -> Path:
+    """Toggle all classes by their keys, measure, draw around a region and say what it is; the file that this leaves."""
     with served("-m", "wsiseg", "view", map_path, "--slide", slide, "--no-browser") as server:
         with page_of(server, "body[data-ready]") as page:
             wait_until(lambda: "at=" in page.url and page.evaluate(PAINTED) > 0)
-            shown = page.evaluate(PAINTED)
-            page.keyboard.press("1")
-            page.keyboard.press("2")
+            for key in keys:
+                page.keyboard.press(key)
             wait_until(lambda: page.evaluate(PAINTED) == 0)
-            page.keyboard.press("2")
-            page.keyboard.press("1")
-            wait_until(lambda: page.evaluate(PAINTED) == shown)
+            for key in keys:
+                page.keyboard.press(key)
+            wait_until(lambda: page.evaluate(PAINTED) > 0)
             page.keyboard.press("m")
             page.mouse.click(*place_in_view(page, 100, 200))
             page.mouse.click(*place_in_view(page, 300, 200))
