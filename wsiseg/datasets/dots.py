@@ -45,6 +45,12 @@ class DottedFile:
         return pixels
 
 
+def has_dots(root: Path) -> bool:
+    """Whether a folder is of one of these two forms."""
+    lists = [root / BRCA_LIST.format(split) for split in ("train", "val", "test")]
+    return any(path.is_file() for path in (*lists, root / CELLS_FILE))
+
+
 def read_brca(root: Path, split: str, channels: Mapping[str, int]) -> Iterator[DottedFile]:
     """BRCA-M2C's images of a split, with the channel of each class value.
 

@@ -75,9 +75,9 @@ def list_split(root: Path, folder: Path, split: str, coding: MaskCoding | None, 
     images = subfolder(folder, IMAGES, report)
     mask_folder = subfolder(folder, MASKS, report) if images else None
     masks: dict[str, Path] = {}
-    for mask in images_in(mask_folder) if mask_folder else ():
-        if masks.setdefault(mask.stem, mask) != mask:
-            report("twice", mask.stem, f"{mask_folder} has two masks named {mask.stem} but for their ending; keep one")
+    for file in images_in(mask_folder) if mask_folder else ():
+        if masks.setdefault(file.stem, file) != file:
+            report("twice", file.stem, f"{mask_folder} has two masks named {file.stem} but for their ending; keep one")
     patches = []
     for image in images_in(images or folder):
         mask, name = masks.pop(image.stem, None), image.relative_to(root).as_posix()

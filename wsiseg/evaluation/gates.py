@@ -132,7 +132,7 @@ class LabelGate(JudgedGate):
         assert batch.presence is not None
         _, *seen = parted(batch.presence, self.windows, self._classes)
         presence = torch.from_numpy(seen[0]) if seen else self.presence(batch_tensor(batch.patches, self._device))
-        return Gated((), (presence > self.thresholds.to(presence.device)).any(dim=1), presence)
+        return Gated((), presence > self.thresholds.to(presence.device), presence)
 
 
 class ComparedGate(JudgedGate):
@@ -159,7 +159,7 @@ class ComparedGate(JudgedGate):
         }
         if FLIPS in self.columns:
             maps[FLIPS] = self._averaged(pixels, logits, presence, views[1] if views else None)
-        return Gated(tuple(maps[key] for key in self.columns), predicted.allowed, presence)
+        return Gated(tuple(maps[key] for key in self.columns), predicted.opened, presence)
 
     def _averaged(self, pixels: Tensor, logits: Tensor, presence: Tensor, mean: Tensor | None) -> Tensor:
         """Probabilities by the mean of the eight orientations; `mean` of what the gate sees, where that is known."""

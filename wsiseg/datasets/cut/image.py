@@ -110,7 +110,7 @@ def _label(
     image: KnownImage, pixels: UInt8Array, mask: UInt8Array | None, at: tuple[int, int], num_classes: int
 ) -> tuple[int, ...]:
     if mask is not None:
-        return label_of_mask(mask, (pixels >= WHITE_FROM).all(axis=2), num_classes)
+        return label_of_mask(mask, pixels.min(axis=2) >= WHITE_FROM, num_classes)
     height, width = pixels.shape[:2]
     if image.dots is not None:
         x, y = image.dots[:, 0] - at[0], image.dots[:, 1] - at[1]
