@@ -13,8 +13,8 @@ from wsiseg.datasets.patch import UNKNOWN, Patch
 from wsiseg.datasets.problems import Report
 from wsiseg.errors import DatasetError
 
-LOOKED_AT = 100
-"""Masks, at most, that are read once more in another coding."""
+LOOKED_AT, ENOUGH = 100, 2
+"""Masks, at most, that are read once more in another coding; and those, at least, that must agree with it."""
 
 MOSTLY, WHOLLY, PART = 0.5, 0.9, 0.05
 """Shares: of white among the pixels of a class in all masks, and in one; and of the mask that these are, at least."""
@@ -30,7 +30,7 @@ def check_coding(disagreeing: Sequence[tuple[Patch, Sequence[int]]], report: Rep
     chosen = [(p, label) for p, label in disagreeing if p.coding and (p.coding.offset, p.coding.excluded) == (0, None)]
     chosen = chosen[:: -(-len(chosen) // LOOKED_AT) or 1]
     agreeing = [patch for patch, label in chosen if _agrees(patch, label)]
-    if agreeing and 2 * len(agreeing) > len(chosen):
+    if len(agreeing) >= ENOUGH and 2 * len(agreeing) > len(chosen):
         report(
             "coding",
             agreeing[0].name,

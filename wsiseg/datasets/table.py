@@ -156,8 +156,8 @@ def _classes(table: LabelTable, stated: ClassTable | None) -> ClassTable:
             values = [row[place] for _, row in table.rows if row[place]]
             if values and all(_label_value(value) is None for value in values):
                 raise DatasetError(
-                    f"{path}: the column {name!r:.60} holds {values[0]!r:.40}, which is no label: leave it out with "
-                    f"--ignore-columns {name:.60}, or state the classes in dataset.json"
+                    f"{path}: the column {name!r:.60} holds {values[0]!r:.40}, which is no label (these must be 0 or "
+                    f"1, or empty): leave it out with --ignore-columns {name:.60}, or state the classes in dataset.json"
                 )
         return ClassTable.from_names(names)
     for name in names:
