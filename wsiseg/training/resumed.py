@@ -47,7 +47,7 @@ def check_same(root: Path, before: JsonObject, now: JsonObject) -> None:
         begun = f"{root} was begun with {name} {_text(was)}{option}, now it is {_text(wanted)}"
         if name not in {f"{stage}.epochs" for stage in STAGES}:
             raise OptionError(f"{begun}; give the same, or --overwrite")
-        if not isinstance(was, int) or wanted < was:
+        if not (isinstance(was, int) and isinstance(wanted, int) and wanted >= was):
             raise OptionError(f"{begun}; epochs can be extended, not cut: give at least as many, or --overwrite")
 
 
