@@ -100,6 +100,20 @@ def test_toggles_cost_no_request(viewer: Shown) -> None:
     assert len(viewer.asked) == asked
 
 
+def test_a_class_has_an_opacity_of_its_own(viewer: Shown) -> None:
+    """Half as strong as the others, kept in the link, and without a request."""
+    first, second = place_of(viewer, 1), place_of(viewer, 2)
+    asked, strength = len(viewer.asked), viewer.page.get_by_label("opacity of Tumour")
+    strength.fill("0.5")
+    viewer.becomes(first, [213, 44, 44, 128])  # what a canvas keeps of (213, 45, 45) at this opacity
+    viewer.becomes(second, [*COLORS[2], 255])
+    viewer.rest()
+    assert "strength=0.50Tumour" in viewer.page.url
+    viewer.page.get_by_label("opacity of Tumour").fill("1")
+    viewer.becomes(first, [*COLORS[1], 255])
+    assert len(viewer.asked) == asked
+
+
 def test_class_and_probability_under_the_pointer(viewer: Shown) -> None:
     x, y = place_of(viewer, 3)
     viewer.page.mouse.move(x, y)

@@ -15,7 +15,8 @@ export const SHUT_IN_PART = /** @type {Color} */ ([245, 200, 110]);
 
 /**
  * @typedef {object} Style how a map is drawn
- * @property {Map<string, { shown: boolean, color: Color }>} classes by name
+ * @property {Map<string, { shown: boolean, color: Color, strength: number }>} classes by name;
+ *   strength is a class's own opacity, 0 to 1, beside that of the whole map
  * @property {boolean} outline
  * @property {Heat | null} heat
  * @property {number} threshold of heat maps, 0 to 1
@@ -33,7 +34,7 @@ export function classTable(classes, style) {
   const table = new Uint32Array(256);
   for (const { index, name } of classes) {
     const own = style.classes.get(name);
-    if (own?.shown) table[index] = packed(own.color);
+    if (own?.shown) table[index] = packed(own.color, Math.round(255 * own.strength));
   }
   return table;
 }

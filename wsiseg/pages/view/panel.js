@@ -109,13 +109,25 @@ export class Panel {
       "aria-label": `colour of ${one.name}`,
     });
     color.addEventListener("change", changed(() => (own.color = fromHex(color.value))));
+    const strength = element("input", {
+      type: "range",
+      class: "strength",
+      min: "0",
+      max: "1",
+      step: "0.05",
+      value: String(own.strength),
+      title: `opacity of ${one.name}`,
+      "aria-label": `opacity of ${one.name}`,
+      "data-name": `opacity of ${one.name}`,
+    });
+    strength.addEventListener("change", changed(() => (own.strength = Number(strength.value))));
     const title = state.isAlone(one.name) ? "show all classes" : `show ${one.name} alone`;
     const solo = element("button", { type: "button", title, onclick: changed(() => state.solo(one.name)) }, one.name);
     return element(
       "tr",
       { class: own.shown ? "" : "off" },
       element("td", {}, shown, color),
-      element("td", { class: "name", title: one.name }, solo),
+      element("td", { class: "name", title: one.name }, solo, strength),
       element("td", {}, index < 9 ? element("kbd", {}, String(index + 1)) : null),
       ...numbers,
     );

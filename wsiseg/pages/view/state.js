@@ -25,7 +25,7 @@ export class State {
     this.style = { classes: new Map(), outline: false, heat: null, threshold: 0, hatch: false, unread: true };
     for (const { classes } of cases.flatMap(({ maps }) => maps)) {
       for (const { name, color } of classes) {
-        if (!this.style.classes.has(name)) this.style.classes.set(name, { shown: true, color });
+        if (!this.style.classes.has(name)) this.style.classes.set(name, { shown: true, color, strength: 1 });
       }
     }
     this.style.hatch = this.maps().some(({ unread_mm2, records }) => unread_mm2 > 0 && !records.unread);
@@ -113,6 +113,7 @@ export class State {
     for (const { name, color } of this.classes()) {
       const own = this.styleOf(name);
       if (!own.shown) values.append("off", name);
+      if (own.strength < 1) values.append("strength", `${own.strength.toFixed(2)}${name}`);
       if (toHex(own.color) !== toHex(color)) values.append("color", `${toHex(own.color).slice(1)}${name}`);
     }
     return `#${values}`;
@@ -141,6 +142,11 @@ export class State {
     this.style.threshold = numberIn(values.get("from"), 0, 1, 0);
     const off = new Set(values.getAll("off"));
     for (const [name, own] of this.style.classes) own.shown = !off.has(name);
+    for (const own of this.style.classes.values()) own.strength = 1;
+    for (const text of values.getAll("strength")) {
+      const own = this.style.classes.get(text.slice(4));
+      if (own !== undefined) own.strength = numberIn(text.slice(0, 4), 0, 1, 1);
+    }
     for (const text of values.getAll("color")) {
       const own = this.style.classes.get(text.slice(6));
       if (own !== undefined && /^[0-9a-f]{6}/.test(text)) own.color = fromHex(`#${text.slice(0, 6)}`);
