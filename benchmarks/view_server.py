@@ -172,9 +172,9 @@ def main() -> None:
             tell(f"{name}, warm", latency(client, sample))
     print(f"memory: {memory_mb(process):.0f} MB before", flush=True)
     for begin in range(0, arguments.tiles, 1000):
-        part = [paths[i % len(paths)] for i in range(begin, min(begin + 1000, arguments.tiles))]
-        latency(client, part)
-        print(f"memory: {memory_mb(process):.0f} MB after {begin + len(part)} tiles", flush=True)
+        some = [paths[i % len(paths)] for i in range(begin, min(begin + 1000, arguments.tiles))]
+        latency(client, some)
+        print(f"memory: {memory_mb(process):.0f} MB after {begin + len(some)} tiles", flush=True)
     process.send_signal(signal.SIGINT)
     process.wait()
 

@@ -57,11 +57,11 @@ class Shown:
         left = box["x"] + box["width"] / 2 + (x - middle_x) * scale
         return left, box["y"] + box["height"] / 2 + (y - middle_y) * scale
 
-    def becomes(self, place: tuple[float, float], pixel: list[int]) -> None:
-        """The map's pixel at a place of the window, sooner or later."""
+    def becomes(self, place: tuple[float, float], pixel: list[int], near: int = 0) -> None:
+        """The map's pixel at a place of the window, sooner or later; each value at most `near` from it."""
         for _ in range(50):
             found = self.page.evaluate(PLACE, list(place))
-            if found == pixel:
+            if all(abs(value - wanted) <= near for value, wanted in zip(found, pixel, strict=True)):
                 return
             self.page.wait_for_timeout(100)
         raise AssertionError(f"{found} at {place}, expected {pixel}")

@@ -105,7 +105,7 @@ def test_a_class_has_an_opacity_of_its_own(viewer: Shown) -> None:
     first, second = place_of(viewer, 1), place_of(viewer, 2)
     asked, strength = len(viewer.asked), viewer.page.get_by_label("opacity of Tumour")
     strength.fill("0.5")
-    viewer.becomes(first, [213, 44, 44, 128])  # what a canvas keeps of (213, 45, 45) at this opacity
+    viewer.becomes(first, [213, 45, 45, 128], near=2)  # a canvas keeps less of a colour at this opacity
     viewer.becomes(second, [*COLORS[2], 255])
     viewer.rest()
     assert "strength=0.50Tumour" in viewer.page.url
@@ -146,12 +146,14 @@ def test_heat_maps(viewer: Shown) -> None:
 
 
 def test_what_was_unread_is_hatched_and_nothing_else_is(viewer: Shown) -> None:
-    """No tissue is not; with the slide unread, every pixel there has one of two colours of its own."""
+    """No tissue is not; with the slide unread, pixels there are black, yellow, or between."""
     page, colors = viewer.page, set()
     for x in range(HOLE.x + 20, HOLE.right - 20, 9):
         for y in range(HOLE.y + 20, HOLE.bottom - 20, 23):
             colors.add(tuple(page.evaluate(PLACE, list(viewer.at(x, y)))))
-    assert colors == {(20, 20, 20, 255), (255, 214, 0, 255)}
+    assert all(alpha == 255 and blue <= 20 for _, _, blue, alpha in colors), colors  # classes' colours have more blue
+    assert min(red for red, *_ in colors) < 100
+    assert max(red for red, *_ in colors) > 180
     assert page.evaluate(PLACE, list(viewer.at(600, 150))) == NOTHING
     middle = viewer.at(HOLE.x + HOLE.width / 2, HOLE.y + HOLE.height / 2)
     page.mouse.move(*middle)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsiseg.errors import OutputError
-from wsiseg.prediction.journal import Journal, read_journal
+from wsiseg.prediction.journal import JOURNAL_FORMAT, Journal, read_journal
 from wsiseg.prediction.unfinished import check_outputs, unfinished_folder, unfinished_run
 
 FINGERPRINT = {"slide": "abc", "overlap": 0.5, "mpp": {"x": 0.5, "y": 0.5}}
@@ -69,7 +69,7 @@ def test_a_journal_of_another_form_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("wsiseg.prediction.journal.JOURNAL_FORMAT", 99)
     written(unfinished_folder(out) / "journal.jsonl")
     monkeypatch.undo()
-    with pytest.raises(OutputError, match="journal 99, this one writes 1"):
+    with pytest.raises(OutputError, match=f"journal 99, this one writes {JOURNAL_FORMAT}"):
         check_outputs(out, None, overwrite=False)
     with pytest.raises(OutputError, match="--restart"), unfinished_run(out, FINGERPRINT):
         pass

@@ -98,11 +98,9 @@ class GateWindows:
         if index:
             found: UInt8Array = np.asarray(self._array[index - 1, rows, columns])
             return found
-        first = np.asarray(self._array[0, rows, columns])
-        opened = (first == OPEN).astype(np.uint8)
-        for channel in range(1, self._array.shape[0]):
-            opened += np.asarray(self._array[channel, rows, columns]) == OPEN
-        return np.where(first == NOT_ASKED, NOT_ASKED, np.where(opened > 1, OPEN, SHUT)).astype(np.uint8)
+        every = np.asarray(self._array[:, rows, columns])
+        several = np.count_nonzero(every == OPEN, axis=0) > 1
+        return np.where(every[0] == NOT_ASKED, NOT_ASKED, np.where(several, OPEN, SHUT)).astype(np.uint8)
 
     def pixels(self, index: int, box: Box, level: int) -> UInt8Array:
         """What the windows over the middle of each pixel of a box say together, (height, width) uint8.
