@@ -12,7 +12,7 @@ from torch import Tensor
 from wsiseg.choices import EVALUATION_PRECISIONS, SPLITS, GateMode, SplitName, check_choice
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
-from wsiseg.evaluation.case_maps import Tally
+from wsiseg.evaluation.case_maps import CALIBRATED, Tally
 from wsiseg.evaluation.collect import Progress, collected
 from wsiseg.evaluation.figures import bootstrap, confusion_figures
 from wsiseg.evaluation.gate import GateReport, gate_report, thresholds_for_recall
@@ -129,6 +129,9 @@ def evaluate(
         figures = bootstrap(matrices, confusion_figures, options.resamples, options.seed)
         columns[key] = column_of(key, matrices.sum(axis=0), figures, source.kind, names)
     gate, chosen = _judge_gate(tally, thresholds, names, options)
+    calibration = None
+    if CALIBRATED in columns:
+        calibration = tally.calibration.report(columns[CALIBRATED].confusion, names, options.resamples, options.seed)
     unit = {"pixels": "pixels", "cells": "cells", "labels": "patches"}[source.kind]
     true = next(iter(columns.values())).confusion.sum(axis=1) if columns else np.stack(tally.truth).sum(axis=0)
     return Evaluation(
@@ -136,6 +139,7 @@ def evaluate(
         classes=names,
         columns=columns,
         gate=gate,
+        calibration=calibration,
         chosen_thresholds=chosen,
         data={
             "name": source.name, "split": options.split, "mpp": source.mpp, "images": len(source.entries),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wsiseg.arrays import Float32Array
 from wsiseg.choices import GateMode, GateRule
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
 from wsiseg.models.gate_kinds import RULES
@@ -42,16 +44,20 @@ class Gated:
         allowed: (N, K) bool, the classes left open somewhere in each patch.
         presence: (N, W, K) float32, the probability that each class occurs in each window of a patch; None where only
             the maps are wanted.
+        distance: (N,) float32, how far each patch is from the model's training data, in limits; None where that is not
+            known, or was asked before.
     """
 
     probabilities: tuple[Tensor, ...]
     allowed: Tensor
     presence: Tensor | None = None
+    distance: Float32Array | None = None
 
     def of(self, patches: slice) -> Gated:
         """The same of some of the patches."""
         presence = None if self.presence is None else self.presence[patches]
-        return Gated(tuple(values[patches] for values in self.probabilities), self.allowed[patches], presence)
+        distance = None if self.distance is None else self.distance[patches]
+        return Gated(tuple(values[patches] for values in self.probabilities), self.allowed[patches], presence, distance)
 
 
 class Gate(Protocol):
@@ -75,9 +81,16 @@ class Gate(Protocol):
     def presence(self, pixels: Tensor) -> Tensor:
         """What it sees in the windows of patches (N, 3, P, P) uint8: probabilities (N, W, K)."""
 
+    def presence_and_distance(self, pixels: Tensor) -> tuple[Tensor, Float32Array | None]:
+        """The same, and how far the patches are from the model's training data, (N,); None where that is not known."""
+
 
 class ModelGate(Gate, Protocol):
     """A gate of the model's own: one map, and what it is made of."""
+
+    @property
+    def measures_distance(self) -> bool:
+        """Whether what it asks of the model tells how far a patch is from the training data."""
 
     def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Probabilities (N, K, P, P) float32, and the classes (N, K) left open somewhere in each patch.
@@ -115,13 +128,27 @@ class PatchGate:
 
     def __call__(self, batch: PatchBatch) -> Gated:
         """See `Gate`."""
-        presence = None if batch.presence is None else torch.from_numpy(batch.presence)
-        probabilities, allowed = self.of_pixels(batch_tensor(batch.patches, self._model.device), presence)
-        return Gated((probabilities,), allowed)
+        pixels, presence, distance = batch_tensor(batch.patches, self._model.device), None, None
+        if batch.presence is not None:
+            presence = torch.from_numpy(batch.presence)
+        elif self.measures_distance:
+            presence, distance = classified(self._model, pixels)
+        probabilities, allowed = self.of_pixels(pixels, presence)
+        return Gated((probabilities,), allowed, distance=distance)
+
+    @property
+    def measures_distance(self) -> bool:
+        """See `ModelGate`; without a gate, the classifier is not asked."""
+        return self._model.distance is not None and self.thresholds is not None
 
     def presence(self, pixels: Tensor) -> Tensor:
         """See `Gate`; a patch is its only window."""
         return self._model.classify(pixels)[:, None]
+
+    def presence_and_distance(self, pixels: Tensor) -> tuple[Tensor, Float32Array | None]:
+        """See `Gate`."""
+        presence, distance = classified(self._model, pixels)
+        return presence[:, None], distance
 
     def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ModelGate`."""
@@ -142,7 +169,7 @@ class PatchGate:
         self._model.segment(pixels)  # which the gate may have left out
 
 
-class LargeTileGate:
+class LargeTileGate(ABC):
     """Gates large tiles by the windows that cover each pixel; what the modes for large tiles have in common.
 
     Args:
@@ -154,6 +181,7 @@ class LargeTileGate:
 
     context = 0.0
     always_segments = False
+    measures_distance = False
 
     def __init__(
         self, model: TissueModel, options: ResolvedOptions, thresholds: Sequence[float], predict: PredictTiles
@@ -169,6 +197,14 @@ class LargeTileGate:
         """See `Gate`."""
         probabilities, allowed = self.of_pixels(batch_tensor(batch.patches, self._model.device))
         return Gated((probabilities,), allowed)
+
+    @abstractmethod
+    def presence(self, pixels: Tensor) -> Tensor:
+        """See `Gate`."""
+
+    def presence_and_distance(self, pixels: Tensor) -> tuple[Tensor, Float32Array | None]:
+        """See `Gate`; large tiles are not measured."""
+        return self.presence(pixels), None
 
     def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ModelGate`; windows have no context, so that `presence` is None."""
@@ -231,6 +267,14 @@ def make_gate(model: TissueModel, options: ResolvedOptions) -> ModelGate:
         BundleError: the model has no such gate.
     """
     return _CLASSES[options.gate_mode](model, options)
+
+
+def classified(model: TissueModel, patches: Tensor) -> tuple[Tensor, Float32Array | None]:
+    """Probabilities (N, K), and distances (N,) from the training data where the model knows them, in one pass."""
+    if model.distance is None:
+        return model.classify(patches), None
+    presence, features = model.classify_with_features(patches)
+    return presence, model.distance.of(features.cpu().numpy())
 
 
 def _thresholds(model: TissueModel, options: ResolvedOptions, of_model: Sequence[float]) -> Tensor | None:

@@ -12,6 +12,7 @@ from wsiseg.system.addresses import without_secrets
 from wsiseg.system.extras import require_extra
 from wsiseg.system.object_stores import folder_store
 from wsiseg.tissue_map.checks import check_length, check_node
+from wsiseg.tissue_map.distance import DISTANCE
 from wsiseg.tissue_map.ome import LABELS
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https")
@@ -44,6 +45,9 @@ def open_remote(address: str) -> zarr.Group:
         raise RemoteError(f"{without_secrets(address)} is not a tissue map, or the server does not have it")
     for part in ("labels", f"labels/{LABELS}"):
         _check(store, shown, part)
+    for part in (DISTANCE, f"{DISTANCE}/0"):
+        if not _check(store, shown, part):
+            break
     for folder in (f"labels/{LABELS}/", ""):
         for level in range(MOST_LEVELS):
             if not _check(store, shown, f"{folder}{level}"):
