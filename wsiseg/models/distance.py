@@ -31,9 +31,12 @@ MAX_BYTES = 4 * 2**20
 LEAST_PATCHES = 50
 """Fewer tell nothing of how training patches vary."""
 
-COMPONENTS = 24
-LIMIT_SHARE = 0.975
-"""Share of the patches of images that were not fitted to that are nearer than the limit."""
+COMPONENTS = 8
+LIMIT_SHARE = 0.99
+"""Share of the patches of images that were not fitted to that are nearer than the limit, but for the margin."""
+
+MARGIN = 1.05
+"""What the limit is multiplied by: slides of other laboratories than the training's are a little farther."""
 
 FOLDS = 5
 FORMAT = 1
@@ -78,10 +81,11 @@ class TrainingDistance:
 
     def of(self, features: Float32Array) -> Float32Array:
         """How far patches are, (N,), in limits, by their features (N, C)."""
-        return (_distances(features, self.mean, self.axes, self.variance) / self.limit).astype(np.float32)
+        return (distances(features, self.mean, self.axes, self.variance) / self.limit).astype(np.float32)
 
 
-def _distances(features: Float32Array, mean: Float32Array, axes: Float32Array, variance: Float32Array) -> Float64Array:
+def distances(features: Float32Array, mean: Float32Array, axes: Float32Array, variance: Float32Array) -> Float64Array:
+    """Of features (N, C), from what `placed` found of others."""
     centred = features.astype(np.float64) - mean
     # Without a matrix library: its sums depend on how many patches come at once, and the map's bytes must not.
     along = np.einsum("nc,cr->nr", centred, axes.astype(np.float64))
@@ -112,22 +116,22 @@ def fit(
     fold_of = {name: number % FOLDS for number, name in enumerate(names)}
     folds = np.array([fold_of[name] for name in groups])
     unseen = [
-        _distances(features[folds == fold], *_placed(features[folds != fold])) for fold in range(min(FOLDS, len(names)))
+        distances(features[folds == fold], *placed(features[folds != fold])) for fold in range(min(FOLDS, len(names)))
     ]
-    placed = _placed(features)
+    whole = placed(features)
     limit = float(np.quantile(np.concatenate(unseen), LIMIT_SHARE))
     if others is not None and len(others) >= LEAST_PATCHES:
-        limit = max(limit, float(np.quantile(_distances(others, *placed), LIMIT_SHARE)))
+        limit = max(limit, float(np.quantile(distances(others, *whole), LIMIT_SHARE)))
     if not math.isfinite(limit) or limit <= 0:
         return None
-    return TrainingDistance(*placed, limit, network_sha256, len(features), len(names))
+    return TrainingDistance(*whole, MARGIN * limit, network_sha256, len(features), len(names))
 
 
-def _placed(features: Float32Array) -> tuple[Float32Array, Float32Array, Float32Array]:
+def placed(features: Float32Array, components: int = COMPONENTS) -> tuple[Float32Array, Float32Array, Float32Array]:
     """Mean, axes and variances of features (N, C)."""
     centred = features.astype(np.float64) - (mean := features.astype(np.float64).mean(axis=0))
     count, channels = centred.shape
-    components = min(COMPONENTS, channels - 1, count - 2)
+    components = min(components, channels - 1, count - 2)
     values, vectors = np.linalg.eigh(centred.T @ centred / (count - 1))  # ascending
     rest = max(float(values[: channels - components].mean()), 1e-9 * max(float(values[-1]), 1e-12))
     largest = np.maximum(values[::-1][:components], rest)
