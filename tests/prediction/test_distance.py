@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.helpers.bundles import coarse_bundle
 from tests.helpers.color_model import color_model
 from tests.helpers.evaluation_data import painted
 from tests.helpers.maps import chunks
+from wsiseg.models.bundle import load_model
 from wsiseg.models.distance import TrainingDistance, save
 from wsiseg.models.spec import read_spec
 from wsiseg.models.tissue_model import TissueModel
@@ -20,10 +22,10 @@ WIDE = 4400
 
 
 def red_alone(network_sha256: str = "0" * 64) -> TrainingDistance:
-    """As if the model had been trained on red patches: means 1, 0, 0 of its three features, deviations of 0."""
-    mean = np.array([1, 0, 0, 0, 0, 0], np.float32)
+    """As if the model had been trained on red patches: its three features are 1, 0, 0."""
+    mean = np.array([1, 0, 0], np.float32)
     variance = np.full(3, 0.25, np.float32)
-    return TrainingDistance(mean, np.eye(6, 2, dtype=np.float32), variance, 1.0, network_sha256, 100, 10)
+    return TrainingDistance(mean, np.eye(3, 2, dtype=np.float32), variance, 1.0, network_sha256, 100, 10)
 
 
 def knowing() -> TissueModel:
@@ -115,7 +117,7 @@ def test_distances_that_were_lost_are_computed_again(picture: Path, tmp_path: Pa
 
 def test_two_processes_measure_what_one_does(picture: Path, tmp_path: Path) -> None:
     folder = coarse_bundle(tmp_path / "model", mpp=1.0)
-    channels = 2 * 24  # of the encoder's first depth
+    channels = load_model(folder).classify_with_features(torch.zeros(1, 3, 96, 96, dtype=torch.uint8))[1].shape[1]
     known = TrainingDistance(
         np.zeros(channels, np.float32), np.eye(channels, 2, dtype=np.float32), np.ones(3, np.float32), 1.0,
         read_spec(folder).networks.classifier.sha256, 100, 10,

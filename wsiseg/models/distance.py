@@ -1,10 +1,11 @@
 """How far a patch is from what a model was trained on, in the features of its own classifier.
 
-A softmax is sure of itself anywhere. But the features in front of it, averaged over a patch, lie elsewhere for tissue
-that the model never saw. The Mahalanobis distance from the mean of the training patches (Lee et al. 2018) says how far:
-in the directions in which training patches vary most each by its own variance, in all others by their common one, as
-probabilistic principal components have it. So a few kilobytes hold it. They lie in a file of their own, which a bundle
-may lack: then the distance is not known. Programs that do not know the file read the bundle as before.
+A softmax is sure of itself anywhere. But what the classifier's early layers say of a patch, on average over it, differs
+by stain, scanner and texture, and lies elsewhere for tissue that the model never saw. (Its last layers have forgotten
+what did not tell its classes apart.) The Mahalanobis distance from the mean of the training patches (Lee et al. 2018)
+says how far: in the directions in which training patches vary most each by its own variance, in all others by their
+common one, as probabilistic principal components have it. So a few kilobytes hold it. They lie in a file of their own,
+which a bundle may lack: then the distance is not known. Programs that do not know the file read the bundle as before.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ MAX_BYTES = 4 * 2**20
 LEAST_PATCHES = 50
 """Fewer tell nothing of how training patches vary."""
 
-COMPONENTS = 8
+COMPONENTS = 16
 LIMIT_SHARE = 0.99
 """Share of the patches of images that were not fitted to that are nearer than the limit, but for the margin."""
 
-MARGIN = 1.05
+MARGIN = 1.1
 """What the limit is multiplied by: slides of other laboratories than the training's are a little farther."""
 
 FOLDS = 5
@@ -80,7 +81,16 @@ class TrainingDistance:
         }  # fmt: skip
 
     def of(self, features: Float32Array) -> Float32Array:
-        """How far patches are, (N,), in limits, by their features (N, C)."""
+        """How far patches are, (N,), in limits, by their features (N, C).
+
+        Raises:
+            BundleError: for features of another number.
+        """
+        if features.shape[1] != len(self.mean):
+            raise BundleError(
+                f"{DISTANCE_FILE} is of {len(self.mean)} features, the classifier has {features.shape[1]}; copy or "
+                "download the bundle again, or remove the file, and distances are not known"
+            )
         return (distances(features, self.mean, self.axes, self.variance) / self.limit).astype(np.float32)
 
 

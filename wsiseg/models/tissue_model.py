@@ -130,7 +130,7 @@ class TissueModel:
 
     @torch.inference_mode()
     def classify_with_features(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """As `classify`, and features (N, C), float32, of the classifier's shallowest depth, in one pass.
+        """As `classify`, and the means (N, C), float32, over the shallowest of its three feature maps, in one pass.
 
         Raises:
             NonFiniteError: where a value is no finite number.

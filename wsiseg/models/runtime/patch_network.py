@@ -14,9 +14,9 @@ from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
 
 Task = Literal["classify", "classify_with_features", "activations", "segment", "segment_scored"]
-"""What is asked of a network: probabilities (N, K); the same, and features (N, C), see `summed_up`; the deepest feature
-map (N, C, h, w), which a classifier's head averages; logits (N, K, H, W); logits and the shared gate's maps of scores
-(N, K, h, w)."""
+"""What is asked of a network: probabilities (N, K); the same, and the means (N, C) over the shallowest of its three
+feature maps; the deepest of them (N, C, h, w), which a classifier's head averages; logits (N, K, H, W); logits and the
+shared gate's maps of scores (N, K, h, w)."""
 
 Values = tuple[Tensor, ...]
 
@@ -54,7 +54,7 @@ class PatchNetwork(nn.Module):
         if isinstance(self.network, Classifier) and self.task == "classify_with_features":
             maps = self.network.features(images)
             shallow, _, deepest = (maps[depth] for depth in self.network.depths)
-            return torch.sigmoid(self.network.head(deepest).float()), summed_up(shallow.float())
+            return torch.sigmoid(self.network.head(deepest).float()), shallow.float().mean(dim=(2, 3))
         if isinstance(self.network, Classifier) and self.task == "activations":
             return (self.network.features(images)[self.network.depths[-1]].float(),)
         if isinstance(self.network, Segmenter) and self.task == "segment_scored":
@@ -126,12 +126,6 @@ def _foldable(network: nn.Module, probe: Tensor) -> dict[str, tuple[nn.Conv2d, s
             handle.remove()
     once = {name for name, (conv, norm) in pairs.items() if calls[conv] == calls[network.get_submodule(norm)] == 1}
     return {name: pair for name, pair in pairs.items() if name in once}
-
-
-def summed_up(maps: Tensor) -> Tensor:
-    """Features (N, 2 C) of feature maps (N, C, h, w): means over the places, and standard deviations."""
-    mean = maps.mean(dim=(2, 3), keepdim=True)
-    return torch.cat([mean, (maps - mean).square().mean(dim=(2, 3), keepdim=True).sqrt()], dim=1).flatten(1)
 
 
 def normalise(patches: Tensor, mean: Tensor, std: Tensor) -> Tensor:
