@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -133,8 +134,8 @@ def _told(near: npt.NDArray[np.float64], far: npt.NDArray[np.float64], limit: fl
     return f"{auroc(near, far):.3f} ({(far > limit).mean():.0%})"
 
 
-def _measured(data: Path, model: TissueModel, cache: Path | None) -> dict[str, npt.NDArray[np.generic]]:
-    found: dict[str, npt.NDArray[np.generic]] = {}
+def _measured(data: Path, model: TissueModel, cache: Path | None) -> dict[str, npt.NDArray[Any]]:
+    found: dict[str, npt.NDArray[Any]] = {}
     for split in ("train", "test"):
         images = ((image.name, image.pixels) for image in read_images(data / "brca-m2c", split))
         found[split], names = features_of(model, images)

@@ -63,7 +63,7 @@ def drawn(side_mm: float, structure_mm: float, block_mm: float, trials: int) -> 
             low, high = _interval(blocks, places, trial, alone=alone)
             hits[index] += low <= 50 <= high
             widths += 0 if index else high - low
-    return hits[0] / trials, hits[1] / trials, widths / trials
+    return float(hits[0]) / trials, float(hits[1]) / trials, widths / trials
 
 
 def of_map(path: Path, window_mm: float, trials: int) -> tuple[float, float, int]:
@@ -86,7 +86,7 @@ def of_map(path: Path, window_mm: float, trials: int) -> tuple[float, float, int
         for index, alone in enumerate((False, True)):
             low, high = _interval(blocks, places, trial, alone=alone)
             hits[index] += low <= truth <= high
-    return hits[0] / max(1, used), hits[1] / max(1, used), used
+    return float(hits[0]) / max(1, used), float(hits[1]) / max(1, used), used
 
 
 @click.command()

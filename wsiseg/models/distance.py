@@ -13,11 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -192,7 +194,7 @@ def load(folder: Path, network_sha256: str) -> TrainingDistance | None:
     return found
 
 
-def _checked(facts: dict[str, object], arrays: dict[str, np.ndarray]) -> TrainingDistance | None:
+def _checked(facts: Mapping[str, object], arrays: Mapping[str, npt.NDArray[Any]]) -> TrainingDistance | None:
     """What a file holds; None where it is no such thing."""
     limit, patches, groups, digest = (facts.get(name) for name in ("limit", "patches", "groups", "network_sha256"))
     if facts.get("format") != FORMAT or set(arrays) != {"mean", "axes", "variance"}:

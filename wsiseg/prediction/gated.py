@@ -165,7 +165,7 @@ class PatchGate:
     def warm_up(self) -> None:
         """See `ModelGate`."""
         pixels = _blank(self._side_px)
-        self.of_pixels(pixels)
+        self.of_pixels(pixels, classified(self._model, pixels)[0] if self.measures_distance else None)
         self._model.segment(pixels)  # which the gate may have left out
 
 

@@ -7,7 +7,7 @@ hardly any of what the model was trained for. `wsiseg.models.distance` says how 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -58,8 +58,8 @@ class DistanceGrid:
     stride_px: int
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if not is_whole(value := getattr(self, name)) or not 1 <= value < 2**31:
+        for name, value in asdict(self).items():
+            if not is_whole(value) or not 1 <= value < 2**31:
                 raise OptionError(f"the {name} of distances must be a whole number from 1, got {value!r:.40}")
 
     def to_json(self) -> JsonObject:
@@ -69,9 +69,10 @@ class DistanceGrid:
     @classmethod
     def from_json(cls, value: object) -> DistanceGrid:
         """The inverse of `to_json`; raises `OptionError` on anything else."""
-        if not isinstance(value, Mapping) or set(value) != set(cls.__slots__):
-            raise OptionError(f"the grid of distances must state {', '.join(cls.__slots__)}, got {value!r:.100}")
-        return cls(**{name: value[name] for name in cls.__slots__})
+        names = [field.name for field in fields(cls)]
+        if not isinstance(value, Mapping) or set(value) != set(names):
+            raise OptionError(f"the grid of distances must state {', '.join(names)}, got {value!r:.100}")
+        return cls(**{name: value[name] for name in names})
 
     def checked(self, array: Any) -> Any:
         """An array as it was found; raises `OptionError` where it cannot hold these patches."""
@@ -90,7 +91,8 @@ class DistanceGrid:
             level: of the map's pyramid.
         """
         middle = (np.arange(first, first + count) + 0.5) * 2**level
-        return np.clip((middle - (self.patch_px - self.stride_px) / 2) // self.stride_px, 0, along - 1).astype(np.int64)
+        found: Int64Array = ((middle - (self.patch_px - self.stride_px) / 2) // self.stride_px).astype(np.int64)
+        return np.clip(found, 0, along - 1)
 
     def level(self, levels: int) -> int:
         """The coarsest of a map's levels that still has some pixels in each cell."""
