@@ -34,7 +34,7 @@ def fitted(others: np.ndarray | None = None) -> TrainingDistance:
 
 def test_what_is_like_the_training_patches_is_near_and_what_is_not_is_far() -> None:
     found = fitted()
-    assert 0.005 < (found.of(cloud(4000, 2)) > 1).mean() < 0.06
+    assert 0 < (found.of(cloud(4000, 2)) > 1).mean() < 0.02
     # Two units of a direction that varies by 0.2: nothing beside the other directions, to a plain distance.
     assert (found.of(cloud(1000, 3, shift=2.0)) > 1).mean() > 0.97
     assert (found.patches, found.groups) == (600, 20)
