@@ -53,7 +53,7 @@ def test_everything_is_written(cells: Path, tmp_path: Path, capsys: pytest.Captu
     }
     assert figures["calibration"]["temperatures"] is None, "two cells tell nothing of it"
     assert figures["calibration"]["areas"]["Tumour"]["true"] == 0.5
-    assert set(figures["columns"]) == {"no_gate", "predicted_gate", "oracle_gate", "flips"}
+    assert set(figures["columns"]) == {"no_gate", "predicted_gate", "oracle_gate"}
     column = figures["columns"]["oracle_gate"]
     assert set(column) == {"title", "confusion", "figures", "classes"}
     assert set(column["figures"]["balanced_accuracy"]) == {"value", "low", "high"}

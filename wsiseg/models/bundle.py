@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
@@ -153,8 +153,7 @@ def save_bundle(
         temporary.mkdir(parents=True)
         for kind, module in (("classifier", classifier), ("segmenter", segmenter)):
             weights = temporary / f"{kind}.safetensors"
-            save_file(_storable(module, half), weights)
-            weights.chmod(0o644)  # the library makes it private, a bundle is as public as its folder
+            weights.write_bytes(save(_storable(module, half)))  # so that a full disk is an OSError, with its reason
         spec = parse_spec(_complete(fields, folder.name, temporary), str(folder / SPEC_FILE))
         (temporary / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
         _keep_others(folder, temporary)

@@ -190,8 +190,9 @@ def _work(work: SharedWork, device: str, queued: Any, messages: Any) -> None:
             options = replace(work.options, device=device)
             model = load_model(work.model, device).use(work.runtime)
             writer = MapWriter(
-                work.store, model.classes, work.plan.grid, work.memory.piece_px, probabilities=options.probabilities
-            )
+                work.store, model.classes, work.plan.grid, work.memory.piece_px, probabilities=options.probabilities,
+                unread=True,
+            )  # fmt: skip
             distances = None if work.distances is None else DistanceField(work.distances, work.plan.tiles)
             watch = SlideWatch(slide)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from wsiseg.choices import LOGGERS, LoggerName, check_choice, left_open
 from wsiseg.errors import OptionError
 from wsiseg.training.config import OptimiserConfig
+from wsiseg.training.epochs import EpochLines
 from wsiseg.training.history import FIGURES_FILE, EpochTable, Patience, WholeCheckpoints, remove_partial
 from wsiseg.training.loading import Batch
 from wsiseg.training.processes import launched
@@ -54,6 +55,7 @@ def fit(
     logger: LoggerName,
     progress: bool,
     resume: bool,
+    say: Callable[[str], None] | None = None,
     figure: str | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> None:
@@ -72,6 +74,7 @@ def fit(
         logger: "csv", "tensorboard", "both" or "none".
         progress: show it.
         resume: go on from the last checkpoint, if there is one.
+        say: called with one line after each epoch; None says nothing.
         figure: of validation, higher is better: for the best epoch and for early stopping; None for none.
         callbacks: called after each epoch, before its checkpoint is written.
     """
@@ -89,6 +92,9 @@ def fit(
     )
     table = EpochTable(run_folder / "logs" / FIGURES_FILE if logger in ("csv", "both") else None)
     used: list[Callback] = [table, *callbacks]
+    if say is not None:
+        # Processes that Lightning starts get a copy of everything, so something that can be copied.
+        used.append(EpochLines(title, say if launched() or devices == 1 else print))
     if figure is not None and optimiser.patience is not None:
         used.append(Patience(figure, patience=optimiser.patience, mode="max", check_on_train_epoch_end=True))
     used.append(checkpoint)
