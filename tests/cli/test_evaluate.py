@@ -1,14 +1,17 @@
 """`wsiseg evaluate` from the command line: tables, JSON, picture, and a bundle with chosen thresholds."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from wsiseg.cli.main import main
+from wsiseg.models.distance import load
 from wsiseg.models.folder import find_bundle
-from wsiseg.models.spec import read_spec
+from wsiseg.models.spec import bundle_hash, read_spec
+from wsiseg.report.confusion import read_evaluation
 
 
 @pytest.fixture
@@ -35,8 +38,21 @@ def test_everything_is_written(cells: Path, tmp_path: Path, capsys: pytest.Captu
     assert "(true labels)" in shown.out
     figures = json.loads(out[0].read_text())
     assert set(figures) == {
-        *("format", "model", "data", "truth", "classes", "settings", "columns", "gate", "chosen_thresholds"),
+        *(
+            "format",
+            "model",
+            "data",
+            "truth",
+            "classes",
+            "settings",
+            "columns",
+            "gate",
+            "calibration",
+            "chosen_thresholds",
+        ),
     }
+    assert figures["calibration"]["temperatures"] is None, "two cells tell nothing of it"
+    assert figures["calibration"]["areas"]["Tumour"]["true"] == 0.5
     assert set(figures["columns"]) == {"no_gate", "predicted_gate", "oracle_gate"}
     column = figures["columns"]["oracle_gate"]
     assert set(column) == {"title", "confusion", "figures", "classes"}
@@ -56,6 +72,22 @@ def test_everything_is_written(cells: Path, tmp_path: Path, capsys: pytest.Captu
     assert not new.metrics
     weights = "segmenter.safetensors"
     assert (out[2] / weights).read_bytes() == (find_bundle("tissue-brca-lite") / weights).read_bytes()
+    assert load(out[2], new.networks.classifier.sha256) is not None, "it goes by the weights"
+
+
+def test_a_bundle_keeps_its_figures_and_a_report_finds_them(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = shutil.copytree(find_bundle("tissue-brca-lite"), tmp_path / "mine")
+    before = bundle_hash(bundle)
+    arguments = ["evaluate", bundle, cells, "--split", "val", "--mpp", 0.5, "--resamples", 20, "--into-bundle"]
+    for code, further in ((0, []), (2, []), (0, ["--overwrite"])):
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in arguments] + ["--device", "cpu", "--quiet", *further])
+        assert (stop.value.code or 0) == code, capsys.readouterr()
+    found = read_evaluation(bundle)
+    assert found.model_hash == before == bundle_hash(bundle)
+    assert found.classes == ("Tumour", "Stroma", "Lymphocytes")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from wsiseg.report.coarse import CoarseMap
 from wsiseg.report.confusion import ErrorMatrix, corrected_shares, read_evaluation
 from wsiseg.report.endpoints import percent
 from wsiseg.report.hot_spot import find_field
-from wsiseg.report.intervals import effective, nested, spatial, tails
+from wsiseg.report.intervals import effective, likeness, nested, spatial, tails
 from wsiseg.report.measure import MeasureOptions, Measures, measure
 from wsiseg.report.roles import roles_of
 from wsiseg.report.tally import tally
@@ -160,6 +160,38 @@ def test_intervals_over_blocks_cover_the_truth() -> None:
         widths.append(high - low)
     assert 0.87 <= hits / 200 <= 0.97
     assert 2 < np.mean(widths) < 15
+
+
+@pytest.mark.parametrize(("structure", "least"), [(4, 0.9), (6, 0.87)])
+def test_neighbours_that_are_alike_widen_the_interval(structure: float, least: float) -> None:
+    """Structures of 0.4 and 0.6 mm in blocks of 1 mm, with and without a look at the neighbours."""
+    rng = np.random.default_rng(1)
+    places = np.argwhere(np.ones((6, 6)))
+    hits = np.zeros(2)
+    for trial in range(150):
+        field = ndimage.gaussian_filter(rng.standard_normal((200, 200)), structure)[25:175, 25:175] > 0
+        stroma = field.reshape(6, 25, 6, 25).sum(axis=(1, 3)).ravel().astype(float)
+        blocks = np.stack([stroma, np.full(36, 25.0**2)], axis=1)
+        alike = likeness(stroma - 625 * stroma.mean() / 625, places)
+        assert alike >= 1
+        for index, factor in enumerate((1.0, alike)):
+            low, high = spatial(blocks, lambda areas: percent(areas[:, 0], areas[:, 1]), 300, trial, 36, factor)
+            hits[index] += low <= 50 <= high
+    assert hits[0] < hits[1]
+    assert least <= hits[1] / 150 <= 0.99
+
+
+def test_likeness_is_that_of_neighbours() -> None:
+    places = np.argwhere(np.ones((20, 20)))
+    rows, columns = places.T
+    noise = np.random.default_rng(0).standard_normal(400)
+    assert likeness(noise, places) < 1.6
+    # Two by two the same: a side's neighbour in every second pair, so that four blocks say what one does.
+    pairs = np.random.default_rng(1).standard_normal((10, 10))[rows // 2, columns // 2]
+    assert 2.8 < likeness(pairs, places) < 5.2
+    assert likeness(np.where((rows + columns) % 2, 1.0, -1.0), places) == 1, "chance or a pattern narrows nothing"
+    assert likeness(np.zeros(400), places) == 1
+    assert likeness(np.ones(1), places[:1]) == 1
 
 
 @pytest.mark.parametrize("count", [6, 12, 60])

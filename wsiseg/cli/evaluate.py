@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from wsiseg.cli.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from wsiseg.evaluation.calibration import CalibrationReport
     from wsiseg.evaluation.figures import Figure
     from wsiseg.evaluation.result import Evaluation
 
@@ -91,6 +93,7 @@ MIN_COLUMNS = 100
 @click.option(
     "--write-bundle", type=OUTPUT, metavar="FOLDER", help="Write a copy of BUNDLE with the chosen thresholds."
 )
+@click.option("--into-bundle", is_flag=True, help="Put the figures into BUNDLE, where `wsiseg report` finds them.")
 @json_file_option
 @click.option("--picture", type=OUTPUT, metavar="FILE", help="Draw the confusion matrices (.png).")
 @click.option(
@@ -120,6 +123,7 @@ def evaluate(
     choose_thresholds: bool,
     gate_recall: float,
     write_bundle: Path | None,
+    into_bundle: bool,
     as_json: Path | None,
     picture: Path | None,
     overwrite: bool,
@@ -134,10 +138,12 @@ def evaluate(
     if choose_thresholds and options["split"] != "val":
         raise click.UsageError(f"thresholds are chosen on --split val alone, not on {options['split']}")
     table = cell_table(cell_classes)
+    from wsiseg.models.folder import EVALUATION_FILE, find_bundle
     from wsiseg.system.files import check_file
 
     json_file = None if as_json == PRINTED else as_json
-    for path, suffix in ((json_file, ".json"), (picture, ".png")):
+    kept = find_bundle(bundle) / EVALUATION_FILE if into_bundle else None
+    for path, suffix in ((json_file, ".json"), (kept, ".json"), (picture, ".png")):
         if path is not None:
             check_file(path, (suffix,), overwrite)
 
@@ -160,10 +166,11 @@ def evaluate(
         **options,
     )
     result = run(bundle, dataset, chosen, _progress if is_terminal() and not quiet else None)
-    if picture is not None and not result.columns:
-        raise click.UsageError("--picture draws confusion matrices, but the data set has no masks or dots")
-    if json_file is not None:
-        _write_json(result, json_file)
+    asked = "--picture draws" if picture is not None else "--into-bundle keeps" if into_bundle else ""
+    if asked and not result.columns:
+        raise click.UsageError(f"{asked} confusion matrices, but the data set has no masks or dots")
+    for path in filter(None, (json_file, kept)):
+        _write_json(result, path)
     if picture is not None:
         write_picture(result, picture)
     if write_bundle is not None and result.chosen_thresholds is not None:
@@ -173,7 +180,7 @@ def evaluate(
     elif not quiet:
         _print(result)
     told = Told(as_json == PRINTED, quiet)
-    for written in filter(None, (json_file, picture, write_bundle)):
+    for written in filter(None, (json_file, kept, picture, write_bundle)):
         told.wrote(written)
 
 
@@ -212,6 +219,8 @@ def _print(result: Evaluation) -> None:
         _print_figures(console, result)
         shown = result.columns["predicted_gate"]
         _print_confusion(console, shown.title, shown.confusion.tolist(), result.classes)
+    if result.calibration is not None:
+        _print_calibration(console, result.calibration, result.kind)
     _print_gate(console, result)
 
 
@@ -250,6 +259,39 @@ def _print_confusion(console: Console, title: str, rows: list[list[int]], names:
     console.print(table)
 
 
+def _print_calibration(console: Console, found: CalibrationReport, kind: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(f"\nshare of all {kind}, %")
+    for name in ("true", "counted", "by probabilities", "calibration error"):
+        table.add_column(name, justify="right")
+    for name, area in found.areas.items():
+        shares = (f"{100 * share:.1f}" for share in (area.true, area.counted, area.summed))
+        table.add_row(Text(name), *shares, _shown(found.class_errors[name], None))
+    console.print(table)
+    console.print(
+        f"\nprobability of the class that won: expected calibration error {_shown(found.error)}\n"
+        "probability  mean   right   count"
+    )
+    _print_bins(console, found.reliability)
+    best = found.temperatures
+    if best is not None:
+        each = ", ".join(f"{name} {value:.2f}" for name, value in best.per_class.items())
+        console.print(
+            f"temperature {best.one:.2f} (by class: {each}) would bring the error from {best.error[0]:.3f} to "
+            f"{best.error[1]:.3f} ({best.error[2]:.3f}) on slides or patients that it was not fitted to"
+        )
+
+
+def _print_bins(console: Console, bins: Iterable[Mapping[str, float]]) -> None:
+    for bin_ in bins:
+        if bin_["count"]:
+            console.print(f"{bin_['low']:.1f} to {bin_['high']:.1f}   {bin_['mean_probability']:.3f}  "
+                          f"{bin_['share']:.3f}   {bin_['count']:.0f}")  # fmt: skip
+
+
 def _print_gate(console: Console, result: Evaluation) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -269,10 +311,7 @@ def _print_gate(console: Console, result: Evaluation) -> None:
         f"\nBrier score {_shown(gate.brier)}, expected calibration error {_shown(gate.calibration_error)}\n"
         "probability  mean   occurs  count"
     )
-    for bin_ in gate.reliability:
-        if bin_["count"]:
-            console.print(f"{bin_['low']:.1f} to {bin_['high']:.1f}   {bin_['mean_probability']:.3f}  "
-                          f"{bin_['share']:.3f}   {bin_['count']:.0f}")  # fmt: skip
+    _print_bins(console, gate.reliability)
 
 
 def _shown(figure: Figure, gap: str | None = " ") -> str:

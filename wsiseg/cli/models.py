@@ -52,6 +52,31 @@ def _list(*, as_json: bool, quiet: bool) -> None:
         click.echo(f"  {one.training_data}")
 
 
+@models.command("distance")
+@click.argument("model")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches, where the data set is silent.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@json_option
+@quiet_option
+def distance_command(model: str, dataset: Path, mpp: float | None, device: str, as_json: bool, quiet: bool) -> None:
+    """Store in MODEL how far the patches that it was trained on reach, DATASET; its weights stay as they are.
+
+    Maps then say where the tissue looks unlike them. Models that `train` makes know it already.
+    """
+    from wsiseg.system.extras import require_extra
+
+    require_extra("train", "measuring training patches", "lightning")
+    from wsiseg.training.distance import fit_distance
+
+    path, found = fit_distance(model, dataset, device=device, mpp=mpp)
+    if as_json:
+        facts = {"file": str(path), "patches": found.patches, "groups": found.groups, "sha256": found.sha256}
+        click.echo(json.dumps(facts))
+    elif not quiet:
+        echo(f"{path}: from {found.patches} patches of {found.groups} slides or patients")
+
+
 @models.command("import")
 @click.option(
     "--stage1",

@@ -43,8 +43,8 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--evaluation",
     type=FILE,
-    metavar="FILE.json",
-    help="What evaluate --json wrote of the model: areas corrected by its confusion matrix.",
+    metavar="FILE.json|BUNDLE",
+    help="What evaluate wrote of the model: areas corrected by its confusion matrix [default: the shipped model's].",
 )
 @click.option(
     "--specimen",
@@ -151,7 +151,7 @@ def report(
     told = Told(as_json, quiet)
     if not (as_json or quiet):
         _print(found)
-    for note in found.notes:
+    for note in (*found.notes, *_far(found)):
         told.note(note)
     for _, path in outputs.named():
         told.wrote(path)
@@ -172,6 +172,14 @@ def _print(found: Report) -> None:
         first = next((one.reason for one in slide.endpoints if one.reason), "no endpoint of these classes")
         flags = f"; look at: {', '.join(flag.name for flag in slide.flagged)}" if slide.flagged else ""
         click.echo(printable(f"{slide.slide}: {said or first}{flags}"))
+
+
+def _far(found: Report) -> list[str]:
+    """A sentence for each slide that looks unlike what its model was trained on."""
+    from wsiseg.system.printable import printable
+
+    flags = ((slide.slide, flag) for slide in found.slides for flag in slide.flagged if flag.name == "stain")
+    return [printable(f"{slide}: {flag.text}") for slide, flag in flags]
 
 
 def _facts(slide: SlideReport) -> JsonObject:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.evaluation.calibration import CalibrationTally
 from wsiseg.evaluation.truth import Case
 from wsiseg.geometry import Grid
 from wsiseg.metrics import confusion_matrix
 from wsiseg.prediction.stream import FinishedPiece
+
+CALIBRATED = "predicted_gate"
+"""The column whose probabilities are judged: what `predict` writes."""
 
 
 class Tally:
@@ -19,6 +23,7 @@ class Tally:
         self.num_true = num_true  # U, with those that the model does not know
         self.groups: dict[str, int] = {}
         self.confusions: dict[str, list[npt.NDArray[np.int64]]] = {}
+        self.calibration = CalibrationTally(num_classes)
         self.probabilities: list[npt.NDArray[np.float64]] = []  # (K,) of each tile
         self.truth: list[npt.NDArray[np.bool_]] = []
         self.tile_groups: list[int] = []
@@ -60,6 +65,8 @@ class CaseMap:
 
     def __init__(self, key: str, case: Case, grid: Grid, pieces: int, tally: Tally) -> None:
         self.classes = np.zeros(grid.size.shape, np.uint8)
+        calibrated = key == CALIBRATED
+        self._values = np.zeros((tally.num_classes, *grid.size.shape), np.uint8) if calibrated else None
         self._key = key
         self._case = case
         self._grid = grid
@@ -69,23 +76,41 @@ class CaseMap:
     def put(self, finished: FinishedPiece) -> None:
         """Take a piece."""
         self.classes[finished.piece.box.slices()] = finished.pixels.classes
+        if self._values is not None:
+            self._values[(slice(None), *finished.piece.box.slices())] = finished.pixels.values
         self._left -= 1
         if not self._left:
             truth, given = compared(self._case, self.classes - 1, self._grid)
             found = confusion_matrix(truth, given, self._tally.num_true)
-            self._tally.add(self._key, self._tally.group(self._case.group), found)
+            group = self._tally.group(self._case.group)
+            self._tally.add(self._key, group, found)
+            if self._values is not None:
+                values = self._values[(slice(None), *_places(self._case, self._grid))]
+                self._tally.calibration.add(
+                    group, values.reshape(len(values), -1), given.ravel().astype(np.uint8), truth.ravel()
+                )
+                self._values = None
 
 
 def compared(
     case: Case, classes: npt.NDArray[np.uint8], grid: Grid
 ) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
     """(true, predicted) channels of the image's pixels, or of its cells; the map pixel that a centre lies in counts."""
-    height, width = classes.shape
+    places = _places(case, grid)
+    if case.dots is not None:
+        return case.dots[:, 2].astype(np.int64), classes[places]
+    assert case.mask is not None
+    return case.mask, classes[places]
+
+
+def _places(case: Case, grid: Grid) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows and columns of the map under the image's cells (n,) each, or under its pixels (H, 1) and (1, W)."""
+    height, width = grid.size.shape
     if case.dots is not None:
         x = np.minimum(case.dots[:, 0] / grid.step_x, width - 1).astype(np.int64)
         y = np.minimum(case.dots[:, 1] / grid.step_y, height - 1).astype(np.int64)
-        return case.dots[:, 2].astype(np.int64), classes[y, x]
+        return y, x
     assert case.mask is not None
     rows = np.minimum((np.arange(case.mask.shape[0]) + 0.5) / grid.step_y, height - 1).astype(np.int64)
     columns = np.minimum((np.arange(case.mask.shape[1]) + 0.5) / grid.step_x, width - 1).astype(np.int64)
-    return case.mask, classes[rows[:, None], columns]
+    return rows[:, None], columns[None]

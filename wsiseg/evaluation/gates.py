@@ -112,6 +112,10 @@ class JudgedGate(ABC):
         """What it sees in the windows, all views of it one after the other, (N, views * W, K)."""
         return self.own.presence(pixels)
 
+    def presence_and_distance(self, pixels: Tensor) -> tuple[Tensor, Float32Array | None]:
+        """See `Gate`; nobody asks for distances."""
+        return self.presence(pixels), None
+
     def field(self, plan: Plan) -> GateField | None:
         """Where the views of all patches of an image are put, if the gate looks beyond a patch."""
         if not self.context:

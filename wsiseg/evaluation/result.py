@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.evaluation.calibration import CalibrationReport
 from wsiseg.evaluation.figures import OVERALL, PER_CLASS, Figure
 from wsiseg.evaluation.gate import GateReport
 from wsiseg.evaluation.truth import TruthKind
@@ -69,6 +70,7 @@ class Evaluation:
         data: name, split, mpp, and counts of the images and groups.
         model: name and hash.
         settings: what it was run with.
+        calibration: of the probabilities that `predict` writes; None without maps.
     """
 
     kind: TruthKind
@@ -79,6 +81,7 @@ class Evaluation:
     data: JsonObject
     model: JsonObject
     settings: JsonObject
+    calibration: CalibrationReport | None = None
 
     def to_json(self) -> JsonObject:
         """Plain JSON, null where a figure is undefined."""
@@ -92,6 +95,7 @@ class Evaluation:
             "settings": self.settings,
             "columns": {key: column.to_json() for key, column in self.columns.items()},
             "gate": self.gate.to_json(),
+            "calibration": None if self.calibration is None else self.calibration.to_json(),
             "chosen_thresholds": None if chosen is None else list(chosen),
         }
 

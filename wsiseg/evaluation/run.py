@@ -13,7 +13,7 @@ from torch import Tensor
 from wsiseg.choices import EVALUATION_PRECISIONS, SPLITS, GateMode, SplitName, check_choice
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
-from wsiseg.evaluation.case_maps import Tally
+from wsiseg.evaluation.case_maps import CALIBRATED, Tally
 from wsiseg.evaluation.class_match import OTHERS, ClassMatch, Others
 from wsiseg.evaluation.collect import Progress, collected
 from wsiseg.evaluation.figures import bootstrap, confusion_figures
@@ -145,6 +145,10 @@ def evaluate(
         figures = bootstrap(matrices, compared, options.resamples, options.seed)
         columns[key] = column_of(key, matrices.sum(axis=0), figures, source.kind, match.names)
     gate, chosen = _judge_gate(tally, thresholds, match, options)
+    calibration = None
+    if CALIBRATED in columns:  # of what is truly of one of the model's own classes
+        known = columns[CALIBRATED].confusion[: len(loaded.classes), : len(loaded.classes)]
+        calibration = tally.calibration.report(known, loaded.classes.names, options.resamples, options.seed)
     names = match.names if columns else loaded.classes.names
     unit = {"pixels": "pixels", "cells": "cells", "labels": "patches"}[source.kind]
     true = next(iter(columns.values())).confusion.sum(axis=1) if columns else np.stack(tally.truth).sum(axis=0)
@@ -153,6 +157,7 @@ def evaluate(
         classes=names,
         columns=columns,
         gate=gate,
+        calibration=calibration,
         chosen_thresholds=chosen,
         data={
             "name": source.name, "split": options.split, "mpp": source.mpp, "images": len(source.entries),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wsiseg.choices import GateMode
 from wsiseg.errors import OutputError
+from wsiseg.models.distance import DISTANCE_FILE
 from wsiseg.models.folder import SPEC_FILE, find_bundle
 from wsiseg.models.spec import THRESHOLDS, checked_weights, parse_spec, read_spec
 from wsiseg.system.files import put_folder, refuse_address
@@ -42,8 +43,9 @@ def write_bundle(model: str | Path, out: Path, thresholds: Sequence[float], gate
         temporary.mkdir()
         for network in (spec.networks.classifier, spec.networks.segmenter):
             shutil.copyfile(checked_weights(folder, network), temporary / network.file)
-        if (folder / "LICENSE").is_file():
-            shutil.copyfile(folder / "LICENSE", temporary / "LICENSE")
+        for name in ("LICENSE", DISTANCE_FILE):  # how far the training data reach goes by the weights alone
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, temporary / name)
         (temporary / SPEC_FILE).write_text(parse_spec(fields, str(out)).to_json(), encoding="utf-8")
         put_folder(temporary, out)
     except OSError as error:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, OutputError
-from wsiseg.models.folder import SPEC_FILE, file_sha256, find_bundle, list_bundles
+from wsiseg.models.distance import load as load_distance
+from wsiseg.models.folder import EVALUATION_FILE, SPEC_FILE, file_sha256, find_bundle, list_bundles
 from wsiseg.models.gate_kinds import MODES
 from wsiseg.models.networks.architectures import build_network
 from wsiseg.models.networks.classifier import Classifier
@@ -68,7 +69,8 @@ def load_model(
     ]
     if MODES[spec.gate_mode].shared_head:
         check_shared_gate(networks[1], spec.name)
-    model = TissueModel(spec, bundle_hash(folder), cast(Classifier, networks[0]), networks[1]).to(target)
+    distance = load_distance(folder, spec.networks.classifier.sha256)
+    model = TissueModel(spec, bundle_hash(folder), cast(Classifier, networks[0]), networks[1], distance).to(target)
     return model.prepare(runtime, precision, exact=exact, batch_size=batch_size)
 
 
@@ -193,9 +195,10 @@ def check_fields(fields: Mapping[str, Any]) -> None:
 
 
 def _keep_others(folder: Path, temporary: Path) -> None:
-    """Copy what is no weight file, such as a model card, from the bundle that is replaced to the new one."""
+    """Copy what is neither weights nor measured on them, such as a model card, from the bundle that is replaced."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.is_file() and path.suffix != ".safetensors" and not (temporary / path.name).exists():
+        of_weights = path.suffix == ".safetensors" or path.name == EVALUATION_FILE
+        if path.is_file() and not of_weights and not (temporary / path.name).exists():
             shutil.copy2(path, temporary / path.name)
 
 

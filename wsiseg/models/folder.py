@@ -11,6 +11,9 @@ from wsiseg.system.json_values import JsonObject
 
 SPEC_FILE = "model.json"
 
+EVALUATION_FILE = "evaluation.json"
+"""What `wsiseg evaluate` found, where it was put into the bundle; it names the model's hash, and is none of its own."""
+
 BUNDLES_FOLDER = Path(__file__).parent / "bundles"
 """Where the bundles lie that come with the package."""
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from wsiseg.classes import ClassTable
 from wsiseg.errors import DeviceError, NonFiniteError
 from wsiseg.models.devices import keep_to_quota
+from wsiseg.models.distance import TrainingDistance
 from wsiseg.models.gate_kinds import RULES
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import check_shared_gate
@@ -33,11 +34,20 @@ class TissueModel:
         segmenter: stage 2, in evaluation mode.
         device: where both are.
         runtime: what computes them, with which precision.
+        distance: how far patches are from the training data; None where the bundle does not know.
     """
 
-    def __init__(self, spec: BundleSpec, digest: str, classifier: Classifier, segmenter: nn.Module) -> None:
+    def __init__(
+        self,
+        spec: BundleSpec,
+        digest: str,
+        classifier: Classifier,
+        segmenter: nn.Module,
+        distance: TrainingDistance | None = None,
+    ) -> None:
         self.spec = spec
         self.hash = digest
+        self.distance = distance
         # Channels last, as patches come from the slide: 1.2 times as fast on a CPU.
         channels_last = torch.channels_last
         self.classifier = classifier.eval().requires_grad_(False).to(memory_format=channels_last)
@@ -119,6 +129,17 @@ class TissueModel:
         return self._computed("classify", patches)[0]
 
     @torch.inference_mode()
+    def classify_with_features(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """As `classify`, and the means (N, C), float32, over the shallowest of its three feature maps, in one pass.
+
+        Raises:
+            NonFiniteError: where a value is no finite number.
+            DeviceError: where the device cannot compute the network.
+        """
+        probabilities, features = self._computed("classify_with_features", patches)
+        return probabilities, features
+
+    @torch.inference_mode()
     def segment(self, patches: Tensor) -> Tensor:
         """Logits (N, K, H, W), float32, of each pixel of patches (N, 3, H, W), uint8; not gated.
 
@@ -166,7 +187,7 @@ class TissueModel:
     def _network(self, task: Task) -> BatchNetwork:
         """The network that a task is asked of; made when it is first asked."""
         if task not in self._networks:
-            kind = "classifier" if task in ("classify", "activations") else "segmenter"
+            kind = "segmenter" if task in ("segment", "segment_scored") else "classifier"
             described = getattr(self.spec.networks, kind)
             network = PatchNetwork(getattr(self, kind), described.mean, described.std, task).to(self.device)
             self._networks[task] = BatchNetwork(kind, network, self.runtime, self._threads, self.hash)

@@ -17,6 +17,7 @@ from typing import Any
 from wsiseg.errors import DeviceError, WsisegError
 from wsiseg.models.bundle import load_model
 from wsiseg.models.runtime.choose import Runtime
+from wsiseg.prediction.distance_field import DistanceField
 from wsiseg.prediction.gate_field import GateFieldFile, StoredGateField
 from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.options import ResolvedOptions
@@ -46,6 +47,7 @@ class SharedWork:
         store: the unfinished store, whose arrays are there.
         field: of the gate in context, None without one.
         damage: source tiles that are known to be damaged.
+        distances: file of the distances from the training data, None where nobody measures them.
     """
 
     slide: str
@@ -57,6 +59,7 @@ class SharedWork:
     store: Path
     field: GateFieldFile | None
     damage: list[list[int]]
+    distances: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,15 @@ def _work(work: SharedWork, device: str, queued: Any, messages: Any) -> None:
                 work.store, model.classes, work.plan.grid, work.memory.piece_px, probabilities=options.probabilities,
                 unread=True,
             )  # fmt: skip
-            piece_writer = PieceWriter(writer, work.plan, _Booking(messages), slide.damage, SlideWatch(slide).check)
+            distances = None if work.distances is None else DistanceField(work.distances, work.plan.tiles)
+            watch = SlideWatch(slide)
+
+            def check() -> None:
+                if distances is not None:
+                    distances.save()
+                watch.check()
+
+            piece_writer = PieceWriter(writer, work.plan, _Booking(messages), slide.damage, check)
             stream = Stream(model, make_gate(model, options), options, work.memory)
             field = None if work.field is None else StoredGateField(work.field, work.plan.tiles, work.plan.selected)
             with WriteBehind(piece_writer.write) as behind:
@@ -199,6 +210,7 @@ def _work(work: SharedWork, device: str, queued: Any, messages: Any) -> None:
                     SlideWork(
                         slide, work.plan, pieces, field, [behind],
                         lambda batch, found: messages.put(Done(len(batch.patches))),
+                        distances,
                     )
                 ])  # fmt: skip
             messages.put(Ended(stream.waited_s))

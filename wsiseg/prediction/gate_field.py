@@ -81,7 +81,7 @@ class StoredGateField(GateField):
         shape = (tiles.rows, tiles.columns, file.classes)
         self.resumed = file.path.exists() and file.path.stat().st_size == 4 * np.prod(shape)
         if not self.resumed:
-            _reserve(file.path, 4 * tiles.rows * tiles.columns * file.classes)
+            reserve(file.path, 4 * tiles.rows * tiles.columns * file.classes)
         self._mapped = np.memmap(file.path, np.float32, "r+", shape=shape)
         super().__init__(self._mapped, selected, file.sigma)
 
@@ -91,7 +91,7 @@ class StoredGateField(GateField):
             self._mapped.flush()
 
 
-def _reserve(path: Path, size: int) -> None:
+def reserve(path: Path, size: int) -> None:
     """A file of zeros that has its room on the disk: writing into a mapped hole of a full one kills the process."""
     with cannot_write(path), path.open("wb") as file:
         if hasattr(os, "posix_fallocate"):

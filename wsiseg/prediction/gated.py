@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wsiseg.arrays import Float32Array
 from wsiseg.choices import GateMode, GateRule
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
 from wsiseg.models.gate_kinds import RULES
@@ -42,11 +44,14 @@ class Gated:
         opened: (N, W, K) bool, the classes left open in each window of a patch.
         presence: (N, W, K) float32, the probability that each class occurs in each window of a patch; None where only
             the maps are wanted.
+        distance: (N,) float32, how far each patch is from the model's training data, in limits; None where that is not
+            known, or was asked before.
     """
 
     probabilities: tuple[Tensor, ...]
     opened: Tensor
     presence: Tensor | None = None
+    distance: Float32Array | None = None
 
     @property
     def allowed(self) -> Tensor:
@@ -56,7 +61,8 @@ class Gated:
     def of(self, patches: slice) -> Gated:
         """The same of some of the patches."""
         presence = None if self.presence is None else self.presence[patches]
-        return Gated(tuple(values[patches] for values in self.probabilities), self.opened[patches], presence)
+        distance = None if self.distance is None else self.distance[patches]
+        return Gated(tuple(values[patches] for values in self.probabilities), self.opened[patches], presence, distance)
 
 
 class Gate(Protocol):
@@ -80,9 +86,16 @@ class Gate(Protocol):
     def presence(self, pixels: Tensor) -> Tensor:
         """What it sees in the windows of patches (N, 3, P, P) uint8: probabilities (N, W, K)."""
 
+    def presence_and_distance(self, pixels: Tensor) -> tuple[Tensor, Float32Array | None]:
+        """The same, and how far the patches are from the model's training data, (N,); None where that is not known."""
+
 
 class ModelGate(Gate, Protocol):
     """A gate of the model's own: one map, and what it is made of."""
+
+    @property
+    def measures_distance(self) -> bool:
+        """Whether what it asks of the model tells how far a patch is from the training data."""
 
     def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Probabilities (N, K, P, P) float32, and the classes (N, K) left open somewhere in each patch.
@@ -120,13 +133,27 @@ class PatchGate:
 
     def __call__(self, batch: PatchBatch) -> Gated:
         """See `Gate`."""
-        presence = None if batch.presence is None else torch.from_numpy(batch.presence)
-        probabilities, allowed = self.of_pixels(batch_tensor(batch.patches, self._model.device), presence)
-        return Gated((probabilities,), allowed[:, None])
+        pixels, presence, distance = batch_tensor(batch.patches, self._model.device), None, None
+        if batch.presence is not None:
+            presence = torch.from_numpy(batch.presence)
+        elif self.measures_distance:
+            presence, distance = classified(self._model, pixels)
+        probabilities, allowed = self.of_pixels(pixels, presence)
+        return Gated((probabilities,), allowed[:, None], distance=distance)
+
+    @property
+    def measures_distance(self) -> bool:
+        """See `ModelGate`; without a gate, the classifier is not asked."""
+        return self._model.distance is not None and self.thresholds is not None
 
     def presence(self, pixels: Tensor) -> Tensor:
         """See `Gate`; a patch is its only window."""
         return self._model.classify(pixels)[:, None]
+
+    def presence_and_distance(self, pixels: Tensor) -> tuple[Tensor, Float32Array | None]:
+        """See `Gate`."""
+        presence, distance = classified(self._model, pixels)
+        return presence[:, None], distance
 
     def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ModelGate`."""
@@ -143,11 +170,11 @@ class PatchGate:
     def warm_up(self) -> None:
         """See `ModelGate`."""
         pixels = _blank(self._side_px)
-        self.of_pixels(pixels)
+        self.of_pixels(pixels, classified(self._model, pixels)[0] if self.measures_distance else None)
         self._model.segment(pixels)  # which the gate may have left out
 
 
-class LargeTileGate:
+class LargeTileGate(ABC):
     """Gates large tiles by the windows that cover each pixel; what the modes for large tiles have in common.
 
     Args:
@@ -159,6 +186,7 @@ class LargeTileGate:
 
     context = 0.0
     always_segments = False
+    measures_distance = False
 
     def __init__(
         self, model: TissueModel, options: ResolvedOptions, thresholds: Sequence[float], predict: PredictTiles
@@ -174,6 +202,14 @@ class LargeTileGate:
         """See `Gate`."""
         probabilities, opened = self._of_tiles(batch_tensor(batch.patches, self._model.device))
         return Gated((probabilities,), opened)
+
+    @abstractmethod
+    def presence(self, pixels: Tensor) -> Tensor:
+        """See `Gate`."""
+
+    def presence_and_distance(self, pixels: Tensor) -> tuple[Tensor, Float32Array | None]:
+        """See `Gate`; large tiles are not measured."""
+        return self.presence(pixels), None
 
     def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ModelGate`; windows have no context, so that `presence` is None."""
@@ -240,6 +276,14 @@ def make_gate(model: TissueModel, options: ResolvedOptions) -> ModelGate:
         BundleError: the model has no such gate.
     """
     return _CLASSES[options.gate_mode](model, options)
+
+
+def classified(model: TissueModel, patches: Tensor) -> tuple[Tensor, Float32Array | None]:
+    """Probabilities (N, K), and distances (N,) from the training data where the model knows them, in one pass."""
+    if model.distance is None:
+        return model.classify(patches), None
+    presence, features = model.classify_with_features(patches)
+    return presence, model.distance.of(features.cpu().numpy())
 
 
 def _thresholds(model: TissueModel, options: ResolvedOptions, of_model: Sequence[float]) -> Tensor | None:

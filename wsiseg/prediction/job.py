@@ -16,6 +16,7 @@ from wsiseg.models.context import context_tiles
 from wsiseg.models.devices import device_names
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.devices import SharedWork, run_on_devices
+from wsiseg.prediction.distance_field import DISTANCES, DistanceField, far_of_map, write_distances
 from wsiseg.prediction.gate_field import GateFieldFile, StoredGateField
 from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.journal import Fingerprint
@@ -55,11 +56,13 @@ class Streamed:
         writer: of the store, whose metadata is missing; None where an earlier run had given the map its name.
         resumed: share of the patches that an earlier run had done.
         waited_s: seconds in which the networks waited for the slide's pixels.
+        distances: of the patches from the training data; None where the model does not know them.
     """
 
     writer: MapWriter | None
     resumed: float
     waited_s: float
+    distances: DistanceField | None = None
 
 
 @dataclass
@@ -103,6 +106,7 @@ class MapJob:
             "slide": self.watch.hash,
             **({} if self.watch.version is None else {"state of the slide on its server": self.watch.version}),
             "model": self.model.hash,
+            **({} if self.model.distance is None else {"distance of the model": self.model.distance.sha256}),
             **options,
             "device": self.model.device.type,
             "exact": self.model.runtime.exact,
@@ -118,7 +122,8 @@ class MapJob:
         streamed = Streamed(None, 1.0, 0.0) if run.committed else self.stream(run, plan)
         found = self._sum_up(run, plan)
         if streamed.writer is not None:
-            self.commit(run, streamed.writer, self._provenance(found, plan), output)
+            layer = write_distances(streamed.writer, streamed.distances, plan.tiles, self.model.distance)
+            self.commit(run, streamed.writer, {**self._provenance(found, plan), **layer}, output)
         return self._prediction(run, plan, streamed, found)
 
     def find_tissue(self) -> Plan:
@@ -205,14 +210,22 @@ class MapJob:
             slide_notes=self.slide.notes,
             white_mm2=found.white_mm2,
             white=plan.white,
+            far=far_of_map(run.out),
         )
 
     def _pieces(self, run: UnfinishedRun, plan: Plan, writer: MapWriter) -> Streamed:
         pieces = pieces_of(plan.tiles, plan.selected, self.memory.piece_px)
-        piece_writer = PieceWriter(writer, plan, run.journal, self.slide.damage, self.watch.check)
-        missing = piece_writer.missing(pieces)
+        distances = DistanceField(run.scratch / DISTANCES, plan.tiles) if self.gate.measures_distance else None
+
+        def check() -> None:
+            if distances is not None:
+                distances.save()
+            self.watch.check()
+
+        piece_writer = PieceWriter(writer, plan, run.journal, self.slide.damage, check)
+        missing = piece_writer.missing(pieces) if distances is None or distances.resumed else pieces
         stream = Stream(self.model, self.gate, self.options, self.memory)
-        field = self._gate_field(run, plan, stream, pieces)
+        field = self._gate_field(run, plan, stream, pieces, distances)
         total = sum(patches_of(piece, plan.selected) for piece in pieces)
         done = total - sum(patches_of(piece, plan.selected) for piece in missing)
         advance = Advance(self.progress, "tiles", done, total)
@@ -221,18 +234,19 @@ class MapJob:
             work = SharedWork(
                 self.slide.path, self.model_name, plan, self.options, self.model.runtime, self.memory, run.store,
                 None if field is None else field.file, self.slide.damage.to_json(),
+                None if distances is None else distances.path,
             )  # fmt: skip
             waited_s = run_on_devices(work, devices, missing, run.journal.book, advance)
         else:
             with WriteBehind(piece_writer.write) as behind:
                 told = lambda batch, found: advance(len(batch.patches))  # noqa: E731
-                stream.run([SlideWork(self.slide, plan, missing, field, [behind], told)])
+                stream.run([SlideWork(self.slide, plan, missing, field, [behind], told, distances)])
             waited_s = stream.waited_s
         self.clock.lap("tiles")
-        return Streamed(writer, done / max(1, total), waited_s)
+        return Streamed(writer, done / max(1, total), waited_s, distances)
 
     def _gate_field(
-        self, run: UnfinishedRun, plan: Plan, stream: Stream, pieces: list[Piece]
+        self, run: UnfinishedRun, plan: Plan, stream: Stream, pieces: list[Piece], distances: DistanceField | None
     ) -> StoredGateField | None:
         """The classifier's probabilities of all patches, by a pass of its own; None unless the gate has a context."""
         if not self.gate.context:
@@ -240,17 +254,20 @@ class MapJob:
         sigma = context_tiles(self.gate.context, plan.tiles)
         file = GateFieldFile(run.scratch / "gate.f32", len(self.classes), sigma)
         field = StoredGateField(file, plan.tiles, plan.selected)
-        booked = {step.index for step in run.journal.booked(GateStep)} if field.resumed else set()
+        resumed = field.resumed and (distances is None or distances.resumed)
+        booked = {step.index for step in run.journal.booked(GateStep)} if resumed else set()
         missing = [piece for piece in pieces if piece.index not in booked]
         total = int(plan.selected.sum())
         done = total - sum(owned_by(piece, plan.tiles, plan.selected) for piece in missing)
 
         def book(piece: Piece) -> None:
             field.save()
+            if distances is not None:
+                distances.save()
             self.watch.check()
             run.journal.book(GateStep(piece.index))
 
-        work = SlideWork(self.slide, plan, missing, field, [], lambda batch, found: None)
+        work = SlideWork(self.slide, plan, missing, field, [], lambda batch, found: None, distances)
         stream.classify([work], book, Advance(self.progress, "gate", done, total))
         self.clock.lap("gate")
         return field

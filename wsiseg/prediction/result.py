@@ -17,6 +17,7 @@ from wsiseg.slides.base import SlideReader
 from wsiseg.system.json_values import JsonObject
 from wsiseg.system.printable import readable
 from wsiseg.tissue_map.areas import Areas, ClassArea
+from wsiseg.tissue_map.distance import Far
 from wsiseg.tissue_map.edge import SlideEdge
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Prediction:
         slide_notes: what the reader said of the slide, one sentence each.
         white_mm2: area of tissue that is white and got no class; None where nobody looked.
         white: the rule for it; None where all tissue got a class.
+        far: how much looks unlike the model's training data; None where that is not known.
     """
 
     map_path: Path
@@ -111,6 +113,7 @@ class Prediction:
     slide_notes: Sequence[str] = ()
     white_mm2: float | None = None
     white: WhiteRule | None = None
+    far: Far | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -123,16 +126,19 @@ class Prediction:
             )
         if self.resumed:
             found.append(f"went on with an earlier run, which had done {self.resumed:.0%} of the patches")
+        if self.far is not None and self.far.warning is not None:
+            found.append(self.far.warning)
         if self.tissue_mm2 == 0:
             found.append("no tissue was found; if there is some, give --tissue none or a mask of your own")
         return found if self.vectors is None else [*found, *self.vectors.notes]
 
     def to_json(self) -> JsonObject:
         """Plain JSON values but for the paths, with counts that follow from others, and notes."""
-        plain = asdict(replace(self, vectors=None, white=None))
+        plain = asdict(replace(self, vectors=None, white=None, far=None))
         plain["counts"]["skipped"] = self.counts.skipped
         plain["vectors"] = {} if self.vectors is None else self.vectors.to_json()
         plain["white"] = None if self.white is None else self.white.to_json()
+        plain["far"] = None if self.far is None else self.far.to_json()
         return {**plain, "notes": self.notes}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsiseg.arrays import BoolArray
+from wsiseg.arrays import BoolArray, Float32Array
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.gate_places import PiecePlaces
 from wsiseg.prediction.gated import Gate, Gated, batch_tensor
@@ -26,6 +26,7 @@ from wsiseg.slides.base import SlideReader
 from wsiseg.system.memory import MemoryPlan
 from wsiseg.system.threads import read_ahead
 from wsiseg.tiling.blending import window
+from wsiseg.tiling.grid import Tile
 from wsiseg.tiling.pieces import Piece
 
 
@@ -55,6 +56,13 @@ class Writer(Protocol):
         """Take a piece; may return before it is written."""
 
 
+class Distances(Protocol):
+    """What the distances of patches from the model's training data are given to."""
+
+    def put(self, patches: Sequence[Tile], distances: Float32Array, /) -> None:
+        """Take the distances (N,) of patches, in limits."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class SlideWork:
     """Pieces of one slide's map: where their pixels come from, and where the pieces go.
@@ -66,6 +74,8 @@ class SlideWork:
         field: what the gate goes by where it looks beyond a patch, else None.
         writers: each is given the pieces of one map: one for each that the gate makes.
         told: called with batches as they are done, in order, and with what the gate made of them.
+        distances: given how far each patch is from the training data, by the piece that owns it; None where nobody
+            asked.
     """
 
     slide: SlideReader
@@ -74,6 +84,7 @@ class SlideWork:
     field: Field | None
     writers: Sequence[Writer]
     told: Callable[[PatchBatch, Gated], None]
+    distances: Distances | None = None
 
 
 Batch = tuple[SlideWork, PatchBatch]
@@ -126,6 +137,7 @@ class Stream:
                     mine = [piece.owns(patch.tile) for patch in batch.patches]  # others are counted where they belong
                     counts.read += sum(mine)
                     counts.add(found.allowed.cpu().numpy()[mine], segmented=self.gate.always_segments)
+                    _keep_distances(work, batch, found.distance)
                     if self.gate.thresholds is not None:
                         owned = [patch.tile for patch in batch.patches if piece.owns(patch.tile)]
                         places.add(owned, found.opened.cpu().numpy()[mine])
@@ -149,10 +161,12 @@ class Stream:
         with closing(self._batches(works, owned=True)) as batches:
             for group in self._together(batches):
                 pixels = batch_tensor([patch for _, batch in group for patch in batch.patches], self.model.device)
-                presence = self.gate.presence(pixels).flatten(1).cpu().numpy()  # (N, C)
+                seen, distance = self.gate.presence_and_distance(pixels)
+                presence = seen.flatten(1).cpu().numpy()  # (N, C)
                 for work, batch, share in _shares(group):
                     assert work.field is not None
                     work.field.put([patch.tile for patch in batch.patches], presence[share])
+                    _keep_distances(work, batch, None if distance is None else distance[share])
                     advance(len(batch.patches))
                     if batch.last:
                         book(batch.piece)
@@ -253,6 +267,14 @@ def _add(sums: PieceSums, batch: PatchBatch, probabilities: Tensor) -> None:
     for top, patch, values in zip(batch.tops, batch.patches, probabilities, strict=True):
         sums.close_above(top)
         sums.add(patch.tile, values, patch.readable)
+
+
+def _keep_distances(work: SlideWork, batch: PatchBatch, distance: Float32Array | None) -> None:
+    """Hand on the distances (N,) of the patches that the batch's piece owns; nothing where nobody measured or asked."""
+    if work.distances is None or distance is None:
+        return
+    mine = [number for number, patch in enumerate(batch.patches) if batch.piece.owns(patch.tile)]
+    work.distances.put([batch.patches[number].tile for number in mine], distance[mine])
 
 
 def _mark_bright(bright: BoolArray | None, batch: PatchBatch) -> None:

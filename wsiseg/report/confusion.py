@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from wsiseg.arrays import Float64Array
 from wsiseg.errors import OptionError
+from wsiseg.models.folder import BUNDLES_FOLDER, EVALUATION_FILE, list_bundles
+from wsiseg.models.spec import bundle_hash
 from wsiseg.system.json_values import JsonObject
 from wsiseg.system.printable import printable
 
@@ -89,12 +91,13 @@ def read_evaluation(path: Path, column: str = "predicted_gate") -> ErrorMatrix:
     """The matrix of what `wsiseg evaluate --json FILE` wrote.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a bundle that it was put into.
         column: the way of predicting that the maps were made with.
 
     Raises:
         OptionError: it cannot be read, or holds no confusion matrix.
     """
+    path = path / EVALUATION_FILE if path.is_dir() else path
     content = _read(path)
     try:
         names = content["classes"]
@@ -113,6 +116,17 @@ def read_evaluation(path: Path, column: str = "predicted_gate") -> ErrorMatrix:
     shares = np.divide(mapped, total[:, None], out=np.zeros_like(mapped), where=total[:, None] > 0)
     sample = np.array([_sample(row, count) for row, count in zip(rows, total, strict=True)])
     return ErrorMatrix(tuple(names), shares, sample, model_hash, kind, str(data), path.name)
+
+
+def evaluation_of_shipped(hashes: Collection[str]) -> ErrorMatrix | None:
+    """The matrix that a model of these hashes brings with it, of those that come with the program; None without one."""
+    for name in list_bundles():
+        path = BUNDLES_FOLDER / name / EVALUATION_FILE
+        if path.is_file() and bundle_hash(name) in hashes:
+            found = read_evaluation(path)
+            if found.model_hash in hashes:
+                return replace(found, file=f"{name}/{path.name}")
+    return None
 
 
 def _read(path: Path) -> JsonObject:

@@ -20,7 +20,7 @@ from wsiseg.report.confusion import ErrorMatrix
 from wsiseg.report.discs import without_small
 from wsiseg.report.endpoints import ENDPOINTS, PLACES, Endpoint, Measured, Parameters, percent
 from wsiseg.report.hot_spot import Field, check_diameter, find_field
-from wsiseg.report.intervals import LEAST_BLOCKS, effective, spatial
+from wsiseg.report.intervals import LEAST_BLOCKS, effective, likeness, spatial
 from wsiseg.report.roles import RoleTable
 from wsiseg.report.tally import Zone, ZoneTally, tally
 
@@ -165,7 +165,6 @@ class _Estimator:
             return percent(*self.endpoint.parts(areas, self.roles))
 
         total = blocks.sum(axis=0) if matrix is None else blocks.sum(axis=0) @ matrix.truth
-        under = self.endpoint.parts(blocks, self.roles)[1]
         value = float(share(total))
         denominator = float(self.endpoint.parts(total, self.roles)[1])
         found = replace(
@@ -173,14 +172,13 @@ class _Estimator:
         )
         if math.isnan(value):
             return replace(found, reason=f"nothing to divide by {PLACES[self.endpoint.zone]}")
-        low, high, reason = self._interval(blocks, share, under, matrix)
+        low, high, reason = self._interval(blocks, share, matrix)
         return replace(found, low=low, high=high, includes="" if reason else includes, reason=reason)
 
     def _interval(
         self,
         blocks: Float64Array,
         share: Callable[[Float64Array], Float64Array],
-        under: Float64Array,
         matrix: ErrorMatrix | None,
     ) -> tuple[float, float, str]:
         """Low, high, and why there is none."""
@@ -188,6 +186,7 @@ class _Estimator:
             return math.nan, math.nan, "no interval: one field, chosen for its stroma"
         if self.options.resamples == 0:
             return math.nan, math.nan, "no interval was asked for"
+        over, under = self.endpoint.parts(blocks if matrix is None else blocks @ matrix.truth, self.roles)
         count = effective(under)
         if count < LEAST_BLOCKS:
             held = int(np.count_nonzero(under))
@@ -207,7 +206,8 @@ class _Estimator:
                 used += len(areas)
                 return share(np.einsum("ri,rij->rj", areas, part))
 
-        low, high = spatial(blocks, statistic, self.options.resamples, self.options.seed, count)
+        alike = likeness(over - under * (over.sum() / under.sum()), self.zone.places)
+        low, high = spatial(blocks, statistic, self.options.resamples, self.options.seed, count, alike)
         return low, high, ""
 
     def _parameters(self, matrix: ErrorMatrix | None) -> Parameters:

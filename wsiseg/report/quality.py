@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from wsiseg.slides.overview import read_overview
 from wsiseg.system.printable import printable
 from wsiseg.tissue.find import stained_tissue
 from wsiseg.tissue.stain import find_glass, pen
+from wsiseg.tissue_map.distance import Far
 
 State = Literal["ok", "flagged", "not judged"]
 
@@ -48,7 +50,8 @@ class Flag:
 
 def map_flags(coarse: CoarseMap, unsure: float = UNSURE) -> list[Flag]:
     """What the map itself tells."""
-    return [_empty(coarse), _unread(coarse.source.metadata), _unsure(coarse, unsure), _gate(coarse)]
+    metadata = coarse.source.metadata
+    return [_empty(coarse), _unread(metadata), _unsure(coarse, unsure), _gate(coarse), _far(metadata)]
 
 
 def slide_flags(slide: SlideReader | None, why: str = "") -> list[Flag]:
@@ -58,10 +61,9 @@ def slide_flags(slide: SlideReader | None, why: str = "") -> list[Flag]:
         slide: open for reading; None where it is not at hand.
         why: what to say then.
     """
-    stain = Flag("stain", "not judged", "stain: the model's bundle does not hold the stain that it was trained on")
     if slide is None:
-        return [Flag(name, "not judged", f"{name}: {why}") for name in ("pen", "blur")] + [stain]
-    return [_pen(slide), _blur(slide), stain]
+        return [Flag(name, "not judged", f"{name}: {why}") for name in ("pen", "blur")]
+    return [_pen(slide), _blur(slide)]
 
 
 def _empty(coarse: CoarseMap) -> Flag:
@@ -108,6 +110,16 @@ def _gate(coarse: CoarseMap) -> Flag:
     if always:
         return Flag("gate", "flagged", f"{text}; it shut {', '.join(always)} in every patch", share)
     return Flag("gate", "flagged" if share > DECIDED_SHARE else "ok", text, share)
+
+
+def _far(metadata: Mapping[str, Any]) -> Flag:
+    """Stain, scanner or tissue unlike what the model was trained on, as the distance that the map holds tells it."""
+    far = Far.from_metadata(metadata)
+    if far is None or math.isnan(far.share):
+        why = "the map does not hold how far it is from the model's training data"
+        return Flag("stain", "not judged", f"stain and tissue: {why}")
+    text = f"{far.share:.0%} of the tissue looks unlike this model's training data (stain, scanner or tissue)"
+    return Flag("stain", "flagged" if far.warning is not None else "ok", text, far.share)
 
 
 def _pen(slide: SlideReader) -> Flag:

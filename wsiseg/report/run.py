@@ -15,7 +15,7 @@ from typing import Any
 from wsiseg.datasets.patients import NOBODY, Patients, read_patients
 from wsiseg.errors import OptionError
 from wsiseg.report.coarse import CoarseMap
-from wsiseg.report.confusion import ErrorMatrix, read_evaluation
+from wsiseg.report.confusion import ErrorMatrix, evaluation_of_shipped, read_evaluation
 from wsiseg.report.endpoints import Measured
 from wsiseg.report.measure import MeasureOptions, measure
 from wsiseg.report.methods import methods
@@ -30,6 +30,7 @@ from wsiseg.system.extras import require_extra
 from wsiseg.system.files import check_file, whole_file
 from wsiseg.system.memory import trim_memory
 from wsiseg.system.printable import printable
+from wsiseg.tissue_map.distance import Far
 from wsiseg.tissue_map.reader import TissueMap, open_map
 
 MOST_LARGE = 20
@@ -89,7 +90,8 @@ class ReportOptions:
         slide: the slide of a single map, a path or an address.
         regions: GeoJSON of the tumour bed, or a folder of one for each slide.
         patients: table of slides and patients.
-        evaluation: what `evaluate --json` wrote of the maps' model.
+        evaluation: what `evaluate --json` wrote of the maps' model, or the bundle that it was put into; None takes
+            what a model that comes with the program brings with it.
         unsure: a probability below this is of low confidence.
         title: of the page.
     """
@@ -204,8 +206,9 @@ class _Work:
                 f"--role names the class {printable(unknown[0], 60)!r}, which no map has; the classes are "
                 f"{', '.join(printable(name, 40) for name in sorted(names))}"
             )
-        matrix = None if options.evaluation is None else read_evaluation(options.evaluation)
-        if matrix is not None and matrix.model_hash not in models:
+        given = options.evaluation
+        matrix = evaluation_of_shipped(models) if given is None else read_evaluation(given)
+        if given is not None and matrix is not None and matrix.model_hash not in models:
             raise OptionError(
                 f"{matrix.file} is the evaluation of another model ({matrix.model_hash[:12]}…) than made these maps; "
                 "evaluate the maps' own model"
@@ -235,6 +238,9 @@ class _Work:
         real = float("nan") if measures.bulk is None else measures.bulk.real_outline
         every = [one for first in measures.counted for one in (first, *measures.variants.get(first.name, []))]
         said = source.metadata.get("notes")
+        far = Far.from_metadata(source.metadata)
+        if far is not None and far.warning is not None:
+            notes.append(far.warning)
         notes += [printable(note, 400) for note in said if isinstance(note, str)] if isinstance(said, list) else []
         return SlideReport(
             slide=name, patient=name if patient is None else patient[0],
@@ -255,7 +261,8 @@ class _Work:
         if self.matrix is None:
             return None, []
         if self.matrix.model_hash != model.hash:
-            return None, ["the evaluation is of another model; nothing is corrected by it here"]
+            given = self.options.evaluation is not None
+            return None, ["the evaluation is of another model; nothing is corrected by it here"] if given else []
         matrix = self.matrix.for_classes(source.classes.names)
         return matrix, [] if matrix else ["the evaluation has other classes; nothing is corrected by it here"]
 

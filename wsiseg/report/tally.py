@@ -27,11 +27,13 @@ class ZoneTally:
         counted: (B, K) mm2 of each class, by cells.
         summed: (B, K) mm2 of each class by its probabilities, in cells that have a class; None where the map has none.
         white_mm2: of the whole zone.
+        places: (B, 2) row and column of each block among all blocks of the map.
     """
 
     counted: Float64Array
     summed: Float64Array | None
     white_mm2: float
+    places: Int64Array
 
     @property
     def classified_mm2(self) -> float:
@@ -73,7 +75,12 @@ def tally(coarse: CoarseMap, zones: Mapping[Zone, BoolArray], block_um: float) -
     for zone in zones:
         used = counted[zone].sum(axis=1) > 0
         soft = summed[zone][used] * coarse.cell_mm2 if coarse.source.has_probabilities else None
-        found[zone] = ZoneTally(counted[zone][used] * coarse.cell_mm2, soft, white[zone] * coarse.cell_mm2)
+        found[zone] = ZoneTally(
+            counted[zone][used] * coarse.cell_mm2,
+            soft,
+            white[zone] * coarse.cell_mm2,
+            np.stack(np.divmod(np.flatnonzero(used), columns), axis=1),
+        )
     return found
 
 

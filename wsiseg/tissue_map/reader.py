@@ -18,6 +18,7 @@ from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.arrays import damaged, lazy, levels_of
 from wsiseg.tissue_map.checks import check_files, check_grid, check_levels, check_metadata
 from wsiseg.tissue_map.codecs import bounded
+from wsiseg.tissue_map.distance import DISTANCE, DistanceGrid
 from wsiseg.tissue_map.gate import GateWindows
 from wsiseg.tissue_map.ome import LABELS, READ_FORMATS, grid_from_json
 from wsiseg.tissue_map.placement import MapRegion, Transform, box_of_slide, transform_of
@@ -65,6 +66,7 @@ class TissueMap:
         self._unread, self._gate = records_of(
             path, root, self.metadata, self.grid.size, len(self._class_maps), len(self.classes)
         )
+        self._distances = root.get(f"{DISTANCE}/0")
 
     @property
     def size(self) -> Size:
@@ -230,6 +232,23 @@ class TissueMap:
         self._check_level(level)
         pixels, placed = box_of_slide(box, self.grid, level)
         return MapRegion(self.read(pixels, level), level, pixels, *placed)
+
+    def distances(self) -> tuple[DistanceGrid, npt.NDArray[np.uint8]] | None:
+        """How far from the model's training data each patch looks: where they lie, and (rows, columns) uint8.
+
+        100 is the model's limit, 0 a patch that was not measured. None where the model does not know.
+
+        Raises:
+            MapError: the map is damaged there.
+        """
+        found, said = self._distances, self.metadata.get(DISTANCE)
+        if said is None and found is None:
+            return None
+        try:
+            grid = DistanceGrid.from_json(said["grid"])
+            return grid, grid.checked(found)[:]
+        except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
+            raise damaged(self.path, "in its distances", error) from error
 
     @property
     def areas(self) -> AreaTable:

@@ -12,6 +12,7 @@ from wsiseg.system.addresses import without_secrets
 from wsiseg.system.extras import require_extra
 from wsiseg.system.object_stores import folder_store
 from wsiseg.tissue_map.checks import check_length, check_node
+from wsiseg.tissue_map.distance import DISTANCE
 from wsiseg.tissue_map.gate import GATE
 from wsiseg.tissue_map.ome import LABELS, UNREAD
 
@@ -46,7 +47,11 @@ def open_remote(address: str) -> zarr.Group:
     for part in ("labels", f"labels/{LABELS}"):
         _check(store, shown, part)
     folders = [f"labels/{LABELS}/", ""]
-    for part, of_part in ((f"labels/{UNREAD}", f"labels/{UNREAD}/"), (GATE, f"{GATE}/")):
+    for part, of_part in (
+        (f"labels/{UNREAD}", f"labels/{UNREAD}/"),
+        (GATE, f"{GATE}/"),
+        (DISTANCE, f"{DISTANCE}/"),
+    ):
         if _check(store, shown, part):  # maps of earlier versions have none
             folders.append(of_part)
     for folder in folders:

@@ -22,6 +22,7 @@ from wsiseg.geometry import Box, Grid, Mpp, Size, ceil_div
 from wsiseg.system.files import cannot_write, sync_path, sync_tree
 from wsiseg.system.json_values import JsonObject
 from wsiseg.system.memory import CHUNK_PX
+from wsiseg.tissue_map.distance import DISTANCE
 from wsiseg.tissue_map.gate import GATE, GateGrid
 from wsiseg.tissue_map.ome import (
     LABELS,
@@ -39,6 +40,9 @@ ZarrArray = zarr.Array[Any]
 
 GATE_CHUNK = 256
 """Windows along a side of a chunk of what the gate decided."""
+
+DISTANCE_CHUNK = 2048
+"""Side of a chunk of distances."""
 
 PIECE_LEVELS = 2
 """Levels that are written piece by piece: the second is made while the first is in memory, so it is not read again.
@@ -225,6 +229,25 @@ class MapWriter:
                 size = Size(ceil_div(size.width, 2), ceil_div(size.height, 2))
             channels = [("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF")]
             self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels, self.grid.mpp)
+
+    def write_distances(self, values: UInt8Array) -> None:
+        """Write how far each patch is from the model's training data, (rows, columns) uint8."""
+        with cannot_write(self.store):
+            array = self.root.require_group(DISTANCE).create_array(
+                "0",
+                shape=values.shape,
+                chunks=tuple(min(side, DISTANCE_CHUNK) for side in values.shape),
+                dtype="uint8",
+                fill_value=0,
+                compressors=ZstdCodec(level=3),
+                dimension_names=("y", "x"),
+                overwrite=True,
+            )
+            array[:] = values
+
+    def classes_of(self, level: int, box: Box) -> UInt8Array:
+        """The classes of a box of a level that is written, (height, width) uint8."""
+        return np.asarray(_level(self.labels, level)[box.slices()])
 
     def write_gate(self, grid: GateGrid, decisions: Iterable[UInt8Array]) -> None:
         """Write where the gate shut what: decisions (rows, columns) of its windows, class by class."""

@@ -22,6 +22,7 @@ from wsiseg.datasets.dataset import Patch, read_dataset
 from wsiseg.errors import OptionError
 from wsiseg.models.bundle import save_bundle
 from wsiseg.models.devices import keep_to_quota, pick_device
+from wsiseg.models.distance import LEAST_PATCHES
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tissue_model import checked_device
@@ -30,6 +31,7 @@ from wsiseg.system.json_values import JsonObject
 from wsiseg.system.locks import locked
 from wsiseg.training.compare import Networks, measure, told
 from wsiseg.training.config import TrainingConfig, lite_config
+from wsiseg.training.distance import add_distance
 from wsiseg.training.epochs import LEAST_SHARE
 from wsiseg.training.held_out import hold_out
 from wsiseg.training.initial import share_encoder
@@ -394,4 +396,10 @@ def _write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) ->
     save_bundle(
         out, fields, trained_classifier(run), segmenter, overwrite=overwrite or out.exists(), half=config.half_weights
     )
+    known = add_distance(out, data, run.device)
+    if known is None:
+        run.say(
+            f"How far a patch is from the training data will not be known: that takes {LEAST_PATCHES} patches of two "
+            "groups or more"
+        )
     run.say(f"Model: {out} (steps of its training: {run.folder.root})")

@@ -13,9 +13,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
 
-Task = Literal["classify", "activations", "segment", "segment_scored"]
-"""What is asked of a network: probabilities (N, K); the deepest feature map (N, C, h, w), which a classifier's head
-averages; logits (N, K, H, W); logits and the shared gate's maps of scores (N, K, h, w)."""
+Task = Literal["classify", "classify_with_features", "activations", "segment", "segment_scored"]
+"""What is asked of a network: probabilities (N, K); the same, and the means (N, C) over the shallowest of its three
+feature maps; the deepest of them (N, C, h, w), which a classifier's head averages; logits (N, K, H, W); logits and the
+shared gate's maps of scores (N, K, h, w)."""
 
 Values = tuple[Tensor, ...]
 
@@ -50,6 +51,10 @@ class PatchNetwork(nn.Module):
     def forward(self, patches: Tensor) -> Values:
         """The values that the task asks for, one tensor or two."""
         images = normalise(patches.permute(0, 3, 1, 2), self.mean, self.std).to(self.dtype)
+        if isinstance(self.network, Classifier) and self.task == "classify_with_features":
+            maps = self.network.features(images)
+            shallow, _, deepest = (maps[depth] for depth in self.network.depths)
+            return torch.sigmoid(self.network.head(deepest).float()), shallow.float().mean(dim=(2, 3))
         if isinstance(self.network, Classifier) and self.task == "activations":
             return (self.network.features(images)[self.network.depths[-1]].float(),)
         if isinstance(self.network, Segmenter) and self.task == "segment_scored":
