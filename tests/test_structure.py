@@ -37,6 +37,8 @@ USERS = {
     )},
     "torchvision": {"models", "training"},
     "timm": {"models"},
+    "huggingface_hub": {"models"},
+    "peft": {"training"},
     "segmentation_models_pytorch": {"models"},
     "lightning": {"training"},
     "kornia": {"training"},

@@ -69,7 +69,8 @@ class PatchNetwork(nn.Module):
         what one convolution made, once. Then the probe's values must still be the same; else nothing is folded.
         """
         other = self.copied()
-        probe = probe_patches(1, 64, 64).to(self.mean.device)
+        side = getattr(self.network, "fixed_px", None) or 64
+        probe = probe_patches(1, side, side).to(self.mean.device)
         for name, (convolution, norm_name) in _foldable(other, probe).items():
             norm = other.get_submodule(norm_name)
             assert isinstance(norm, nn.BatchNorm2d)
