@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from wsiseg.errors import OptionError
 from wsiseg.models.networks.unfilled import unfilled
+from wsiseg.system.json_values import JsonObject
 
 FEWEST_MAPS, MOST_MAPS = 3, 4
 _FINEST_STRIDE = 4
@@ -52,7 +53,7 @@ def known(encoder: str) -> str:
     return encoder
 
 
-def checked_arguments(arguments: object) -> dict[str, Any]:
+def checked_arguments(arguments: object) -> JsonObject:
     """Keyword arguments of timm's builder from a bundle or a hub's config.json: what shapes layers, and nothing else.
 
     Raises:
@@ -94,7 +95,7 @@ def features(encoder: str, arguments: Mapping[str, Any], maps: int = MOST_MAPS, 
     return made
 
 
-def _with_layers(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _with_layers(arguments: Mapping[str, Any]) -> JsonObject:
     import timm.layers  # noqa: PLC0415
 
     return {

@@ -110,8 +110,7 @@ def _read(path: Path) -> JsonObject:
 
 
 def _of_timm(fields: JsonObject, weights: str) -> EncoderSource:
-    named = fields["architecture"]
-    architecture = known(named if isinstance(named, str) else str(named))
+    architecture = known(str(fields["architecture"]))
     given = {key: value for key, value in (fields.get("model_args") or {}).items() if key not in _IGNORED}
     config = fields.get("pretrained_cfg") or fields
     if isinstance(config.get("input_size"), list) and config.get("fixed_input_size"):
@@ -132,7 +131,7 @@ def _of_transformers(fields: JsonObject, folder: Path, weights: str) -> EncoderS
     if gated:  # as many numbers as a plain layer of that ratio, in three matrices, rounded up to eights
         hidden = (int(int(fields["hidden_size"] * ratio) * 2 / 3) + 7) // 8 * 8
         ratio = 2 * hidden / fields["hidden_size"]
-    arguments: dict[str, Any] = {
+    arguments: JsonObject = {
         "img_size": int(fields["image_size"]),
         "patch_size": int(fields["patch_size"]),
         "embed_dim": int(fields["hidden_size"]),

@@ -14,6 +14,7 @@ from wsiseg.errors import OptionError
 from wsiseg.models.networks.lite import LiteClassifier, LiteSegmenter
 from wsiseg.models.networks.timm_encoders import TimmEncoder, features, known
 from wsiseg.models.weights.encoder_names import with_timm_names
+from wsiseg.system.json_values import JsonObject
 
 MAX_ENCODER_BYTES = 16 * 2**30
 """Of a file of weights: the largest published pathology encoders have 1.1 to 2 thousand million numbers."""
@@ -72,7 +73,7 @@ def _by_timm(
 
     logging.getLogger("timm").setLevel(logging.CRITICAL)  # it tells of layers that an encoder is not to have
     overlay = {"state_dict": _without_classes(state, encoder), "classifier": None, "num_classes": 0}
-    given: dict[str, Any] = {"pretrained": True, "pretrained_cfg_overlay": overlay}
+    given: JsonObject = {"pretrained": True, "pretrained_cfg_overlay": overlay}
     undilated = next((module for module in network.modules() if isinstance(module, TimmEncoder)), None)
     try:
         made: Any = (
