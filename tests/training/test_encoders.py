@@ -167,8 +167,15 @@ def test_frozen_batch_normalisations_do_not_move() -> None:
 
 
 def test_rates_fall_from_the_deepest_block_on() -> None:
-    names = ["model.cls_token", "model.blocks.0.a", "model.blocks.0.b", "model.blocks.1.a"]
+    names = [
+        "a.timm.model.cls_token",
+        "a.timm.model.blocks.0.b.c",
+        "a.timm.model.blocks.0.d",
+        "a.timm.model.blocks.1.b",
+    ]
     assert list(layer_rates(names, 0.5).values()) == [0.25, 0.5, 0.5, 1.0]
+    stages = ["layer1.0.conv1.weight", "layer1.1.conv1.weight", "layers_2.blocks.0.mlp.fc1.weight"]
+    assert list(layer_rates(stages, 0.1).values()) == pytest.approx([0.01, 0.1, 1])
 
 
 def test_other_networks_are_trained_in_full() -> None:

@@ -173,6 +173,7 @@ def train(
         preset = "published"
     fixed: dict[str, object] = {"--faithful": faithful, "--config": config, "--preset": preset, "--encoder": encoder}
     fixed |= {
+        "--shared-encoder": shared_encoder,
         "--init": init,
         "--init-stage1": init_stage1,
         "--init-stage2": init_stage2 or init2,

@@ -114,7 +114,7 @@ def layer_rates(names: list[str], decay: float) -> dict[str, float]:
 
 
 def _block(name: str) -> str:
-    """The part of a parameter's name up to its last leading number: "blocks.3" of "blocks.3.attn.qkv.weight"."""
+    """A parameter's name up to its second number, or its only one: "blocks.3" of "blocks.3.attn.qkv.weight"."""
     parts = name.split(".")
-    numbers = [index for index, part in enumerate(parts[:5]) if part.rpartition("_")[2].isdigit()]
+    numbers = [index for index, part in enumerate(parts[:-1]) if part.rpartition("_")[2].isdigit()]
     return ".".join(parts[: numbers[min(1, len(numbers) - 1)] + 1]) if numbers else "stem"

@@ -128,17 +128,24 @@ def _indices(encoder: str, given: Mapping[str, Any], maps: int) -> tuple[int, ..
 @cache
 def can_be_dilated(encoder: str) -> bool:
     """Whether timm has the encoder at output stride 16, and so the networks that there have always been."""
+    made = _tried(known(encoder), features_only=True, output_stride=16, out_indices=(-3, -2, -1))
+    return made is not None and bool(made.feature_info.reduction()[-1] == 16)
+
+
+def _tried(encoder: str, **arguments: Any) -> Any:
+    """The encoder with these arguments, best without memory; None where it does not take them."""
     import timm  # noqa: PLC0415
 
-    known(encoder)
-    with unfilled():
+    try:
+        with unfilled():
+            return timm.create_model(encoder, pretrained=False, **arguments)
+    except (TypeError, AssertionError, ValueError):  # how encoders refuse arguments
+        return None
+    except Exception:  # noqa: BLE001  (some cannot be built without numbers at all)
         try:
-            made = timm.create_model(
-                encoder, pretrained=False, features_only=True, output_stride=16, out_indices=(-3, -2, -1)
-            )
-        except Exception:
-            return False
-    return bool(made.feature_info.reduction()[-1] == 16)
+            return timm.create_model(encoder, pretrained=False, **arguments)
+        except Exception:  # noqa: BLE001  (and each refuses in its own way)
+            return None
 
 
 class TimmEncoder(nn.Module):
@@ -207,11 +214,4 @@ class TimmEncoder(nn.Module):
 @cache
 def is_dynamic(encoder: str) -> bool:
     """Whether timm can resample the encoder's position embeddings, or windows, for any size."""
-    import timm  # noqa: PLC0415
-
-    with unfilled():
-        try:
-            timm.create_model(known(encoder), pretrained=False, dynamic_img_size=True)
-        except TypeError:
-            return False
-    return True
+    return _tried(known(encoder), dynamic_img_size=True) is not None
