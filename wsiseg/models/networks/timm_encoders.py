@@ -7,7 +7,9 @@ loads weights.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +20,8 @@ from torch.nn import functional as F
 from wsiseg.errors import OptionError
 from wsiseg.models.networks.unfilled import unfilled
 from wsiseg.system.json_values import JsonObject
+
+_LOG = logging.getLogger(__name__)
 
 FEWEST_MAPS, MOST_MAPS = 3, 4
 _FINEST_STRIDE = 4
@@ -106,14 +110,11 @@ def _with_layers(arguments: Mapping[str, Any]) -> JsonObject:
 
 def _indices(encoder: str, given: Mapping[str, Any], maps: int) -> tuple[int, ...]:
     """Numbers of the maps to take: the deepest of each scale, or of one scale those at quarters of its depth."""
-    import timm  # noqa: PLC0415
-
     shapes = {key: value for key, value in given.items() if not key.startswith("pretrained")}
-    with unfilled():
-        try:
-            made = timm.create_model(encoder, pretrained=False, features_only=True, out_indices=(-1,), **shapes)
-        except AttributeError as error:
-            raise ValueError(f"{encoder} of timm gives no feature maps") from error
+    made = _tried(encoder, features_only=True, out_indices=(-1,), **shapes)
+    if made is None:
+        taken = f", or does not take {shapes!r:.120}" if shapes else ""
+        raise ValueError(f"{encoder} of timm gives no feature maps{taken}")
     strides = [int(info["reduction"]) for info in made.feature_info.info]
     if len(set(strides)) == 1:
         found = sorted({max(0, round(len(strides) * (part + 1) / MOST_MAPS) - 1) for part in range(MOST_MAPS)})
@@ -136,16 +137,15 @@ def _tried(encoder: str, **arguments: Any) -> Any:
     """The encoder with these arguments, best without memory; None where it does not take them."""
     import timm  # noqa: PLC0415
 
-    try:
-        with unfilled():
-            return timm.create_model(encoder, pretrained=False, **arguments)
-    except (TypeError, AssertionError, ValueError):  # how encoders refuse arguments
-        return None
-    except Exception:  # noqa: BLE001  (some cannot be built without numbers at all)
+    for place in (unfilled, nullcontext):  # some cannot be built without numbers
         try:
-            return timm.create_model(encoder, pretrained=False, **arguments)
-        except Exception:  # noqa: BLE001  (and each refuses in its own way)
+            with place():
+                return timm.create_model(encoder, pretrained=False, **arguments)
+        except (TypeError, AssertionError, ValueError, AttributeError):  # how encoders refuse arguments
             return None
+        except Exception as error:  # each is other people's code
+            _LOG.debug("%s with %s: %s", encoder, arguments, error)
+    return None
 
 
 class TimmEncoder(nn.Module):
