@@ -14,6 +14,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -204,6 +205,13 @@ class TimmEncoder(nn.Module):
         else:
             right, below = -width % self.multiple_px, -height % self.multiple_px
         return F.pad(images, (0, right, 0, below), mode="replicate") if right or below else images
+
+    def settle(self, height: int, width: int) -> None:
+        """Resample position embeddings now, for images of this size: exporters do not resample as torch does."""
+        inner = getattr(self.model, "model", None)
+        if self.arguments.get("dynamic_img_size") and getattr(inner, "pos_embed", None) is not None:
+            filled = self.filled_up(torch.zeros(1, 3, height, width)).shape[-2:]
+            inner.set_input_size((int(filled[0]), int(filled[1])))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps (N, C, h, w), shallow to deep, of images that `filled_up` has seen."""

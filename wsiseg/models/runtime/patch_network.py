@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
+from wsiseg.models.networks.timm_encoders import TimmEncoder
 
 Task = Literal["classify", "activations", "segment", "segment_scored"]
 """What is asked of a network: probabilities (N, K); the deepest feature map (N, C, h, w), which a classifier's head
@@ -79,6 +80,16 @@ class PatchNetwork(nn.Module):
             other.set_submodule(norm_name, getattr(norm, "act", None) or nn.Identity())
         other.requires_grad_(False)
         return other if close(other(probe), self(probe), _TOLERANCE) else self
+
+    def settled(self, height: int, width: int) -> PatchNetwork:
+        """This module, or a copy for patches of one size alone where an encoder resamples position embeddings."""
+        if not any(isinstance(module, TimmEncoder) for module in self.modules()):
+            return self
+        other = self.copied()
+        for module in other.modules():
+            if isinstance(module, TimmEncoder):
+                module.settle(height, width)
+        return other.requires_grad_(False)
 
     def in_bfloat16(self) -> PatchNetwork:
         """This module itself, with weights in bfloat16; running statistics of what is not folded keep 32 bits."""
