@@ -42,8 +42,13 @@ class Client:
 
     def get(self, path: str) -> bytes:
         """The content of an address."""
-        self.connection.request("GET", path, headers=self.headers)
-        answer = self.connection.getresponse()
+        try:
+            self.connection.request("GET", path, headers=self.headers)
+            answer = self.connection.getresponse()
+        except (http.client.RemoteDisconnected, BrokenPipeError):  # it was idle for too long
+            self.connection.close()
+            self.connection.request("GET", path, headers=self.headers)
+            answer = self.connection.getresponse()
         content = answer.read()
         if answer.status != 200:
             raise SystemExit(f"{path}: {answer.status} {content[:200]!r}")
@@ -66,6 +71,8 @@ def tile_paths(case: dict[str, Any]) -> list[str]:
     kinds = [f"/m/{shown['id']}/classes"]
     if shown["probabilities"]:
         kinds += [f"/m/{shown['id']}/probability/1", f"/m/{shown['id']}/uncertainty"]
+    if shown["records"]["gate"]:
+        kinds += [f"/m/{shown['id']}/gate/0"]
     for level in range(shown["levels"]):
         columns, rows = (ceil_div(ceil_div(shown[key], 2**level), side) for key in ("width", "height"))
         found += [f"{kind}/{level}/{x}_{y}.png" for kind in kinds for x in range(columns) for y in range(rows)]
@@ -107,23 +114,29 @@ def first_view(arguments: argparse.Namespace) -> None:
     if program is None:
         print("first view: not measured, there is no Chromium")
         return
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+    from playwright.sync_api import Request, sync_playwright  # noqa: PLC0415
 
     process, address, _ = start(arguments)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM)
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         ended = [0.0]
-        page.on("requestfinished", lambda request: ended.append(time.perf_counter()))
+
+        def finished(request: Request) -> None:
+            if request.url.endswith((".png", ".jpg")):  # areas in view are asked for later, when the view rests
+                ended.append(time.perf_counter())
+
+        page.on("requestfinished", finished)
         for name in ("first view", "first view, opened again"):
             began = time.perf_counter()
-            page.goto(address)
+            page.goto(address, timeout=1000 * READY_S)
             page.wait_for_selector("body[data-ready]", timeout=1000 * READY_S)
             tiles = 0
             while tiles != len(ended):
                 tiles = len(ended)
                 page.wait_for_timeout(700)
-            print(f"{name}: {ended[-1] - began:.2f} s")
+            ready = page.evaluate("performance.getEntriesByName('ready')[0].startTime") / 1000
+            print(f"{name}: {ended[-1] - began:.2f} s; the page itself stood after {ready:.2f} s", flush=True)
             address = address.partition("?")[0]
         browser.close()
     process.send_signal(signal.SIGINT)
@@ -136,8 +149,10 @@ def main() -> None:
     parser.add_argument("--slide")
     parser.add_argument("--tiles", type=int, default=10_000)
     parser.add_argument("--sample", type=int, default=200, help="tiles whose latency is measured, of each kind")
+    parser.add_argument("--no-first-view", action="store_true", help="no browser")
     arguments = parser.parse_args()
-    first_view(arguments)
+    if not arguments.no_first_view:
+        first_view(arguments)
     process, address, seconds = start(arguments)
     print(f"start to address: {seconds:.2f} s")
     client = Client(address)
@@ -145,19 +160,21 @@ def main() -> None:
     paths = tile_paths(case)
     random.Random(0).shuffle(paths)
     print(f"{len(paths)} tiles in all")
-    for name, part in (("slide", "/s/"), ("classes", "/classes/"), ("probability", "/probability/")):
+    for name, part in (
+        ("slide", "/s/"),
+        ("classes", "/classes/"),
+        ("probability", "/probability/"),
+        ("gate", "/gate/"),
+    ):
         sample = [path for path in paths if part in path][: arguments.sample]
         if sample:
             tell(f"{name}, cold", latency(client, sample))
             tell(f"{name}, warm", latency(client, sample))
-    before = memory_mb(process)
-    seen = [before]
+    print(f"memory: {memory_mb(process):.0f} MB before", flush=True)
     for begin in range(0, arguments.tiles, 1000):
-        latency(client, [paths[i % len(paths)] for i in range(begin, min(begin + 1000, arguments.tiles))])
-        seen.append(memory_mb(process))
-    print(
-        f"memory: {before:.0f} MB before, after each 1000 tiles: {', '.join(f'{value:.0f}' for value in seen[1:])} MB"
-    )
+        part = [paths[i % len(paths)] for i in range(begin, min(begin + 1000, arguments.tiles))]
+        latency(client, part)
+        print(f"memory: {memory_mb(process):.0f} MB after {begin + len(part)} tiles", flush=True)
     process.send_signal(signal.SIGINT)
     process.wait()
 

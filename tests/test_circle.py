@@ -1,14 +1,19 @@
 """The whole circle on one slide, by the commands that a user types: from labels to a report, over a correction."""
 
+import csv
 import io
 import json
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
+from tests.helpers.browser import done, page_of, place_in_view, settled, wait_until
 from tests.helpers.pages import require_static, served
 from wsiseg.cli.main import main
 from wsiseg.datasets.dataset import read_dataset
@@ -101,3 +106,109 @@ def test_label_train_predict_look_correct_train_report(slide: Path, tmp_path: Pa
     text = page.read_text()
     assert "map.zarr" in text or "slide.tif" in text
     assert 'src="http' not in text
+
+
+LOOK = """image => {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  const values = context.getImageData(0, 0, canvas.width, canvas.height).data;
+  return values.reduce((sum, value, at) => (at % 4 === 3 ? sum : sum + value), 0) / (0.75 * values.length);
+}"""
+"""The mean of the colours of a picture on the page."""
+
+PAINTED = """() => {
+  const canvas = document.querySelector("canvas.map");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return data.reduce((count, value, at) => count + (at % 4 === 3 && value > 0), 0);
+}"""
+"""How many pixels of the viewer show a class."""
+
+
+def answer_by_key(page: Any, count: int) -> None:
+    """Label so many patches, each as it looks on the page."""
+    here = page.locator(".patch.here img")
+    for _ in range(count):
+        wait_until(lambda: bool(here.evaluate("image => image.complete && image.naturalWidth > 0")))
+        page.keyboard.press("1" if here.evaluate(LOOK) < 165 else "2")
+        page.keyboard.press("Enter")
+
+
+def label_in_the_browser(slide: Path, out: Path) -> None:
+    """Thirty patches by key, a kill in the middle, and undo over the restart."""
+    command = ("-m", "wsiseg", "label", slide, "--out", out, "--patch-px", 64, "--candidates", 40, "--no-browser")
+    with served(*command, "--classes", ",".join(CLASSES)) as server, page_of(server) as page:
+        answer_by_key(page, 20)
+        settled(page)
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+    with served(*command) as server:
+        with page_of(server) as page:
+            assert done(page) == 20
+            for _ in range(4):  # the keys of two patches
+                page.keyboard.press("u")
+                settled(page)
+            assert done(page) == 18
+            for _ in range(4):
+                page.keyboard.press("U")
+                settled(page)
+            assert done(page) == 20
+            page.keyboard.press("ArrowRight")
+            answer_by_key(page, 10)
+            settled(page)
+            assert done(page) == 30
+        assert server.end(signal.SIGINT)[0] == 0
+
+
+def look_and_correct(map_path: Path, slide: Path) -> Path:
+    """Toggle, measure, draw around a region and say what it is; the file that this leaves."""
+    with served("-m", "wsiseg", "view", map_path, "--slide", slide, "--no-browser") as server:
+        with page_of(server, "body[data-ready]") as page:
+            wait_until(lambda: "at=" in page.url and page.evaluate(PAINTED) > 0)
+            shown = page.evaluate(PAINTED)
+            page.keyboard.press("1")
+            page.keyboard.press("2")
+            wait_until(lambda: page.evaluate(PAINTED) == 0)
+            page.keyboard.press("2")
+            page.keyboard.press("1")
+            wait_until(lambda: page.evaluate(PAINTED) == shown)
+            page.keyboard.press("m")
+            page.mouse.click(*place_in_view(page, 100, 200))
+            page.mouse.click(*place_in_view(page, 300, 200))
+            assert page.locator("#message").inner_text() == "distance: 100 µm"
+            page.keyboard.press("Escape")
+            page.keyboard.press("Escape")
+            page.keyboard.press("e")
+            page.mouse.move(*place_in_view(page, 64, 64))
+            page.mouse.down()
+            for corner in ((320, 64), (320, 256), (64, 256)):
+                page.mouse.move(*place_in_view(page, *corner), steps=10)
+            page.mouse.up()
+            page.keyboard.press("1")
+            wait_until(lambda: page.locator("#message").inner_text().startswith("saved: 1 in "))
+        assert server.end(signal.SIGINT)[0] == 0
+    return map_path.with_name("map.corrected.geojson")
+
+
+def test_the_circle_in_a_browser(slide: Path, tmp_path: Path) -> None:
+    """What a pathologist does in an afternoon, with the smallest training there is."""
+    require_static()
+    patches, model, map_path = tmp_path / "patches", tmp_path / "model", tmp_path / "map.zarr"
+    label_in_the_browser(slide, patches)
+    with (patches / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 30
+    for row in rows:
+        expected = ("1", "0") if dark(np.asarray(Image.open(patches / row["file"]))) else ("0", "1")
+        assert (row["Tumour"], row["Stroma"]) == expected
+    run("train", patches, "--out", model, "--epochs", 1, "--val-share", 0, "--device", "cpu", "--quiet")
+    run("predict", slide, "--model", model, "--out", map_path, "--runtime", "torch", "--overlap", 0, "--quiet")
+    corrected, fixes = look_and_correct(map_path, slide), tmp_path / "fixes"
+    run("correct", map_path, "--corrected", corrected, "--slide", slide, "--out", fixes, "--model", model, "--quiet")
+    masks = [patch for patch in read_dataset(fixes, val_share=0).train if patch.mask]
+    assert masks
+    assert all(patch.label[0] == 1 for patch in masks)
+    page = tmp_path / "report.html"
+    run("report", map_path, "--out", page, "--quiet")
+    assert "slide.tif" in page.read_text()

@@ -58,6 +58,7 @@ def test_everything_is_found_at_once(
     assert {p["kind"]: p["count"] for p in found["problems"]} == {
         **{"no label": 1, "label": 1, "no mask": 1, "unreadable": 1, "mask": 1, "mask size": 1, "size": 1, "mpp": 1},
         **{"leak": 1, "copies": 1, "contradiction": 1, "torn group": 1, "disagree": 1, "constant": 1, "no class": 1},
+        "few": 2,
     }
     assert found["splits"]["train"] == {"patches": 6, "groups": 5, "masks": 0}
     assert found["sound"] is False

@@ -37,7 +37,7 @@ def test_everything_is_written(cells: Path, tmp_path: Path, capsys: pytest.Captu
     assert set(figures) == {
         *("format", "model", "data", "truth", "classes", "settings", "columns", "gate", "chosen_thresholds"),
     }
-    assert set(figures["columns"]) == {"no_gate", "predicted_gate", "oracle_gate", "flips"}
+    assert set(figures["columns"]) == {"no_gate", "predicted_gate", "oracle_gate"}
     column = figures["columns"]["oracle_gate"]
     assert set(column) == {"title", "confusion", "figures", "classes"}
     assert set(column["figures"]["balanced_accuracy"]) == {"value", "low", "high"}

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from wsiseg.classes import ClassTable
+from wsiseg.datasets.check import check_dataset
 from wsiseg.datasets.dataset import KNOWN_CLASSES, PatchDataset, read_dataset
-from wsiseg.datasets.images import MaskCoding
+from wsiseg.datasets.masks import MaskCoding, MaskNumbers
 from wsiseg.datasets.patch import group_of, label_of, mpp_of
 from wsiseg.errors import DatasetError
 
@@ -90,7 +92,7 @@ def test_training_masks_and_labels_from_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("side", "mask_side", "message"),
-    [(40, 39, "39 x 39 px, but its image is 40 x 40 px"), (31, 31, "smaller than a patch")],
+    [(40, 39, "39 x 39 px, but its image is 40 x 40 px"), (15, 15, "less than half of a patch of 32 x 32 px")],
 )
 def test_sizes_of_what_is_held_back(tmp_path: Path, side: int, mask_side: int, message: str) -> None:
     picture(tmp_path / "train" / "p-[1000].png")
@@ -130,7 +132,7 @@ def test_masks_in_every_coding(tmp_path: Path) -> None:
         coding.read(path)
 
 
-@pytest.mark.parametrize("excluded", [1, 256, -1, "3", 2.0, True])
+@pytest.mark.parametrize("excluded", [1, 256, -1, "3", 2.0, True, False])
 def test_an_excluded_value_is_no_class(tmp_path: Path, excluded: object) -> None:
     picture(tmp_path / "train" / "p-[10].png")
     (tmp_path / "dataset.json").write_text(json.dumps({"mpp": 1, "classes": ["A", "B"], "excluded": excluded}))
@@ -169,3 +171,75 @@ def test_hostile_names_in_a_table(tmp_path: Path, file: str) -> None:
     with pytest.raises(DatasetError) as caught:
         read_dataset(tmp_path, 1)
     assert "\n" not in str(caught.value)
+
+
+def test_masks_of_which_0_is_unlabelled(tmp_path: Path) -> None:
+    """0 for what is unlabelled leaves 1 for the first class; another first value is stated."""
+    Image.fromarray(np.array([[0, 1, 2, 255]], np.uint8)).save(tmp_path / "m.png")
+    classes = ClassTable.from_names(["A", "B"])
+    for numbers in (MaskNumbers(0), MaskNumbers(0, 1)):
+        assert MaskCoding.from_classes(classes, numbers).read(tmp_path / "m.png").tolist() == [[2, 0, 1, 2]]
+    Image.fromarray(np.array([[0, 5, 6, 7]], np.uint8)).save(tmp_path / "m.png")
+    with pytest.raises(DatasetError, match="unknown class 7, expected 5 to 6, or 0 for excluded"):
+        MaskCoding.from_classes(classes, MaskNumbers(0, 5)).read(tmp_path / "m.png")
+    for excluded, offset in ((0, 0), (1, 1), (6, 5), (0, "1"), (0, 254)):
+        with pytest.raises(DatasetError, match="must be a whole number"):
+            MaskCoding.from_classes(classes, MaskNumbers(excluded, offset))  # type: ignore[arg-type]
+
+
+def masked_set(root: Path, masks: list[np.ndarray], labels: list[str], white: int = 0) -> Path:
+    """Grey images, white in their first columns, with masks and labels."""
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    rows = []
+    for number, (mask, label) in enumerate(zip(masks, labels, strict=True)):
+        pixels = np.random.default_rng(number).integers(90, 180, (32, 32, 3)).astype(np.uint8)
+        pixels[:, :white] = 240
+        Image.fromarray(pixels).save(root / "images" / f"{number}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{number}.png")
+        rows.append(f"images/{number}.png,{label},masks/{number}.png,g{number},train\n")
+    (root / "labels.csv").write_text("file,A,B,mask,group,split\n" + "".join(rows))
+    (root / "dataset.json").write_text('{"mpp": 1, "classes": ["A", "B"]}')
+    return root
+
+
+def columns(*values: int) -> np.ndarray:
+    return np.repeat(np.array(values, np.uint8), 32 // len(values))[None].repeat(32, axis=0)
+
+
+def test_masks_that_are_read_one_class_off_are_found(tmp_path: Path) -> None:
+    """0 unlabelled, 1 and 2 classes: read as if 0 were the first, every mask contradicts its label."""
+    masks = [columns(0, 1, 2, 2), columns(0, 2, 2, 2), columns(0, 1, 1, 1)]
+    root = masked_set(tmp_path / "d", masks, ["1,1", "0,1", "1,0"], white=8)
+    found = check_dataset(root)
+    assert not found.sound
+    assert {"disagree", "coding", "white class"} <= set(found.problems)
+    assert "2 of 2 masks" in found.problems["coding"][0][1] or "agree if 0" in found.problems["coding"][0][1]
+    assert "A: 100 % of its pixels in masks are white" in found.problems["white class"][0][1]
+    assert check_dataset(root, excluded=0).sound
+
+
+def test_a_mask_that_contradicts_its_label_or_picture_is_shown(tmp_path: Path) -> None:
+    masks = [columns(0, 0, 1, 1), columns(1, 1, 1, 1), columns(0, 0, 0, 0), columns(1, 0, 0, 0)]
+    root = masked_set(tmp_path / "d", masks, ["1,1", "1,1", "1,1", "1,1"])
+    pixels = np.array(Image.open(root / "images" / "3.png"))
+    pixels[:, :8] = 250
+    Image.fromarray(pixels).save(root / "images" / "3.png")
+    found = check_dataset(root)
+    assert [where for where, _ in found.problems["disagree"]] == ["images/1.png", "images/2.png"]
+    assert "the mask lacks A" in found.problems["disagree"][0][1]
+    assert found.problems["white"] == [("images/3.png", "images/3.png: 100 % of what its mask calls B is white")]
+    assert "coding" not in found.problems
+    Image.fromarray(columns(0, 1, 2, 9)).save(root / "masks" / "0.png")
+    assert "unknown class 9, expected 0 to 1" in check_dataset(root).problems["mask"][0][1]
+
+
+def test_a_set_for_testing_alone(tmp_path: Path) -> None:
+    for side in (40, 70, 33):
+        masked(tmp_path / "test", str(side), side)
+    found = check_dataset(tmp_path, LUAD, 1)
+    assert set(found.problems) == {"for testing", "constant"}  # the pictures are of one grey
+    data = read_dataset(tmp_path, 1, LUAD, needs=None)
+    assert sorted(p.name for p in data.split("test")) == ["test/img/33.png", "test/img/40.png", "test/img/70.png"]
+    with pytest.raises(DatasetError, match="no training image"):
+        read_dataset(tmp_path, 1, LUAD)

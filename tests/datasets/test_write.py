@@ -172,7 +172,7 @@ def test_unsure_rows_stay_in_the_table_and_out_of_training(tmp_path: Path) -> No
     assert data.notes == ("rows left out: 1 excluded, 2 unsure",)
     assert len(list(csv.DictReader((root / "labels.csv").open()))) == 4
     found = check_dataset(root)
-    assert found.sound or set(found.problems) <= {"left out", "unknown", "absent"}
+    assert found.sound or set(found.problems) <= {"left out", "unknown", "absent", "constant class"}
     assert len(found.problems["left out"]) == 3
     assert found.class_counts()[0].splits["train"].patches == 1
     assert found.class_counts()[1].splits["train"] == ClassInSplit(0, None, 1)

@@ -39,8 +39,9 @@ def two_patches(tmp_path: Path) -> Path:
 
 
 def test_figures_are_those_of_the_pixels(two_patches: Path) -> None:
-    found = evaluate(color_model(), two_patches)
+    found = evaluate(color_model(), two_patches, EvaluateOptions(flips=True))
     assert list(found.columns) == list(TITLES)
+    assert list(evaluate(color_model(), two_patches).columns) == ["no_gate", "predicted_gate", "oracle_gate"]
     expected = [[2048 + 1984, 0, 0], [0, 2048 + 960, 0], [0, 1024, 0]]
     for key in ("no_gate", "predicted_gate", "flips"):
         assert found.columns[key].confusion.tolist() == expected
@@ -100,7 +101,8 @@ def test_large_tiles_have_the_columns_of_patches(tmp_path: Path) -> None:
     truth = np.where(random.random(shown.shape) < 0.001, 2, shown).astype(np.uint8)
     data = write_dataset(tmp_path / "d", [(PLAIN, PLAIN, "t", "train"), (shown, truth, "a", "test")])
     patches, windows = (
-        evaluate(color_model(overlap=0.5), data, EvaluateOptions(gate_mode=m)) for m in ("patches", "windows")
+        evaluate(color_model(overlap=0.5), data, EvaluateOptions(gate_mode=m, flips=True))
+        for m in ("patches", "windows")
     )
     for key in TITLES:
         assert windows.columns[key].confusion.tolist() == patches.columns[key].confusion.tolist()
@@ -115,7 +117,7 @@ def test_an_image_of_several_pieces_counts_each_tile_and_pixel_once(tmp_path: Pa
     shown = halves(0, 1, 64).repeat(52, axis=1)  # 64 x 3328, and pieces are at most 3072 px wide
     data = write_dataset(tmp_path / "d", [(PLAIN, PLAIN, "t", "train"), (shown, shown, "a", "test")])
     told: list[tuple[int, int]] = []
-    options = EvaluateOptions(gate_mode="patches", gate_context=context, resamples=0)
+    options = EvaluateOptions(gate_mode="patches", gate_context=context, resamples=0, flips=True)
     found = evaluate(color_model(), data, options, lambda *done: told.append(done))
     assert found.gate.tiles == 1 + -(-(3328 - 64) // 48)
     for column in found.columns.values():
@@ -145,10 +147,80 @@ def test_classes_are_matched_by_name_in_any_order(two_patches: Path, tmp_path: P
     assert confusion.tolist() == [[2048, 0, 0], [0, 2048, 0], [0, 0, 0]], order
 
 
-def test_other_classes_are_refused_with_the_difference(tmp_path: Path) -> None:
-    data = write_dataset(tmp_path / "d", [(PLAIN, PLAIN, "t", "train")] * 2, ("Red", "Green", "Violet"))
-    with pytest.raises(DatasetError, match="model lacks Violet; the data set lacks Blue"):
-        evaluate(color_model(), data, EvaluateOptions(split="train"))
+@pytest.fixture
+def violet(tmp_path: Path) -> Path:
+    """A set for testing alone, which knows violet and no blue: a third is violet, and looks blue."""
+    truth = np.zeros((60, 60), np.uint8)
+    truth[20:40], truth[40:] = 1, 2
+    return write_dataset(tmp_path / "d", [(truth, truth, "a", "test")], ("Red", "Green", "Violet"))
+
+
+def test_classes_that_the_model_does_not_know_count_as_errors(violet: Path) -> None:
+    found = evaluate(color_model(), violet)
+    column = found.columns["no_gate"]
+    assert found.classes == ("Red", "Green", "Blue", "Violet")
+    assert column.confusion.tolist() == [[1200, 0, 0, 0], [0, 1200, 0, 0], [0] * 4, [0, 0, 1200, 0]]
+    assert column.overall["mean_iou"].value == 1  # of red and green, which both know
+    assert column.overall["pixel_accuracy"].value == pytest.approx(2 / 3)
+    assert np.isnan(column.per_class["Violet"]["iou"].value)
+    assert found.data["compared"] == ["Red", "Green"]
+    assert list(found.gate.per_class) == ["Red", "Green"]
+    notes = found.data["notes"]
+    assert isinstance(notes, list)
+    assert "does not know Violet" in str(notes[0])
+    assert "has no Blue" in str(notes[1])
+
+
+def test_other_classes_are_left_out_or_merged_where_asked(violet: Path) -> None:
+    left = evaluate(color_model(), violet, EvaluateOptions(others="leave-out"))
+    assert left.columns["no_gate"].confusion.tolist() == np.diag([1200, 1200, 0]).tolist()
+    assert left.columns["no_gate"].overall["pixel_accuracy"].value == 1
+    merged = evaluate(color_model(), violet, EvaluateOptions(merged={"Violet": "Blue"}))
+    assert merged.columns["no_gate"].confusion.tolist() == np.diag([1200, 1200, 1200]).tolist()
+    assert merged.classes == ("Red", "Green", "Blue")
+    both = evaluate(color_model(), violet, EvaluateOptions(merged={"Violet": "Green", "Red": ""}))
+    assert both.columns["no_gate"].confusion.tolist() == [[0, 0, 0], [0, 1200, 1200], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (EvaluateOptions(merged={"Pink": "Red"}), "the data set has no class 'Pink'"),
+        (EvaluateOptions(merged={"Violet": "Pink"}), "the model has no class 'Pink'"),
+        (EvaluateOptions(merged={"Red": "", "Green": ""}), "no class in common"),
+    ],
+)
+def test_matches_that_cannot_be_are_named(violet: Path, options: EvaluateOptions, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        evaluate(color_model(), violet, options)
+
+
+def test_masks_that_begin_at_one_are_read_right(violet: Path) -> None:
+    """As BCSS, TIGER and others have them: 0 is unlabelled."""
+    path = violet / "masks" / "0.png"
+    values = np.array(Image.open(path)) + np.uint8(1)
+    values[:, :30] = 0
+    Image.fromarray(values).save(path)
+    found = evaluate(color_model(), violet, EvaluateOptions(excluded=0, merged={"Violet": "Blue"}))
+    assert found.columns["no_gate"].confusion.tolist() == np.diag([600, 600, 600]).tolist()
+    (violet / "dataset.json").write_text(
+        '{"mpp": 1, "classes": ["Red", "Green", "Violet"], "excluded": 0, "offset": 1}'
+    )
+    again = evaluate(color_model(), violet, EvaluateOptions(merged={"Violet": "Blue"}))
+    assert again.columns["no_gate"].confusion.tolist() == found.columns["no_gate"].confusion.tolist()
+
+
+def test_dots_of_other_classes(tmp_path: Path) -> None:
+    Image.fromarray(painted(halves(0, 1, 96))).save(tmp_path / "a.png")
+    (tmp_path / "cells.csv").write_text(
+        "file;X;Y;Class\na.png;20,5;3;Red\na.png;20,5;4;9\na.png;90;90;Fat\n"  # semicolons, decimal commas
+    )
+    names = {"9": "Fat", "Fat": "Fat"}
+    found = evaluate(color_model(), tmp_path, EvaluateOptions(mpp=1.0, cell_classes=names, resamples=0))
+    assert found.classes == ("Red", "Green", "Blue", "Fat")
+    assert found.columns["no_gate"].confusion.sum(axis=1).tolist() == [1, 0, 0, 2]
+    options = EvaluateOptions(mpp=1.0, cell_classes=names, merged={"Fat": "Green"}, resamples=0)
+    assert evaluate(color_model(), tmp_path, options).columns["no_gate"].confusion[1].tolist() == [1, 1, 0]
 
 
 def test_thresholds_are_never_chosen_on_test() -> None:

@@ -163,7 +163,14 @@ def annotations(folder: Path) -> None:
 
 
 def maps(folder: Path) -> None:
-    """Tissue maps of two levels, as the program wrote them when its format began; with probabilities and without."""
+    """Tissue maps of two levels, as the program wrote them when its format began; with probabilities and without.
+
+    And one of today, which records where the gate shut classes and what was unread.
+    """
+    from tests.helpers.stored_maps import stored_map
+    from wsiseg.geometry import Size
+
+    stored_map(folder / "recorded.zarr", Size(45, 35), records=True)
     for path in (Path(__file__).parent / "maps").iterdir():
         shutil.copytree(path, folder / path.name)
 

@@ -152,7 +152,13 @@ def tissue_map(case: Path) -> None:
     for level in range(opened.levels):
         opened.scale_um(level)
         opened.class_map(level)
-        opened.read(Box(0, 0, 50, 40).intersect(Box.from_size(opened.grid.coarsen(2**level))), level)
+        box = Box(0, 0, 50, 40).intersect(Box.from_size(opened.grid.coarsen(2**level)))
+        opened.read(box, level)
+        if opened.records_unread:
+            opened.read_unread(box, level)
+        if opened.records_gate:
+            opened.read_gate(0, box, level)
+            opened.read_gate(1, box, level)
         if opened.has_probabilities:
             opened.probabilities(level)
     errors: list[WsisegError] = []

@@ -12,6 +12,7 @@ from scipy import ndimage
 from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.system.files import put_folder
+from wsiseg.tissue_map.gate import GateGrid
 from wsiseg.tissue_map.writer import MapWriter
 
 CLASSES = ClassTable.from_names(["Tumour", "Stroma", "Lymphocytes"], [(200, 0, 0), (0, 200, 0), (0, 0, 200)])
@@ -45,8 +46,12 @@ def stored_map(
     classes: ClassTable = CLASSES,
     probabilities: bool = True,
     about: dict[str, Any] | None = None,
+    records: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A map of blobs, a tenth of it not tissue and some of it white; what it holds, (h, w) and (K, h, w) uint8."""
+    """A map of blobs, a tenth of it not tissue and some of it white; what it holds, (h, w) and (K, h, w) uint8.
+
+    With `records` it says as well where the gate shut classes, and that nothing was unread.
+    """
     rng = np.random.default_rng(0)
     fields = ndimage.gaussian_filter(rng.standard_normal((len(classes), *size.shape)), (0, 9, 9))
     values = np.exp(fields * 40)
@@ -58,12 +63,16 @@ def stored_map(
     found[white] = WHITE_VALUE
     store = path.with_name(f".{path.name}.new") / path.name
     grid = Grid(size, Mpp(0.5, 0.5), STEP, STEP, 0, STEP, STEP)
-    writer = MapWriter(store, classes, grid, 2048, probabilities=probabilities)
+    writer = MapWriter(store, classes, grid, 2048, probabilities=probabilities, unread=records)
     for y in range(0, size.height, 2048):
         for x in range(0, size.width, 2048):
             box = Box(x, y, 2048, 2048).intersect(Box.from_size(size))
-            writer.write(box, found[box.slices()], stored[(slice(None), *box.slices())])
+            read = np.zeros(box.size.shape, np.bool_) if records else None
+            writer.write(box, found[box.slices()], stored[(slice(None), *box.slices())], read)
     list(writer.write_levels())
+    if records:
+        grid_of_gate = GateGrid(3, 4, 32, 32, 16, 1)
+        writer.write_gate(grid_of_gate, rng.integers(0, 3, (len(classes), 3, 4)).astype(np.uint8))
     if not probabilities:
         writer.write_picture(np.full((30, 20, 3), 7, np.uint8), Mpp(20, 20))
     writer.write_metadata(provenance() if about is None else about)

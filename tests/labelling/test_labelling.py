@@ -14,7 +14,8 @@ from wsiseg.classes import ClassTable
 from wsiseg.errors import DatasetError, OptionError
 from wsiseg.geometry import Box
 from wsiseg.labelling.advice import Advice
-from wsiseg.labelling.labelling import Labelling, all_answers, journal_path
+from wsiseg.labelling.journals import all_answers, journal_path
+from wsiseg.labelling.labelling import Labelling
 from wsiseg.labelling.places import Candidate
 from wsiseg.labelling.rounds import Round
 from wsiseg.labelling.session import Session, Terms

@@ -231,6 +231,21 @@ def test_damaged_tiles_become_zero_and_are_reported(tmp_path: Path, sample_data:
     assert result.damage.area_mm2 == pytest.approx(4 * 240**2 * 0.499**2 / 1e6)
     assert result.unread_mm2 == pytest.approx(result.damage.area_mm2)
     assert broken.metadata["damage"]["tiles"] == 4
+    assert np.array_equal(broken.unread().compute() == 1, lost)
+    assert broken.read_unread(Box.from_size(broken.grid.coarsen(8)), 3).sum() >= lost.sum() / 64
+    assert not sound.unread().compute().any()
+
+
+def test_what_could_not_be_looked_at_is_unread_also_where_no_tissue_is_seen(tmp_path: Path, sample_data: Path) -> None:
+    """Where the file is damaged, the search for tissue sees none; the map must not say that there is none."""
+    slide = damaged_copy(sample_data / "CMU-1-Small-Region.svs", tmp_path / "d.svs", [44], no_jpeg)
+    predict(slide, tmp_path / "d.zarr", color_model(mpp=2), PredictOptions(gate=False))
+    broken, step = open_map(tmp_path / "d.zarr"), 2 / 0.499
+    rows, columns = slice(round(4 * 240 / step), round(5 * 240 / step)), slice(round(960 / step), round(1200 / step))
+    unread = broken.unread().compute()
+    assert unread[rows, columns].all()
+    assert unread.sum() <= 62 * 62
+    assert (broken.class_map().compute()[unread == 1] == 0).all()
 
 
 def test_a_damaged_tile_is_unread_at_coarser_maps_too(tmp_path: Path, sample_data: Path) -> None:

@@ -3,21 +3,16 @@
 import csv
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.helpers.pages import Server, chromium, served
+from tests.helpers.browser import done, page_of, settled, wait_until
+from tests.helpers.pages import Server, served
 
 CLASSES = "Tumour,Stroma,Lymphocytes"
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-]
 
 
 @contextmanager
@@ -26,40 +21,6 @@ def labelling(sample_data: Path, out: Path, *more: object) -> Iterator[Server]:
     command = ("-m", "wsiseg", "label", slide, "--out", out, "--port", 0, "--no-browser", "--candidates", 60, *more)
     with served(*command) as server:
         yield server
-
-
-@contextmanager
-def page_of(server: Server) -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=str(chromium()), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1400, "height": 860})
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(server.address)
-        page.wait_for_selector(".patch img")
-        yield page
-        assert page.errors == []
-        browser.close()
-
-
-def settled(page: Any) -> None:
-    """All keys are on the server's disk."""
-    wait_until(lambda: page.locator(".mark.pending").count() == 0)
-    time.sleep(0.2)
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """The page forbids evaluated strings, so that the waiting is done here."""
-    for _ in range(600):
-        if true():
-            return
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
-
-
-def done(page: Any) -> int:
-    return int(page.locator("#status").inner_text().split(" labelled")[0])
 
 
 def rows(out: Path) -> list[dict[str, str]]:

@@ -5,12 +5,15 @@ import shutil
 import stat
 import subprocess
 import webbrowser
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from wsiseg.errors import MissingExtraError, OptionError
 from wsiseg.server import serve, static
+from wsiseg.server.app import with_preloads
 
 
 def npm() -> str:
@@ -70,6 +73,48 @@ def test_what_is_not_writable_leads_to_the_cache(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(static, "install", installed.append)
     assert static.ensure_static() == installed[0]
     assert installed[0].is_relative_to(tmp_path / "cache" / "wsiseg" / "pages")
+
+
+def test_a_wheel_without_libraries_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `uv build` makes it of a checkout that has not fetched them, or with one that was altered."""
+    own = [path for path in static.PAGES.rglob("*") if path.suffix in static.SHOWN]
+    whole = {f"wsiseg/pages/{path.relative_to(static.PAGES).as_posix()}": path.read_bytes() for path in own}
+    library = "wsiseg/pages/static/openseadragon.min.js"
+    altered = {**whole, library: b"alert(1)", "wsiseg/pages/static/openseadragon.LICENSE.txt": b"BSD"}
+    without = {name: content for name, content in whole.items() if "/static/" not in name}
+    for files, why in ((altered, "another one than was tested"), (without, "does not hold wsiseg/pages/static")):
+        with zipfile.ZipFile(tmp_path / "w.whl", "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        assert static.main([str(tmp_path / "w.whl")]) == 2
+        said = capsys.readouterr().err
+        assert why in said
+        assert "python -m wsiseg.server.static" in said
+    (tmp_path / "w.whl").write_bytes(b"no archive")
+    assert static.main([str(tmp_path / "w.whl")]) == 2
+
+
+def test_a_built_wheel_holds_all_pages(tmp_path: Path) -> None:
+    uv = shutil.which("uv")
+    if uv is None or not static._is_whole(static.STATIC):
+        pytest.skip("needs uv, and OpenSeadragon in the checkout")
+    done = subprocess.run(
+        [uv, "build", "--wheel", "--quiet", "--out-dir", tmp_path, ROOT], capture_output=True, text=True, check=False
+    )
+    if done.returncode and "uv_build" in done.stderr:
+        pytest.skip(f"the builder cannot be had: {done.stderr[:200]}")
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    static.check_wheel(wheel)
+
+
+def test_a_page_names_its_modules_at_once() -> None:
+    files = static.page_files("view") if static._is_whole(static.STATIC) else {"/pages/view/a.js": Path("a.js")}
+    html = with_preloads(b"<head></head><body>", files).decode()
+    for address in files:
+        assert (f'<link rel="modulepreload" href="{address}" />' in html) == address.startswith("/pages/") * (
+            address.endswith(".js")
+        )
 
 
 def test_the_browser_is_not_started_with_the_token(monkeypatch: pytest.MonkeyPatch) -> None:

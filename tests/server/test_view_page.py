@@ -5,103 +5,29 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import expect
 
-from tests.helpers.pages import Server, chromium, require_static, served
-from tests.helpers.shown_maps import NAMES, make_map
+from tests.helpers.shown_maps import HOLE, NAMES, make_map
+from tests.helpers.shown_page import PLACE, Shown, shown_maps
 from wsiseg.geojson.read import read_geojson
 from wsiseg.geometry import Box
-from wsiseg.tissue_map.reader import TissueMap, open_map
 
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
-SIZE = {"width": 1300, "height": 800}
 NOTHING = [0, 0, 0, 0]
+SHUT, PARTLY = [230, 70, 30, 255], [245, 200, 110, 255]
 COLORS = {1: (213, 45, 45), 2: (240, 170, 40), 3: (40, 90, 200)}
-
-PLACE = """([x, y]) => {
-  const canvas = document.querySelector("canvas.map");
-  const box = canvas.getBoundingClientRect();
-  const pixel = canvas.getContext("2d").getImageData(x - box.left, y - box.top, 1, 1).data;
-  return [...pixel];
-}"""
-"""The pixel of the map's canvas under a place of the window."""
-
-
-@dataclass
-class Shown:
-    """A page that is ready, its server, its maps, and what it asked for."""
-
-    page: Page
-    server: Server
-    folder: Path
-    maps: list[TissueMap]
-    asked: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-    open: set[int] = field(default_factory=set)
-
-    def rest(self) -> None:
-        """Until everything that is in view has come."""
-        before = ""
-        while (now := self.page.url) != before or "at=" not in now:
-            before = now
-            self.page.wait_for_timeout(700)
-            while self.open:
-                self.page.wait_for_timeout(100)
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a level-0 pixel is in the window, from what the link says."""
-        view = self.page.evaluate("location.hash").partition("at=")[2].partition("&")[0].replace("%2C", ",").split(",")
-        middle_x, middle_y, scale = map(float, view)
-        box = self.page.locator(".pane").first.bounding_box()
-        assert box is not None
-        left = box["x"] + box["width"] / 2 + (x - middle_x) * scale
-        return left, box["y"] + box["height"] / 2 + (y - middle_y) * scale
-
-    def becomes(self, place: tuple[float, float], pixel: list[int]) -> None:
-        """The map's pixel at a place of the window, sooner or later."""
-        for _ in range(50):
-            found = self.page.evaluate(PLACE, list(place))
-            if found == pixel:
-                return
-            self.page.wait_for_timeout(100)
-        raise AssertionError(f"{found} at {place}, expected {pixel}")
-
-    def message(self) -> str:
-        return self.page.locator("#message").inner_text()
 
 
 @pytest.fixture(scope="module")
 def viewer(tmp_path_factory: pytest.TempPathFactory, sample_data: Path) -> Iterator[Shown]:
-    require_static()
-    program = chromium()
     folder, slide = tmp_path_factory.mktemp("page"), sample_data / "CMU-1-Small-Region.svs"
-    paths = [make_map(folder / "a.zarr", slide, 0.5), make_map(folder / "b.zarr", slide, 1.37, 1)]
-    command = ["-m", "wsiseg", "view", *paths, "--slide", slide, "--no-browser"]
-    with served(*command) as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        page = browser.new_page(viewport=SIZE, accept_downloads=True)
-        shown = Shown(page, server, folder, [open_map(path) for path in paths])
-        page.on("request", lambda request: shown.asked.append(request.url))
-        page.on("request", lambda request: shown.open.add(id(request)))
-        for end in ("requestfinished", "requestfailed"):
-            page.on(end, lambda request: shown.open.discard(id(request)))
-        page.on("console", lambda message: shown.said.append(message.text))
-        page.on("pageerror", lambda error: shown.said.append(str(error)))
-        page.on("dialog", lambda dialog: shown.said.append("a dialog"))
-        page.goto(server.address)
-        page.wait_for_selector("body[data-ready]", timeout=120_000)
-        shown.rest()
+    paths = [make_map(folder / "a.zarr", slide, 0.5, records=True), make_map(folder / "b.zarr", slide, 1.37, 1)]
+    with shown_maps(folder, paths, slide) as shown:
         yield shown
-        browser.close()
 
 
 def test_the_token_is_gone_from_the_address(viewer: Shown) -> None:
@@ -114,6 +40,14 @@ def test_names_from_files_are_text(viewer: Shown) -> None:
     assert viewer.page.locator("#panel img, #status img").count() == 0
 
 
+def test_all_of_the_slide_is_in_view_at_first(viewer: Shown) -> None:
+    box = viewer.page.locator(".pane").first.bounding_box()
+    assert box is not None
+    for x, y in (viewer.at(0, 0), viewer.at(2220, 2967)):
+        assert box["x"] - 1 <= x <= box["x"] + box["width"] + 1
+        assert box["y"] - 1 <= y <= box["y"] + box["height"] + 1
+
+
 def test_what_is_drawn_is_the_map(viewer: Shown) -> None:
     """At many places of the window, the colour of the class that the map has there."""
     opened = viewer.maps[0]
@@ -123,6 +57,8 @@ def test_what_is_drawn_is_the_map(viewer: Shown) -> None:
         around = classes[y - 12 : y + 12, x - 12 : x + 12]
         if (around != around[0, 0]).any():
             continue  # a border: there the screen's pixels are coarser than the map's
+        if HOLE.x <= x < HOLE.right and HOLE.y <= y < HOLE.bottom:
+            continue
         pixel = tuple(viewer.page.evaluate(PLACE, list(viewer.at(int(x), int(y)))))
         value = int(around[0, 0])
         assert pixel == ((*COLORS[value], 255) if value in COLORS else (0, 0, 0, 0)), (x, y)
@@ -164,6 +100,20 @@ def test_toggles_cost_no_request(viewer: Shown) -> None:
     assert len(viewer.asked) == asked
 
 
+def test_a_class_has_an_opacity_of_its_own(viewer: Shown) -> None:
+    """Half as strong as the others, kept in the link, and without a request."""
+    first, second = place_of(viewer, 1), place_of(viewer, 2)
+    asked, strength = len(viewer.asked), viewer.page.get_by_label("opacity of Tumour")
+    strength.fill("0.5")
+    viewer.becomes(first, [213, 44, 44, 128])  # what a canvas keeps of (213, 45, 45) at this opacity
+    viewer.becomes(second, [*COLORS[2], 255])
+    viewer.rest()
+    assert "strength=0.50Tumour" in viewer.page.url
+    viewer.page.get_by_label("opacity of Tumour").fill("1")
+    viewer.becomes(first, [*COLORS[1], 255])
+    assert len(viewer.asked) == asked
+
+
 def test_class_and_probability_under_the_pointer(viewer: Shown) -> None:
     x, y = place_of(viewer, 3)
     viewer.page.mouse.move(x, y)
@@ -193,6 +143,66 @@ def test_heat_maps(viewer: Shown) -> None:
     assert page.evaluate(PLACE, list(viewer.at(x, y)))[3] == 255
     page.get_by_label("threshold").fill("0")
     page.get_by_label("heat map").select_option(label="none")
+
+
+def test_what_was_unread_is_hatched_and_nothing_else_is(viewer: Shown) -> None:
+    """No tissue is not; with the slide unread, every pixel there has one of two colours of its own."""
+    page, colors = viewer.page, set()
+    for x in range(HOLE.x + 20, HOLE.right - 20, 9):
+        for y in range(HOLE.y + 20, HOLE.bottom - 20, 23):
+            colors.add(tuple(page.evaluate(PLACE, list(viewer.at(x, y)))))
+    assert colors == {(20, 20, 20, 255), (255, 214, 0, 255)}
+    assert page.evaluate(PLACE, list(viewer.at(600, 150))) == NOTHING
+    middle = viewer.at(HOLE.x + HOLE.width / 2, HOLE.y + HOLE.height / 2)
+    page.mouse.move(*middle)
+    expect(page.locator("#pointer")).to_contain_text("unread: the slide's file is damaged here")
+    page.keyboard.press("d")
+    viewer.becomes(middle, NOTHING)
+    page.keyboard.press("d")
+    assert "what could not be read" in page.locator("#panel").inner_text()
+
+
+def test_where_the_gate_shut(viewer: Shown) -> None:
+    """Of the class that is shown alone, else where it left one class at most."""
+    page, opened = viewer.page, viewer.maps[0]
+    classes = opened.read(Box.from_size(opened.size))
+
+    def becomes(index: int) -> None:
+        found, seen = opened.read_gate(index, Box.from_size(opened.size)), set()
+        for y in range(400, 2600, 170):
+            for x in range(40, 2150, 130):
+                around = found[y - 12 : y + 12, x - 12 : x + 12]
+                here = classes[y - 12 : y + 12, x - 12 : x + 12]
+                if (around == around[0, 0]).all() and here.min() > 0 and here.max() < 4:
+                    viewer.becomes(viewer.at(x, y), {1: NOTHING, 2: PARTLY, 3: SHUT}[int(around[0, 0])])
+                    seen.add(int(around[0, 0]))
+        assert {1, 3} <= seen
+
+    page.keyboard.press("k")
+    viewer.rest()
+    becomes(0)
+    page.keyboard.press("k")
+    page.keyboard.press("Shift+Digit1")
+    page.keyboard.press("k")
+    viewer.rest()
+    becomes(1)
+    assert page.get_by_label("heat map").locator("option:checked").inner_text() == "gate shut for Tumour"
+    page.keyboard.press("k")
+    page.keyboard.press("Shift+Digit1")
+    x, y = place_of(viewer, 3)
+    page.mouse.move(x, y)
+    expect(page.locator("#pointer")).to_contain_text("gate shut")
+
+
+def test_a_map_that_does_not_record_places_says_so(viewer: Shown) -> None:
+    page = viewer.page
+    page.keyboard.press("x")
+    page.keyboard.press("k")
+    expect(page.locator("#message")).to_contain_text("made without a gate")
+    page.keyboard.press("d")
+    expect(page.locator("#message")).to_have_text("this map does not record what could not be read")
+    page.keyboard.press("x")
+    viewer.rest()
 
 
 def test_measure(viewer: Shown) -> None:

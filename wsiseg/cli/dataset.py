@@ -7,12 +7,14 @@ from pathlib import Path
 import click
 
 from wsiseg.cli.command import Group
+from wsiseg.cli.dataset_cut import cut
 from wsiseg.cli.options import (
     OUTPUT,
     PRINTED,
     Told,
     json_file_option,
     json_option,
+    names_of,
     overwrite_option,
     quiet_option,
     reader_option,
@@ -25,17 +27,26 @@ FOUND = 1
 
 @click.group(cls=Group)
 def dataset() -> None:
-    """Check data sets of labelled patches, or make one from annotations."""
+    """Check data sets of labelled patches, or make one from images, cell dots or annotations."""
 
 
 @dataset.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, or a JSON file of names and colours.")
+@click.option(
+    "--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, wsss4luad, or a JSON file of names and colours."
+)
 @click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; overrides dataset.json.")
-@click.option("--excluded", type=int, metavar="N", help="Mask value of excluded pixels [default: number of classes].")
+@click.option(
+    "--excluded",
+    type=int,
+    metavar="N",
+    help="Mask value of excluded pixels [default: number of classes]; 0: classes begin at 1.",
+)
+@click.option("--ignore-columns", metavar="NAME,…", help="Columns of labels.csv that are no classes.")
 @click.option("--sheet", type=OUTPUT, metavar="FILE.png", help="Draw a contact sheet.")
 @json_file_option
 @quiet_option
+@click.option("--strict", is_flag=True, help="Exit code 1 for whatever may not be learned as well, as few patches.")
 @click.option("--no-decode", is_flag=True, help="Check only names and labels; open no image.")
 @overwrite_option
 @click.pass_context
@@ -45,9 +56,11 @@ def check(
     classes: str | None,
     mpp: float | None,
     excluded: int | None,
+    ignore_columns: str | None,
     sheet: Path | None,
     as_json: Path | None,
     quiet: bool,
+    strict: bool,
     no_decode: bool,
     overwrite: bool,
 ) -> None:
@@ -70,7 +83,7 @@ def check(
     if as_json not in (None, PRINTED):
         check_file(as_json, (".json",), overwrite)
     table = read_classes(classes) if classes else None
-    found = check_dataset(path, table, mpp, excluded, decode=not no_decode)
+    found = check_dataset(path, table, mpp, excluded, decode=not no_decode, ignore=names_of(ignore_columns))
     from wsiseg.cli.dataset_tables import show
 
     if as_json == PRINTED:
@@ -88,7 +101,10 @@ def check(
         with whole_file(sheet) as temporary:
             picture.save(temporary, format="PNG")
         told.wrote(sheet)
-    ctx.exit(0 if found.sound else FOUND)
+    ctx.exit(0 if found.sound and (found.learnable or not strict) else FOUND)
+
+
+dataset.add_command(cut)
 
 
 @dataset.command("from-qupath")

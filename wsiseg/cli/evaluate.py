@@ -10,7 +10,16 @@ import click
 
 from wsiseg.choices import EVALUATION_PRECISIONS, GATE_MODES, SPLITS
 from wsiseg.cli.command import Command
-from wsiseg.cli.options import OUTPUT, PRINTED, Told, device_option, is_terminal, json_file_option, overwrite_option
+from wsiseg.cli.options import (
+    OUTPUT,
+    PRINTED,
+    Told,
+    device_option,
+    is_terminal,
+    json_file_option,
+    names_of,
+    overwrite_option,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +46,9 @@ MIN_COLUMNS = 100
     "--mpp", type=float, metavar="UM", help="Microns per pixel of the images; overrides what the data set says."
 )
 @click.option(
-    "--classes", metavar="NAME|FILE", help="Classes of the data set: luad-histoseg, bcss-wsss, or a JSON file."
+    "--classes",
+    metavar="NAME|FILE",
+    help="The data set's classes: luad-histoseg, bcss-wsss, wsss4luad, or a JSON file.",
 )
 @click.option(
     "--excluded",
@@ -48,6 +59,17 @@ MIN_COLUMNS = 100
 @click.option(
     "--cell-classes", metavar="V=NAME,…", help="Names of the class values of cell dots, e.g. 2=Tumour,3=Stroma."
 )
+@click.option("--map", "merged", multiple=True, metavar="CLASS=CLASS",
+              help="Class of the model that one of the data set is; CLASS= leaves it out. Repeatable.")  # fmt: skip
+@click.option(
+    "--others",
+    type=click.Choice(["count", "leave-out"]),
+    default="count",
+    show_default=True,
+    help="Classes that the model does not know: each pixel counts as an error, or does not count.",
+)
+@click.option("--ignore-columns", metavar="NAME,…", help="Columns of labels.csv that are no classes.")
+@click.option("--flips", is_flag=True, help="Average over flips and rotations as well; eight times the time.")
 @click.option(
     "--gate-mode",
     type=click.Choice(GATE_MODES),
@@ -102,14 +124,16 @@ def evaluate(
     picture: Path | None,
     overwrite: bool,
     quiet: bool,
+    merged: tuple[str, ...],
+    ignore_columns: str | None,
     **options: Any,
 ) -> None:
-    """Measure BUNDLE on the pixel masks or cell dots of DATASET: no gate, predicted, oracle, and flips averaged."""
+    """Measure BUNDLE on the pixel masks or cell dots of DATASET: no gate, predicted gate, and oracle gate."""
     if write_bundle is not None and not choose_thresholds:
         raise click.UsageError("--write-bundle writes chosen thresholds; give --choose-thresholds as well")
     if choose_thresholds and options["split"] != "val":
         raise click.UsageError(f"thresholds are chosen on --split val alone, not on {options['split']}")
-    table = _cell_table(cell_classes)
+    table = cell_table(cell_classes)
     from wsiseg.system.files import check_file
 
     json_file = None if as_json == PRINTED else as_json
@@ -117,6 +141,7 @@ def evaluate(
         if path is not None:
             check_file(path, (suffix,), overwrite)
 
+    from wsiseg.corrections.names import parse_map
     from wsiseg.datasets.dataset import read_classes
     from wsiseg.evaluation.picture import write_picture
     from wsiseg.evaluation.run import EvaluateOptions
@@ -129,6 +154,8 @@ def evaluate(
     chosen = EvaluateOptions(
         classes=read_classes(classes) if classes else None,
         cell_classes=table,
+        merged=parse_map(merged),
+        ignore_columns=names_of(ignore_columns),
         gate_recall=gate_recall if choose_thresholds else None,
         **options,
     )
@@ -150,7 +177,7 @@ def evaluate(
         told.wrote(written)
 
 
-def _cell_table(text: str | None) -> dict[str, str]:
+def cell_table(text: str | None) -> dict[str, str]:
     """Parse `2=Tumour,3=Stroma` into a table."""
     pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
     if any(not value.strip() or not name.strip() for value, _, name in pairs):
@@ -179,6 +206,8 @@ def _print(result: Evaluation) -> None:
         f"{result.model['name']} on {data['name']}, {data['split']}: "
         f"{data['images']} images of {data['groups']} groups, truth: {result.kind} at {data['mpp']:g} um/px"
     )
+    for note in data["notes"]:
+        console.print(f"note: {note}")
     if result.columns:
         _print_figures(console, result)
         shown = result.columns["predicted_gate"]

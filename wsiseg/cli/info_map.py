@@ -124,6 +124,10 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("level-0 px per px", _pair(facts["level0_px_per_map_px"], ".6g")),
         ("probabilities", "kept" if facts.get("probabilities") else "not kept"),
     ]
+    places = facts.get("records")
+    if isinstance(places, Mapping):
+        names = {"gate": "where the gate shut classes", "unread": "where the slide could not be read"}
+        rows.append(("places", ", ".join(text for key, text in names.items() if places.get(key)) or "none"))
     for key, title in (("parameters", "parameters"), ("software", "made with"), ("times", "made")):
         value = facts.get(key)
         if isinstance(value, Mapping):

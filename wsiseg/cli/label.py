@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wsiseg.labelling.advice import Advice
     from wsiseg.labelling.patch_cache import PatchCache
     from wsiseg.labelling.places import Candidate
+    from wsiseg.labelling.probe import Embeddings
     from wsiseg.labelling.review import Sort
     from wsiseg.models.tissue_model import TissueModel
 
@@ -36,16 +37,29 @@ SORTS = ("file", "class", "disagreement", "confidence")
 @click.option("--classes", metavar="NAME,NAME,…", help="Tissue classes, in the order of the keys 1, 2, ….")
 @click.option("--model", metavar="NAME|FOLDER", help="Model that helps to choose patches; its opinion shows on a key.")
 @click.option(
+    "--encoder",
+    metavar="NAME",
+    help="Encoder that helps to choose in place of a model, as tf_efficientnet_lite0.",
+)
+@click.option(
     "--choose", type=click.Choice(CHOICES), default="auto", show_default=True,
-    help="Which patches come next; auto is classwise with --model, else random.",
+    help="Which patches come next; auto is classwise with --model or --encoder, else random.",
 )  # fmt: skip
-@click.option("--review", type=FILE, metavar="FOLDER", help="Data set whose labels to check, in place of SLIDES.")
+@click.option(
+    "--review",
+    type=FILE,
+    metavar="FOLDER|FILE.csv",
+    help="Data set whose labels to check, in place of SLIDES: patches, or images with dots.",
+)
 @click.option(
     "--sort", type=click.Choice(SORTS), default="file", show_default=True,
-    help="Order of --review; disagreement and confidence need --model.",
+    help="Order of --review; disagreement and confidence need --model or --encoder.",
 )  # fmt: skip
 @click.option("--regions", type=FILE, metavar="FILE|FOLDER", help="GeoJSON of the areas to take patches from.")
 @click.option("--patients", type=FILE, metavar="FILE.csv", help="Table with the columns slide and patient.")
+@click.option(
+    "--keys", metavar="ACTION=KEY,…|default", help="Other keys, confirm=Space for instance; they are kept for later."
+)
 @click.option("--labeller", default="me", show_default=True, metavar="NAME", help="Who labels.")
 @click.option(
     "--patch-mpp", type=float, metavar="UM", help="Microns per pixel of patches [default: the model's, or 0.5]."
@@ -62,11 +76,13 @@ def label(
     out: Path,
     classes: str | None,
     model: str | None,
+    encoder: str | None,
     choose: str,
     review: Path | None,
     sort: Sort,
     regions: Path | None,
     patients: Path | None,
+    keys: str | None,
     labeller: str,
     patch_mpp: float | None,
     patch_px: int | None,
@@ -87,11 +103,13 @@ def label(
     from wsiseg.system.extras import require_extra
 
     require_extra("app", "wsiseg label", "starlette", "uvicorn")
-    if choose == "classwise" and model is None:
-        raise click.UsageError("--choose classwise needs --model")
+    if model is not None and encoder is not None:
+        raise click.UsageError("state --model or --encoder; a model has an encoder of its own")
+    if choose == "classwise" and model is None and encoder is None:
+        raise click.UsageError("--choose classwise needs --model or --encoder")
 
-    from wsiseg.datasets.dataset import read_dataset
     from wsiseg.datasets.patients import read_patients
+    from wsiseg.labelling.keys import bindings, chosen_keys, keys_of
     from wsiseg.labelling.session import Terms, terms_of
     from wsiseg.labelling.workplace import Wishes, workplace
     from wsiseg.server.app import make_app
@@ -104,7 +122,9 @@ def label(
         if not quiet:
             click.echo(f"wsiseg: {text}", err=True)
 
-    dataset = None if review is None else read_dataset(review, val_share=0)
+    if keys is not None:
+        bindings(chosen_keys(keys))  # refused before anything is written
+    dataset = None if review is None else _reviewed(review, out, classes, patch_mpp, patch_px)
     helper = None if model is None else _load(model, device)
     begun = terms_of(out)
     if dataset is not None:
@@ -126,9 +146,9 @@ def label(
         slide_mpp=mpp,
         reader=reader,
     )
-    with workplace(wishes, None if helper is None else _adviser(helper, told), told) as place:
+    with workplace(wishes, _adviser(helper, encoder, device, told), told) as place:
         training = Training(out)
-        routes = LabelRoutes(place, training).routes()
+        routes = LabelRoutes(place, training, keys_of(place.session.folder, labeller, keys)).routes()
         try:
             serve(
                 lambda s: make_app(s, "label", routes),
@@ -153,6 +173,23 @@ def _classes(names: str | None, dataset: PatchDataset | None) -> ClassTable | No
     return ClassTable.from_names([name.strip() for name in names.split(",")])
 
 
+def _reviewed(path: Path, out: Path, classes: str | None, mpp: float | None, patch_px: int | None) -> PatchDataset:
+    """The data set whose labels are looked at again: a folder, its table, or images with a dot on each cell."""
+    from wsiseg.datasets.cut.run import CutOptions, cut
+    from wsiseg.datasets.dataset import read_dataset
+    from wsiseg.datasets.dots import has_dots
+    from wsiseg.datasets.folders import LABELS_FILE
+
+    if path.name == LABELS_FILE and path.is_file():
+        path = path.parent
+    if not has_dots(path):
+        return read_dataset(path, val_share=0)
+    patches = out / "labelling" / "dots"
+    if not (patches / LABELS_FILE).is_file():
+        cut(path, patches, CutOptions(patch_px or DEFAULT_PATCH_PX, mpp, _classes(classes, None)))
+    return read_dataset(patches, val_share=0)
+
+
 def _load(name: str, device: str) -> TissueModel:
     from wsiseg.models.bundle import load_model
     from wsiseg.models.devices import pick_device
@@ -160,24 +197,40 @@ def _load(name: str, device: str) -> TissueModel:
     return load_model(name, pick_device(device))
 
 
-def _adviser(model: TissueModel, told: Callable[[str], None]) -> Callable[[PatchCache, Sequence[Candidate]], Advice]:
-    """Asks a model about all candidates."""
+def _adviser(
+    model: TissueModel | None, encoder: str | None, device: str, told: Callable[[str], None]
+) -> Callable[[PatchCache, Sequence[Candidate]], Advice | Embeddings] | None:
+    """Asks a model or an encoder about all candidates; None where there is neither."""
+
+    def progress(done: int, total: int) -> None:
+        if done == total or done % 640 == 0:
+            told(f"{'the encoder' if model is None else 'the model'} has seen {done} of {total} patches")
+
+    if model is not None:
+        return partial(_ask, model, progress)
+    if encoder is None:
+        return None
+
+    from wsiseg.labelling.opinions import embed
+    from wsiseg.models.devices import pick_device
+    from wsiseg.models.embedding import Embedder
+
+    made = Embedder(encoder, pick_device(device))
+    return lambda cache, candidates: embed(made, cache, [candidate.id for candidate in candidates], progress)
+
+
+def _ask(
+    model: TissueModel, progress: Callable[[int, int], None], cache: PatchCache, candidates: Sequence[Candidate]
+) -> Advice:
     from wsiseg.labelling.advice import Advice
     from wsiseg.labelling.opinions import ask, says
 
-    def advise(cache: PatchCache, candidates: Sequence[Candidate]) -> Advice:
-        def progress(done: int, total: int) -> None:
-            if done == total or done % 640 == 0:
-                told(f"the model has seen {done} of {total} patches")
-
-        opinions = ask(model, cache, [candidate.id for candidate in candidates], progress)
-        names, thresholds = model.classes.names, model.spec.gate
-        return Advice(
-            model.hash,
-            names,
-            {patch: says(opinion, names, thresholds) for patch, opinion in opinions.items()},
-            {patch: opinion[0] for patch, opinion in opinions.items()},
-            {patch: opinion[1] for patch, opinion in opinions.items()},
-        )
-
-    return advise
+    opinions = ask(model, cache, [candidate.id for candidate in candidates], progress)
+    names, thresholds = model.classes.names, model.spec.gate
+    return Advice(
+        model.hash,
+        names,
+        {patch: says(opinion, names, thresholds) for patch, opinion in opinions.items()},
+        {patch: opinion[0] for patch, opinion in opinions.items()},
+        {patch: opinion[1] for patch, opinion in opinions.items()},
+    )

@@ -149,3 +149,8 @@ def announce(address: str, *, as_json: bool) -> None:
     """Print the address of a page as a line of its own, at once: a program may wait for it."""
     click.echo(json.dumps({"address": address}) if as_json else address)
     sys.stdout.flush()
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """The names in a list with commas between; none in an empty one."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

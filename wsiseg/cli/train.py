@@ -20,11 +20,14 @@ from wsiseg.choices import (
     StageName,
 )
 from wsiseg.cli.command import Command
-from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, json_option, overwrite_option
+from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, json_option, names_of, overwrite_option
 from wsiseg.system.json_values import JsonObject
 
 if TYPE_CHECKING:
     from wsiseg.training.origin import Origin
+
+FOLDS = 3
+"""Of --refit, where the settings do not say how many."""
 
 
 @click.command(cls=Command)
@@ -49,7 +52,10 @@ if TYPE_CHECKING:
 @click.option("--epochs2", type=int, help="Epochs of stage 2; overrides --epochs.")
 @click.option("--batch-size", type=int, help="Patches in one step [default: the preset's].")
 @click.option("--mpp", type=float, metavar="UM", help="Microns per pixel of the patches; overrides dataset.json.")
-@click.option("--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, or a JSON file of names and colours.")
+@click.option(
+    "--classes", metavar="NAME|FILE", help="luad-histoseg, bcss-wsss, wsss4luad, or a JSON file of names and colours."
+)
+@click.option("--ignore-columns", metavar="NAME,…", help="Columns of labels.csv that are no classes.")
 @click.option(
     "--faithful",
     is_flag=True,
@@ -92,6 +98,7 @@ if TYPE_CHECKING:
     "[default: the file's, else patches].",
 )
 @click.option("--val-share", type=float, help="Share used for validation if the data set has no split.")
+@click.option("--refit", is_flag=True, help="Learn from all patches; thresholds come from cross-validation.")
 @click.option("--precision", type=click.Choice(TRAINING_PRECISIONS), help="Arithmetic of the networks [default: auto].")
 @click.option("--seed", type=int, help="Seed of everything random [default: 0].")
 @click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="Number of GPUs (or processes).")
@@ -111,7 +118,8 @@ if TYPE_CHECKING:
     help="With --from: patches of an earlier training, half of each batch beside the corrections.",
 )
 @device_option
-@click.option("--resume", is_flag=True, help="Resume an interrupted training.")
+@click.option("--strict", is_flag=True, help="Refuse a data set of which something cannot be learned.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted training, or one that is to have more epochs.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="Show no progress, and say nothing.")
 @json_option
@@ -128,6 +136,7 @@ def train(
     batch_size: int | None,
     mpp: float | None,
     classes: str | None,
+    ignore_columns: str | None,
     faithful: bool,
     published_background: str | None,
     encoder: str | None,
@@ -139,6 +148,7 @@ def train(
     init2: str | None,
     gate_mode: str | None,
     val_share: float | None,
+    refit: bool,
     precision: str | None,
     seed: int | None,
     devices: int,
@@ -146,6 +156,7 @@ def train(
     origin: str | None,
     old: Path | None,
     device: str,
+    strict: bool,
     resume: bool,
     overwrite: bool,
     quiet: bool,
@@ -195,6 +206,8 @@ def train(
     plain = {"val_share": val_share, "precision": precision, "seed": seed, "encoder_training": encoder_training}
     if shared_encoder:
         plain["shared_encoder"] = True
+    if refit:
+        settings = settings.changed(refit=settings.refit or FOLDS)
     settings = settings.changed(**stages, **networks, **{name: v for name, v in plain.items() if v is not None})
     if print_config:
         click.echo(format_settings(settings), nl=False)
@@ -221,6 +234,8 @@ def train(
         say=_nothing if quiet else echo,
         origin=begun,
         old=old,
+        ignore_columns=names_of(ignore_columns),
+        strict=strict,
     )
     if as_json:
         click.echo(json.dumps({"stage": stage, "output": str(made), "folder": f"{out}.training"}))

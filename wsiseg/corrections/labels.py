@@ -7,12 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from wsiseg.corrections.evidence import UNKNOWN, Evidence
-
-PRESENT_SHARE = 0.05
-"""Of a patch, from which on a class counts as present."""
-
-COMPLETE_SHARE = 0.95
-"""Of a patch that must be known not to be a class, before its absence is."""
+from wsiseg.datasets.area_labels import area_label
 
 
 def patch_labels(
@@ -37,10 +32,9 @@ def patch_labels(
         present = int((evidence.known == channel).sum())
         other = (evidence.known != UNKNOWN) & (evidence.known != channel) & (not coarse)
         absent = int((other | evidence.none | (evidence.absent == channel)).sum()) + outside_px
-        if channel in pointed or present >= PRESENT_SHARE * total:
-            found[name] = 1
-        elif present == 0 and absent >= COMPLETE_SHARE * total:
-            found[name] = 0
+        label = 1 if channel in pointed else area_label(present, absent, total)
+        if label is not None:
+            found[name] = label
     return found
 
 

@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 
 from wsiseg.classes import ClassTable
+from wsiseg.datasets.check_masks import check_coding, check_white
 from wsiseg.datasets.dataset import list_patches, without_classes, without_training
-from wsiseg.datasets.facts import classes_of, read_about, resolution
+from wsiseg.datasets.facts import classes_of, ignored_columns, read_about, resolution
 from wsiseg.datasets.files import Facts, check_files, check_stems
+from wsiseg.datasets.learnable import KINDS as LEARNING
+from wsiseg.datasets.learnable import report_learning
+from wsiseg.datasets.masks import MaskNumbers
 from wsiseg.datasets.patch import UNKNOWN, Patch, label_of
 from wsiseg.datasets.problems import KINDS, Report
 from wsiseg.errors import DatasetError
@@ -79,6 +83,11 @@ class DatasetCheck:
     def sound(self) -> bool:
         """Whether there is nothing to do: no error and no warning."""
         return all(KINDS[kind].severity == "note" for kind in self.problems)
+
+    @property
+    def learnable(self) -> bool:
+        """Whether nothing stands in the way of learning, what is only worth knowing included."""
+        return not any(kind in LEARNING for kind in self.problems)
 
     def to_json(self) -> JsonObject:
         """The findings as JSON: problems with all their files, and all counts."""
@@ -156,6 +165,7 @@ def check_dataset(
     mpp: float | None = None,
     excluded: int | None = None,
     decode: bool = True,
+    ignore: Sequence[str] = (),
 ) -> DatasetCheck:
     """Look at everything in a data set.
 
@@ -165,6 +175,7 @@ def check_dataset(
         mpp: microns per pixel; likewise.
         excluded: mask value of excluded pixels; likewise.
         decode: open the files too, which takes about a minute for 20,000 patches.
+        ignore: columns of the table that are no classes.
 
     Raises:
         DatasetError: `root` is no folder.
@@ -175,8 +186,13 @@ def check_dataset(
     try:
         about = read_about(root)
         check.classes = classes or classes_of(root, about)
-        value = about.get("excluded") if excluded is None else excluded
-        listing = list_patches(root, check.classes, value, check.report)
+        listing = list_patches(
+            root,
+            check.classes,
+            MaskNumbers.from_about(about, excluded),
+            check.report,
+            ignored_columns(root, about, ignore),
+        )
         check.classes, check.splits = listing.classes, listing.splits
     except (DatasetError, OSError) as error:
         check.report("layout", root.name, str(error))
@@ -185,7 +201,8 @@ def check_dataset(
     if check.classes is None:
         check.report("layout", root.name, without_classes(root))
     if not check.splits["train"]:
-        check.report("empty split", root.name, without_training(root))
+        kind = "for testing" if everything else "empty split"
+        check.report(kind, root.name, without_training(root))
     if everything:
         _check_resolution(check, mpp if mpp is not None else about.get("mpp"), everything)
     check_stems(root, everything, check.report)
@@ -228,14 +245,14 @@ def _check_labels(check: DatasetCheck) -> None:
     for patch in (patch for patches in check.splits.values() for patch in patches):
         if unknown := patch.label.count(UNKNOWN):
             check.report("unknown", patch.name, f"{patch.name}: {unknown} of {len(patch.label)} classes")
-    for channel, name in enumerate(check.classes.names if check.classes and train else ()):
-        if not any(p.has(channel) for p in train):
-            check.report("absent", name, f"no training patch has {name}")
+    if check.classes:
+        report_learning(check.classes.names, train, check.splits["val"], check.report)
 
 
 def _check_contents(check: DatasetCheck, stated: Mapping[str, Sequence[Patch]]) -> None:
     """Copies, empty patches, and masks that disagree with labels."""
     same: dict[str, list[tuple[str, Patch]]] = defaultdict(list)
+    disagreeing: list[tuple[Patch, Sequence[int]]] = []
     for split, patches in check.splits.items():
         for patch, given, facts in zip(patches, stated[split], check.facts[split], strict=True):
             if facts.digest:
@@ -246,7 +263,10 @@ def _check_contents(check: DatasetCheck, stated: Mapping[str, Sequence[Patch]]) 
             if facts.pixels is not None and label:
                 seen = tuple(int(n > 0) for n in facts.pixels[:-1])
                 if _disagree(label, seen, partly=patch.corrected and facts.pixels[-1] > 0):
-                    check.report("disagree", patch.name, f"{patch.name}: label {list(label)}, mask {list(seen)}")
+                    disagreeing.append((patch, label))
+                    check.report("disagree", patch.name, f"{patch.name}: {_difference(check, label, seen)}")
+    check_coding(disagreeing, check.report)
+    check_white(check.splits, check.facts, check.classes, check.report)
     for copies in same.values():
         if len(copies) > 1:
             _report_copies(copies, check.report)
@@ -256,6 +276,19 @@ def _disagree(label: Sequence[int], seen: Sequence[int], partly: bool = False) -
     """Whether two labels say different things of a class; a mask of a part cannot say that a class is absent."""
     known = [(a, b) for a, b in zip(label, seen, strict=False) if UNKNOWN not in (a, b)]
     return len(label) != len(seen) or any(a < b if partly else a != b for a, b in known)
+
+
+def _difference(check: DatasetCheck, label: Sequence[int], seen: Sequence[int]) -> str:
+    """What a mask has that the label denies, and the other way round."""
+    if check.classes is None or len(label) != len(check.classes):
+        return f"label {list(label)}, mask {list(seen)}"
+    both = list(zip(check.classes.names, label, seen, strict=True))
+    denied = [name for name, said, there in both if said == 0 and there]
+    lacking = [name for name, said, there in both if said == 1 and not there]
+    parts = [f"label {list(label)}, mask {list(seen)}"]
+    parts += [f"the mask has {', '.join(denied)}"] if denied else []
+    parts += [f"the mask lacks {', '.join(lacking)}"] if lacking else []
+    return "; ".join(parts)
 
 
 def _report_copies(copies: Sequence[tuple[str, Patch]], report: Report) -> None:

@@ -20,25 +20,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from wsiseg.choices import SplitName
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.facts import (
     DATASET_FILE,
     KNOWN_CLASSES,
     classes_of,
+    ignored_columns,
     read_about,
     read_classes,
     resolution,
 )
 from wsiseg.datasets.files import check_files, check_stems
 from wsiseg.datasets.folders import LABELS_FILE, Listing, list_folders
-from wsiseg.datasets.images import image_size, read_image, read_mask
+from wsiseg.datasets.images import image_size, read_image
+from wsiseg.datasets.learnable import learning_findings
+from wsiseg.datasets.masks import MaskNumbers, read_mask
 from wsiseg.datasets.patch import Patch
 from wsiseg.datasets.problems import Report, strict
-from wsiseg.datasets.table import list_table
-from wsiseg.errors import DatasetError, OptionError
+from wsiseg.datasets.sizes import fits, told_of_sizes
+from wsiseg.datasets.split import split_groups
+from wsiseg.datasets.table import list_table, table_of
+from wsiseg.errors import DatasetError
 
 __all__ = [
     "KNOWN_CLASSES",
@@ -95,19 +98,30 @@ class PatchDataset:
             )
         return patches[name]
 
-    def check_for_training(self) -> None:
+    def check_for_training(self, strict: bool = False) -> list[str]:
         """Refuse what can be evaluated but not be trained with: batches need images of one size.
 
+        Args:
+            strict: refuse as well what is only told otherwise.
+
+        Returns:
+            What cannot be learned, one line each; see `wsiseg.datasets.learnable`.
+
         Raises:
-            DatasetError: a validation image is larger than a patch.
+            DatasetError: a validation image is larger than a patch; with `strict`, something cannot be learned.
         """
+        found = [finding.message for finding in learning_findings(self.classes.names, self.train, self.val)]
+        if strict and found:
+            more = f" ({len(found)} things in all, wsiseg dataset check {self.root} lists them)" if found[1:] else ""
+            raise DatasetError(f"{self.root}: {found[0]}{more}; mend it, or train without --strict")
         for patch in self.val:
             width, height = image_size(patch.path)
-            if (height, width) != (self.patch_size_px,) * 2:
+            if not fits((width, height), self.patch_size_px):
                 raise DatasetError(
                     f"{patch.path} is {width} x {height} px, but training needs validation images of "
                     f"{self.patch_size_px} px: cut it into patches, or call it test"
                 )
+        return found
 
     @property
     def fingerprint(self) -> str:
@@ -130,6 +144,8 @@ def read_dataset(
     val_share: float = 0.1,
     seed: int = 0,
     excluded: int | None = None,
+    ignore: Sequence[str] = (),
+    needs: SplitName | None = "train",
 ) -> PatchDataset:
     """Find the patches and labels of a data set and check every file.
 
@@ -141,6 +157,8 @@ def read_dataset(
         seed: of that choice.
         excluded: mask value of pixels that no class is known of; wins over `dataset.json`; the number of classes
             by default.
+        ignore: columns of the table that are no classes, besides those that `dataset.json` calls `ignore_columns`.
+        needs: the split without which the data set is of no use; a set that is only for testing has no train.
 
     Raises:
         DatasetError: where images and labels do not fit together, an image cannot be read, or the classes or the
@@ -150,23 +168,24 @@ def read_dataset(
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder, expected a data set of labelled patches")
     about = read_about(root)
-    listing = list_patches(
-        root, classes or classes_of(root, about), about.get("excluded") if excluded is None else excluded, strict
-    )
+    numbers = MaskNumbers.from_about(about, excluded)
+    ignored = ignored_columns(root, about, ignore)
+    listing = list_patches(root, classes or classes_of(root, about), numbers, strict, ignored)
     if listing.classes is None:
         raise DatasetError(without_classes(root))
-    if not listing.splits["train"]:
+    if needs == "train" and not listing.splits["train"]:
         raise DatasetError(without_training(root))
     everything = [patch for patches in listing.splits.values() for patch in patches]
     stated = mpp if mpp is not None else about.get("mpp")
     resolved, note = resolution(root, stated, everything)
     check_stems(root, everything, strict)
-    splits, _, size = check_files(listing.splits, len(listing.classes), strict)
+    splits, facts, size = check_files(listing.splits, len(listing.classes), strict, contents=False)
     train, val = splits["train"], splits["val"]
     if not val:
         train, val = _set_aside(train, val_share, seed)
     text = {key: str(value) for key, value in about.items() if key in ("name", "licence", "citation", "description")}
-    notes = [note] if note else []
+    sizes = [seen.size_px for seen in (*facts["train"], *facts["val"]) if seen.size_px and fits(seen.size_px, size)]
+    notes = [text for text in (note, told_of_sizes(sizes, size)) if text]
     if listing.left_out:
         counts = ", ".join(f"{count} {status}" for status, count in sorted(listing.left_out.items()))
         notes.append(f"rows left out: {counts}")
@@ -183,10 +202,16 @@ def _set_aside(patches: Sequence[Patch], share: float, seed: int) -> tuple[list[
     return [p for p in patches if p.group not in chosen], val
 
 
-def list_patches(root: Path, classes: ClassTable | None, excluded: int | None, report: Report) -> Listing:
-    """The patches of a data set of either form, none of whose files was opened yet."""
-    read = list_table if (root / LABELS_FILE).is_file() else list_folders
-    return read(root, classes, excluded, report)
+def list_patches(
+    root: Path, classes: ClassTable | None, numbers: MaskNumbers, report: Report, ignore: Sequence[str] = ()
+) -> Listing:
+    """The patches of a data set of either form, none of whose files was opened yet; `ignore` are columns of a table."""
+    table = table_of(root)
+    if table is not None:
+        return list_table(table, classes, numbers, report, ignore)
+    if ignore:
+        raise DatasetError(f"{root} has no table of labels, so that there are no columns to leave out")
+    return list_folders(root, classes, numbers, report)
 
 
 def without_classes(root: Path) -> str:
@@ -200,19 +225,3 @@ def without_classes(root: Path) -> str:
 def without_training(root: Path) -> str:
     """The error message for a data set that has nothing to learn from."""
     return f"{root} has no training image, expected train/*[1 0 1].png or {LABELS_FILE} with rows"
-
-
-def split_groups(patches: Sequence[Patch], share: float, seed: int) -> tuple[list[Patch], list[Patch]]:
-    """(training, validation): about `share` of the patches, whole groups, chosen by `seed`; never all groups."""
-    groups = sorted({patch.group for patch in patches})
-    if not 0 <= share < 1:
-        raise OptionError(f"the share for validation must be 0 up to (not with) 1, got {share}")
-    if len(groups) < 2 or share == 0:
-        return list(patches), []
-    order = np.random.default_rng(seed).permutation(len(groups))
-    chosen: set[str] = set()
-    for index in order[:-1]:
-        if sum(patch.group in chosen for patch in patches) >= share * len(patches):
-            break
-        chosen.add(groups[index])
-    return [p for p in patches if p.group not in chosen], [p for p in patches if p.group in chosen]

@@ -9,6 +9,8 @@ from typing import Any
 
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.patch import Patch, mpp_of
+from wsiseg.datasets.spreadsheet import number_of
+from wsiseg.datasets.text import bytes_below, decoded
 from wsiseg.errors import DatasetError, OptionError
 from wsiseg.geometry import LEVEL_TOLERANCE, MPP_MAX, MPP_MIN
 from wsiseg.system.json_values import JsonObject
@@ -30,6 +32,9 @@ KNOWN_CLASSES: dict[str, ClassTable] = {
     "bcss-wsss": ClassTable.from_names(
         ["Tumour", "Stroma", "Lymphocyte", "Necrosis"], [(255, 0, 0), (0, 255, 0), (0, 0, 255), (153, 0, 255)]
     ),
+    "wsss4luad": ClassTable.from_names(
+        ["Tumour epithelium", "Tumour-associated stroma", "Normal"], [(0, 64, 128), (64, 128, 0), (243, 152, 0)]
+    ),
 }
 """Class tables of the public data sets whose folders say nothing of their classes, in label order."""
 
@@ -50,20 +55,9 @@ def text_below(root: Path, path: Path, most: int = MAX_TEXT_BYTES) -> str:
     """The text of a file of a data set; a byte order mark is left out.
 
     Raises:
-        DatasetError: it is no file of the data set (a link leads out of it, a pipe), too large, or no UTF-8.
+        DatasetError: it is no file of the data set (a link leads out of it, a pipe), too large, or no text.
     """
-    try:
-        if not path.resolve().is_relative_to(root.resolve()):
-            raise DatasetError(f"{path} is a link that leads outside the data set's folder: copy the file into it")
-        if not path.is_file():
-            raise DatasetError(f"{path} is not a file; is the data set complete?")
-        if path.stat().st_size > most:
-            raise DatasetError(f"{path} has more than {most} bytes; is it the right file?")
-        return path.read_bytes().decode("utf-8-sig")
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"{path} cannot be read ({error!s:.80}); is the data set whole?") from error
+    return decoded(path, bytes_below(root, path, most))
 
 
 def read_about(root: Path) -> JsonObject:
@@ -75,13 +69,26 @@ def read_about(root: Path) -> JsonObject:
                 content = {"classes": content}
             if not isinstance(content, dict):
                 raise DatasetError(f"{root / name} must hold one JSON object with mpp and classes")
-            return content
+            mpp = content.get("mpp")
+            return content | {"mpp": number_of(mpp.strip()) or mpp} if isinstance(mpp, str) else content
     return {}
 
 
 def classes_of(root: Path, about: JsonObject) -> ClassTable | None:
     """The classes that `dataset.json` names, if it does."""
     return _class_table(root / DATASET_FILE, about["classes"]) if "classes" in about else None
+
+
+def ignored_columns(root: Path, about: JsonObject, stated: Iterable[str] = ()) -> tuple[str, ...]:
+    """Columns of a table that are no classes: those that are stated, and `ignore_columns` of `dataset.json`.
+
+    Raises:
+        DatasetError: `dataset.json` holds no list of names there.
+    """
+    named = about.get("ignore_columns", [])
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise DatasetError(f"{root / DATASET_FILE}: ignore_columns must be a list of names, got {named!r:.60}")
+    return tuple(dict.fromkeys([*stated, *named]))
 
 
 def resolution(root: Path, stated: Any, patches: Iterable[Patch]) -> tuple[float, str | None]:

@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.datasets.images import read_image
+from wsiseg.datasets.images import is_turned, read_image
 from wsiseg.datasets.patch import Patch
 from wsiseg.datasets.problems import Report
+from wsiseg.datasets.sizes import check_sizes, fits
 from wsiseg.errors import DatasetError
 
-PATCH_SIDE_MIN, PATCH_SIDE_MAX = 32, 4096
 THREADS = 4
+WHITE = 220
+"""Darkest channel, from here on, of pixels that show glass, fat or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Facts:
         deviation: standard deviation of its grey values, every second pixel each way, 0 to 127.5.
         mask_size_px: (width, height) of the mask.
         pixels: of each class in the mask and, last, excluded ones, (K + 1,).
+        white: how many of these are white in the image, (K + 1,); None where the sizes differ.
         problems: (kind, message) of what could not be read.
     """
 
@@ -39,42 +42,57 @@ class Facts:
     deviation: float = 0.0
     mask_size_px: tuple[int, int] | None = None
     pixels: npt.NDArray[np.int64] | None = None
+    white: npt.NDArray[np.int64] | None = None
     problems: tuple[tuple[str, str], ...] = ()
 
 
-def inspect(patches: Sequence[Patch], num_classes: int) -> Iterator[Facts]:
-    """The facts of each patch, in order."""
+def inspect(patches: Sequence[Patch], num_classes: int, contents: bool = True) -> Iterator[Facts]:
+    """The facts of each patch, in order; without `contents` only sizes, and the pixels of masks."""
     with ThreadPoolExecutor(THREADS) as pool:
         try:
-            yield from pool.map(lambda patch: _inspect(patch, num_classes), patches)
+            yield from pool.map(lambda patch: _inspect(patch, num_classes, contents), patches)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _inspect(patch: Patch, num_classes: int) -> Facts:
-    facts, problems = Facts(), []
+def _inspect(patch: Patch, num_classes: int, contents: bool) -> Facts:
+    facts, problems, bright = Facts(), [], None
     try:
         image = read_image(patch.path)
-        digest = hashlib.sha256(f"{image.shape}".encode())
-        digest.update(np.ascontiguousarray(image).data)
-        deviation = float(image[::2, ::2].mean(axis=2).std())
-        facts = Facts((image.shape[1], image.shape[0]), digest.hexdigest(), deviation)
+        facts = Facts((image.shape[1], image.shape[0]))
+        if contents:
+            digest = hashlib.sha256(f"{image.shape}".encode())
+            digest.update(np.ascontiguousarray(image).data)
+            deviation = float(image[::2, ::2].mean(axis=2).std())
+            facts = replace(facts, digest=digest.hexdigest(), deviation=deviation)
+            bright = image.min(axis=2) >= WHITE if patch.mask is not None else None
     except DatasetError as error:
         problems.append(("unreadable", str(error)))
     if patch.mask is not None:
         try:
-            truth = patch.read_truth(num_classes)
+            truth = _truth(patch, num_classes, bool(facts.size_px))
             counts = np.bincount(truth.ravel(), minlength=num_classes + 1)
             facts = replace(facts, mask_size_px=(truth.shape[1], truth.shape[0]), pixels=counts)
+            if bright is not None and bright.shape == truth.shape:
+                facts = replace(facts, white=np.bincount(truth[bright], minlength=num_classes + 1))
         except DatasetError as error:
             problems.append(("mask", str(error)))
     return replace(facts, problems=tuple(problems))
 
 
+def _truth(patch: Patch, num_classes: int, readable: bool) -> npt.NDArray[np.uint8]:
+    """The mask of a patch; refused where its image is stored otherwise than it is to be seen."""
+    if readable and is_turned(patch.path):
+        raise DatasetError(
+            f"{patch.path} says that it is to be shown turned, so that it is not known how its mask lies: save it so"
+        )
+    return patch.read_truth(num_classes)
+
+
 def check_files(
-    splits: Mapping[str, Sequence[Patch]], num_classes: int, report: Report
+    splits: Mapping[str, Sequence[Patch]], num_classes: int, report: Report, contents: bool = True
 ) -> tuple[dict[str, list[Patch]], dict[str, list[Facts]], int]:
-    """Decode all files and see that they fit together.
+    """Decode all files and see that they fit together; `contents` as in `inspect`.
 
     Returns:
         The patches with labels from masks where only these know them, their facts, and the side in px of a patch.
@@ -82,7 +100,7 @@ def check_files(
     labelled: dict[str, list[Patch]] = {name: [] for name in splits}
     facts: dict[str, list[Facts]] = {name: [] for name in splits}
     for split, patches in splits.items():
-        for patch, seen in zip(patches, inspect(patches, num_classes), strict=True):
+        for patch, seen in zip(patches, inspect(patches, num_classes, contents), strict=True):
             for kind, message in seen.problems:
                 report(kind, patch.name, message)
             if seen.size_px and seen.mask_size_px and seen.size_px != seen.mask_size_px:
@@ -91,37 +109,20 @@ def check_files(
             known = replace(patch, label=_label(seen, num_classes)) if not patch.label else patch
             labelled[split].append(known)
             facts[split].append(seen)
-    return labelled, facts, _check_sizes(labelled, facts, report)
+    sized = {split: [(p, f.size_px) for p, f in zip(labelled[split], facts[split], strict=True)] for split in splits}
+    side = check_sizes(sized, report)
+    squares = {split: [_square(patch, size, side) for patch, size in patches] for split, patches in sized.items()}
+    return squares, facts, side
+
+
+def _square(patch: Patch, size: tuple[int, int] | None, side: int) -> Patch:
+    """A patch that knows the square that it is mirrored to, where it is not one itself."""
+    smaller = size is not None and size != (side, side) and fits(size, side)
+    return replace(patch, square_px=side) if smaller else patch
 
 
 def _label(facts: Facts, num_classes: int) -> tuple[int, ...]:
     return () if facts.pixels is None else tuple(int(count > 0) for count in facts.pixels[:num_classes])
-
-
-def _check_sizes(splits: Mapping[str, Sequence[Patch]], facts: Mapping[str, Sequence[Facts]], report: Report) -> int:
-    """The side in px of a patch: most training patches' size, which every other must have, or exceed with a mask."""
-    sizes = Counter(seen.size_px for seen in facts["train"] if seen.size_px)
-    if not sizes:
-        return 0
-    (width, height), _ = sizes.most_common(1)[0]
-    first = next(p for p, seen in zip(splits["train"], facts["train"], strict=True) if seen.size_px == (width, height))
-    if width != height or not PATCH_SIDE_MIN <= height <= PATCH_SIDE_MAX:
-        expected = f"expected squares of {PATCH_SIDE_MIN} to {PATCH_SIDE_MAX} px"
-        report("size", first.name, f"{first.path} is {width} x {height} px, {expected}")
-    for split, patches in splits.items():
-        for patch, seen in zip(patches, facts[split], strict=True):
-            if seen.size_px in (None, (width, height)):
-                continue
-            assert seen.size_px is not None
-            if split == "train" or patch.mask is None:
-                message = f"{patch.path} is {_px(seen.size_px)}, the others are {width} x {height} px"
-                report("size", patch.name, message)
-            elif min(seen.size_px) < width:
-                message = f"{patch.path} is {_px(seen.size_px)}, smaller than a patch of {width} x {height} px"
-                report("size", patch.name, message)
-            elif split == "val":
-                report("val size", patch.name, f"{patch.path} is {_px(seen.size_px)}, a patch {width} x {height} px")
-    return int(height)
 
 
 def check_stems(root: Path, patches: Sequence[Patch], report: Report) -> None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wsiseg.classes import ClassTable
-from wsiseg.datasets.images import MaskCoding
+from wsiseg.datasets.masks import MaskCoding, MaskNumbers
 from wsiseg.datasets.patch import Patch, group_of, label_of
 from wsiseg.datasets.problems import Report
 
 LABELS_FILE = "labels.csv"
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pnm"}
+)
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
 """What the folder of each split may be called, in any case."""
+_NUMBERED = re.compile(r"^\d{1,2}[._ -]+")
 IMAGES, MASKS = ("img", "imgs", "image", "images"), ("mask", "masks")
 
 
@@ -38,17 +42,17 @@ class Listing:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def list_folders(root: Path, classes: ClassTable | None, excluded: int | None, report: Report) -> Listing:
+def list_folders(root: Path, classes: ClassTable | None, numbers: MaskNumbers, report: Report) -> Listing:
     """The patches of folders; every image has a label in its name or a mask."""
     listing = Listing(classes=classes)
-    coding = MaskCoding.from_classes(classes, excluded) if classes else None
+    coding = MaskCoding.from_classes(classes, numbers) if classes else None
     for split, names in SPLIT_FOLDERS.items():
         folder = subfolder(root, names, report)
         if folder is None:
-            if split == "train":
-                report("layout", root.name, _without_train(root))
             continue
-        listing.splits[split] = _list_split(root, folder, split, coding, report)
+        listing.splits[split] = list_split(root, folder, split, coding, report)
+    if not any(subfolder(root, names, lambda *_: None) for names in SPLIT_FOLDERS.values()):
+        report("layout", root.name, _without_folders(root))
     train = listing.splits["train"]
     first = next((patch for patch in train if patch.label), None)
     for patch in train if first and classes is None else ():
@@ -58,16 +62,22 @@ def list_folders(root: Path, classes: ClassTable | None, excluded: int | None, r
     return listing
 
 
-def _without_train(root: Path) -> str:
+def _without_folders(root: Path) -> str:
     inner = [p for p in _entries(root) if p.is_dir() and subfolder(p, SPLIT_FOLDERS["train"], lambda *_: None)]
     hint = f"; did you mean {inner[0]}?" if inner else ""
-    return f"{root} has neither {LABELS_FILE} nor a folder train/, so no labelled image was found{hint}"
+    return (
+        f"{root} has neither {LABELS_FILE} nor a folder train/ (or val/, test/), so no labelled image was found{hint}"
+    )
 
 
-def _list_split(root: Path, folder: Path, split: str, coding: MaskCoding | None, report: Report) -> list[Patch]:
+def list_split(root: Path, folder: Path, split: str, coding: MaskCoding | None, report: Report) -> list[Patch]:
+    """The patches of one folder: images with labels in their names, or below `img`, with masks below `mask`."""
     images = subfolder(folder, IMAGES, report)
     mask_folder = subfolder(folder, MASKS, report) if images else None
-    masks = {mask.stem: mask for mask in images_in(mask_folder)} if mask_folder else {}
+    masks: dict[str, Path] = {}
+    for file in images_in(mask_folder) if mask_folder else ():
+        if masks.setdefault(file.stem, file) != file:
+            report("twice", file.stem, f"{mask_folder} has two masks named {file.stem} but for their ending; keep one")
     patches = []
     for image in images_in(images or folder):
         mask, name = masks.pop(image.stem, None), image.relative_to(root).as_posix()
@@ -111,16 +121,25 @@ def inside(root: Path, path: Path, report: Report) -> bool:
 
 
 def subfolder(root: Path, names: Iterable[str], report: Report) -> Path | None:
-    """The folder of one of these names, in any case."""
-    found = [p for p in _entries(root) if p.name.lower() in names and p.is_dir()]
+    """The folder of one of these names, in any case, also numbered: `1.training`."""
+    found = [p for p in _entries(root) if _plain(p.name) in names and p.is_dir()]
     if len(found) > 1:
         report("layout", found[1].name, f"{root} has both {found[0].name}/ and {found[1].name}/: keep one of the two")
     return found[0] if found else None
 
 
+def _plain(name: str) -> str:
+    return _NUMBERED.sub("", name.lower())
+
+
 def images_in(folder: Path) -> list[Path]:
     """The image files directly in a folder, by name."""
-    return [p for p in _entries(folder) if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    return [p for p in _entries(folder) if is_image(p.name)]
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is called as an image is; what a Mac puts beside files (`._p.png`) is none."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -1,162 +1,187 @@
-"""Patches and masks from image files."""
+"""Patches from image files: the one reader of everything that looks at them."""
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from wsiseg.classes import ClassTable
+# Each registers its format with Pillow; left to Pillow, the first of several threads would do it for all of them.
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
 from wsiseg.errors import DatasetError
 
-ALWAYS_EXCLUDED = 255
 MAX_PX = 2**26
 """Pixels of an image or mask: 8192 a side, 200 MB in memory. A few bytes can claim any size."""
 
-_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP", "PPM")
+_FORMATS = tuple(
+    kind.format
+    for kind in (
+        PngImagePlugin.PngImageFile,
+        JpegImagePlugin.JpegImageFile,
+        TiffImagePlugin.TiffImageFile,
+        BmpImagePlugin.BmpImageFile,
+        GifImagePlugin.GifImageFile,
+        WebPImagePlugin.WebPImageFile,
+        PpmImagePlugin.PpmImageFile,
+    )
+)
 """What is opened, whatever a file is called. Pillow knows more, and would start other programs for some."""
+
+_NAMED = "PNG, JPEG, TIFF, BMP, GIF, WebP or PPM"
+
+_COLOURS = ("RGB", "RGBA", "RGBX", "YCbCr", "L", "LA", "P", "PA", "1")
+"""Modes whose colours are known. CMYK and Lab mean nothing without the profile of a press."""
 
 _BAD_FILE = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, MemoryError, EOFError,
              struct.error, NotImplementedError, Image.DecompressionBombError)  # fmt: skip
 """What Pillow's decoders raise on damaged files."""
 
-
-@dataclass(frozen=True, slots=True)
-class MaskCoding:
-    """What the pixels of a mask mean.
-
-    Attributes:
-        num_classes: K; values 0 to K - 1 are class channels.
-        excluded: value of excluded pixels, K to 255; K where it is None. 255 always means excluded as well.
-        colors: of the classes, for masks in colour; white and black, unless a class has them, mean excluded.
-    """
-
-    num_classes: int
-    excluded: int | None = None
-    colors: tuple[tuple[int, int, int], ...] = ()
-
-    def __post_init__(self) -> None:
-        value = self.excluded
-        if value is None:
-            return
-        if isinstance(value, bool) or not isinstance(value, int) or not self.num_classes <= value <= ALWAYS_EXCLUDED:
-            raise DatasetError(
-                f"the excluded value must be a whole number from {self.num_classes} (the classes are 0 to "
-                f"{self.num_classes - 1}) to {ALWAYS_EXCLUDED}, got {value!r:.40}"
-            )
-
-    @classmethod
-    def from_classes(cls, classes: ClassTable, excluded: int | None = None) -> MaskCoding:
-        """The coding of masks of a class table."""
-        return cls(len(classes), excluded, tuple(c.color for c in classes))
-
-    def read(self, path: Path) -> npt.NDArray[np.uint8]:
-        """A mask of class channels as uint8 (H, W); K stands for excluded pixels.
-
-        Raises:
-            DatasetError: it cannot be read, or holds values or colours that are none of these.
-        """
-        try:
-            with _open(path) as image:
-                if image.mode in ("RGB", "RGBA"):
-                    return self._from_colors(np.array(image.convert("RGB")), path)
-                mode, stored = image.mode, np.array(image)
-        except DatasetError:
-            raise
-        except _BAD_FILE as error:
-            raise DatasetError(f"{path} cannot be read as a mask, replace or remove it") from error
-        if mode not in ("P", "L", "1"):
-            raise DatasetError(f"{path} must be a single-channel or palette image, got mode {mode}")
-        mask: npt.NDArray[np.uint8] = stored.astype(np.uint8)
-        excluded = self.num_classes if self.excluded is None else self.excluded
-        wrong = (mask >= self.num_classes) & (mask != excluded) & (mask != ALWAYS_EXCLUDED)
-        if wrong.any():
-            raise DatasetError(
-                f"{path}: unknown class {mask[wrong].max()}, expected 0 to {self.num_classes - 1}, or {excluded} for "
-                "excluded (another value is named by excluded in dataset.json)"
-            )
-        mask[mask >= self.num_classes] = self.num_classes
-        return mask
-
-    def _from_colors(self, pixels: npt.NDArray[np.uint8], path: Path) -> npt.NDArray[np.uint8]:
-        if not self.colors:
-            raise DatasetError(f"{path} must be a single-channel or palette image, got mode RGB without class colours")
-        codes = _codes(pixels)
-        mask = np.full(codes.shape, ALWAYS_EXCLUDED, np.uint8)
-        mask[(codes == 0) | (codes == 0xFFFFFF)] = self.num_classes
-        for channel, color in enumerate(self.colors):
-            mask[codes == int(_codes(np.array(color, np.uint8)))] = channel
-        if (mask == ALWAYS_EXCLUDED).any():
-            odd = pixels[mask == ALWAYS_EXCLUDED][0].tolist()
-            raise DatasetError(
-                f"{path}: unknown class of colour {tuple(odd)}, expected the classes' own colours, white or black, "
-                "or a single-channel or palette image"
-            )
-        return mask
-
-
-def _codes(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    channels = pixels.astype(np.int64)
-    return channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
-
-
-def _open(path: Path) -> Image.Image:
-    """An image that is not decoded yet.
-
-    Raises:
-        DatasetError: it is too large, or no file.
-    """
-    if not path.is_file():  # opening a pipe would wait for ever
-        raise DatasetError(f"{path} is not a file, replace or remove it")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(path, formats=_FORMATS)
-    if image.width * image.height > MAX_PX:
-        image.close()
-        raise DatasetError(
-            f"{path} is {image.width} x {image.height} px, more than {MAX_PX} in all; cut it into patches"
-        )
-    return image
-
-
-def _require_8_bits(path: Path, mode: str) -> None:
-    if mode.startswith(("I", "F")):  # Pillow would cut it off at white
-        raise DatasetError(f"{path} has more than 8 bits a channel (mode {mode}), convert it to 8 bits first")
+_PNG_HEAD = 26
+"""Bytes of a PNG up to its bits a channel and its kind of colour, the last two."""
+_TIFF_BITS = 258
+_PPM_HEAD = re.compile(rb"P[1-6]\s(?:\s|#[^\n]*\n)*\d+\s(?:\s|#[^\n]*\n)*\d+\s(?:\s|#[^\n]*\n)*(\d+)\s")
+_UPRIGHT, _LYING = (0, 1), (5, 6, 7, 8)
+"""EXIF's orientations of a picture that is stored as it is to be seen, and of one whose sides are exchanged."""
 
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """An image as RGB uint8 (H, W, 3).
+    """An image as RGB uint8 (H, W, 3), upright, transparent pixels on white.
 
     Raises:
-        DatasetError: it cannot be read, is too large, or has more than 8 bits a channel.
+        DatasetError: it cannot be read, is too large, has more than 8 bits a channel, more than one picture, or
+            colours of a press (CMYK).
     """
-    try:
-        with _open(path) as image:
-            _require_8_bits(path, image.mode)
-            return np.array(image.convert("RGB"))
-    except DatasetError:
-        raise
-    except _BAD_FILE as error:
-        reason = " ".join(str(error).split())
-        raise DatasetError(f"{path} cannot be read as an image ({reason:.100}), replace or remove it") from error
+    with opened(path, "an image") as image:
+        if bits_of(path, image) > 8:
+            raise DatasetError(
+                f"{path} has more than 8 bits a channel, and does not say which of them are used: convert it to "
+                "8 bits first"
+            )
+        if image.mode not in _COLOURS:
+            raise DatasetError(f"{path} has colours of the kind {image.mode}, expected RGB or grey: convert it to RGB")
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+            clear = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", clear.size, (255, 255, 255, 255)), clear)
+        return np.array(upright.convert("RGB"))
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) in px, from the head of the file. Raises `DatasetError` where it cannot be read."""
+    """(width, height) in px as it is to be seen, from the head of the file.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    with opened(path, "an image") as image:
+        width, height = image.size
+        return (height, width) if _orientation(image) in _LYING else (width, height)
+
+
+def is_turned(path: Path) -> bool:
+    """Whether an image says that it is to be seen turned or mirrored, which leaves open how a mask of it lies.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    with opened(path, "an image") as image:
+        return _orientation(image) not in _UPRIGHT
+
+
+@contextmanager
+def opened(path: Path, what: str) -> Iterator[Image.Image]:
+    """The picture of a file, not decoded yet.
+
+    Args:
+        path: of the file.
+        what: it is to be, for messages: "an image", "a mask".
+
+    Raises:
+        DatasetError: it is no file, none of the formats, too large, or holds several pictures; or what is done with it
+            shows that it is damaged.
+    """
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise DatasetError(f"{path} is not a file, replace or remove it")
+    if not path.stat().st_size:
+        raise DatasetError(f"{path} cannot be read as {what}: the file is empty, replace or remove it")
     try:
-        with _open(path) as image:
-            return image.size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=_FORMATS)
+        with image:
+            _require_one(path, image)
+            yield image
     except DatasetError:
         raise
+    except UnidentifiedImageError as error:
+        raise DatasetError(
+            f"{path} cannot be read as {what}: it does not begin as {_NAMED} does; convert, replace or remove it"
+        ) from error
     except _BAD_FILE as error:
-        raise DatasetError(f"{path} cannot be read as an image, replace or remove it") from error
+        raise DatasetError(
+            f"{path} cannot be read as {what}, it may be cut off or damaged; replace or remove it"
+        ) from error
 
 
-def read_mask(path: Path, num_classes: int) -> npt.NDArray[np.uint8]:
-    """A mask of class channels as uint8 (H, W) in the default coding; K stands for excluded pixels."""
-    return MaskCoding(num_classes).read(path)
+def _require_one(path: Path, image: Image.Image) -> None:
+    """Refuse what is too large or holds more than one picture; the small copy in a telephone's JPEG does not count."""
+    if image.width * image.height > MAX_PX:
+        raise DatasetError(
+            f"{path} is {image.width} x {image.height} px, more than {MAX_PX} in all; cut it into patches"
+        )
+    if image.format == "MPO":
+        return
+    if image.format == "TIFF":
+        try:
+            image.seek(1)
+        except EOFError:
+            image.seek(0)
+            return
+    elif getattr(image, "n_frames", 1) < 2:
+        return
+    raise DatasetError(f"{path} holds several pictures (pages or frames), expected one: save the one that is meant")
+
+
+def bits_of(path: Path, image: Image.Image) -> int:
+    """Bits a channel, as the file stores them; Pillow's mode does not tell, and cuts 16 bits of colour to 8."""
+    if image.format == "PNG":
+        with path.open("rb") as file:
+            return file.read(_PNG_HEAD)[-2]
+    if image.format == "TIFF":
+        stored = tiff_tag(image, _TIFF_BITS, 1)
+        return max(stored) if isinstance(stored, tuple) else int(stored)
+    if image.format == "PPM":
+        with path.open("rb") as file:
+            head = _PPM_HEAD.match(file.read(1024))
+        return int(head.group(1)).bit_length() if head and image.mode != "1" else 8
+    return 16 if image.mode.startswith(("I", "F")) else 8
+
+
+def tiff_tag(image: Image.Image, tag: int, default: int) -> int | tuple[int, ...]:
+    """A numeric tag of a TIFF's picture."""
+    found: int | tuple[int, ...] = getattr(image, "tag_v2", {}).get(tag, default)
+    return found
+
+
+def _orientation(image: Image.Image) -> int:
+    found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return found if isinstance(found, int) else 1

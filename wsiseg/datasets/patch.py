@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.datasets.images import MaskCoding
+from wsiseg.datasets.masks import MaskCoding
 from wsiseg.datasets.provenance import CORRECTED, Provenance
 from wsiseg.errors import DatasetError
 
@@ -34,6 +34,7 @@ class Patch:
         mask: where its pixels are known, in any split.
         coding: what the mask's values mean; class channels and K or 255 for excluded where it is None.
         provenance: slide, place, person, source; None where the data set does not say.
+        square_px: side of the square that a training mirrors the image to; 0 where it is one of the set's size.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Patch:
     mask: Path | None = None
     coding: MaskCoding | None = None
     provenance: Provenance | None = None
+    square_px: int = 0
 
     def has(self, channel: int) -> bool:
         """Whether a class is known to occur."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from wsiseg.datasets.spreadsheet import number_of
 from wsiseg.errors import DatasetError
 
 STATUSES = ("labelled", "unsure", "excluded")
@@ -61,6 +62,7 @@ class Provenance:
         for name in COLUMNS:
             text = (row.get(name) or "").strip()
             values[name] = _number(name, text) if name in _NUMBERS else text
+        values["status"] = str(values["status"]).casefold()
         if values["status"] not in ("", *STATUSES):
             raise DatasetError(f"status must be {', '.join(STATUSES)} or empty, got {values['status']!r:.40}")
         return cls(**values)  # type: ignore[arg-type]
@@ -91,10 +93,8 @@ COLUMNS = tuple(field.name for field in fields(Provenance))
 def _number(name: str, text: str) -> float | int | None:
     if not text:
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
+    found = number_of(text)
+    value = float("nan") if found is None else found
     whole = name in ("round", "size_px")
     if not abs(value) < 1e12 or (whole and value != int(value)):  # not a number, or infinite
         raise DatasetError(f"{name} must be a {'whole ' if whole else ''}number, got {text!r:.40}")

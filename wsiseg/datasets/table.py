@@ -2,172 +2,241 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator
-from itertools import islice
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from wsiseg.classes import ClassTable
-from wsiseg.datasets.facts import text_below
-from wsiseg.datasets.folders import IMAGE_SUFFIXES, LABELS_FILE, SPLIT_FOLDERS, Listing, images_in
-from wsiseg.datasets.images import MaskCoding
+from wsiseg.datasets.folders import LABELS_FILE, SPLIT_FOLDERS, Listing
+from wsiseg.datasets.masks import MaskCoding, MaskNumbers
+from wsiseg.datasets.named_files import NamedFiles
 from wsiseg.datasets.patch import UNKNOWN, Patch
 from wsiseg.datasets.problems import Report
 from wsiseg.datasets.provenance import COLUMNS as PROVENANCE
 from wsiseg.datasets.provenance import Provenance
+from wsiseg.datasets.spreadsheet import MAX_ROWS, SUFFIXES, read_spreadsheet
 from wsiseg.errors import DatasetError
 
-MAX_ROWS = 1_000_000
+__all__ = ["MAX_ROWS", "RESERVED", "LabelTable", "list_table", "read_table", "table_of"]
+
 RESERVED = ("file", "group", "split", "mask")
-_LABELS = {"0": 0, "1": 1, "": UNKNOWN}
+_LABELS = {"": UNKNOWN, "false": 0, "no": 0, "true": 1, "yes": 1}
+_LABEL_NUMBER = re.compile(r"([01])(?:[.,]0*)?")
+_SPLITS = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
 
 
-def list_table(root: Path, classes: ClassTable | None, excluded: int | None, report: Report) -> Listing:
-    """The patches of `labels.csv`; the columns name the classes where `classes` is None.
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """A table of labels as it is written.
+
+    Attributes:
+        path: of the file.
+        columns: its columns, under their own names where they are known ones, in any case of letters.
+        rows: of each its line in the file and its cells, as many as columns, or more where something is wrong.
+        short: lines with fewer cells than there are columns; these are filled with empty ones.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[tuple[int, tuple[str, ...]], ...]
+    short: frozenset[int]
+
+    def class_names(self, classes: ClassTable | None) -> list[str]:
+        """The columns that are classes; one may be called as a column of provenance where classes are stated."""
+        own = classes.names if classes else ()
+        return [name for name in self.columns if name in own or name not in (*RESERVED, *PROVENANCE)]
+
+    def as_dicts(self) -> list[dict[str, str]]:
+        """The rows by column.
+
+        Raises:
+            DatasetError: a row has more cells than there are columns.
+        """
+        for line, row in self.rows:
+            if len(row) > len(self.columns):
+                raise DatasetError(f"{self.path}, line {line}: more values than columns in the first line")
+        return [dict(zip(self.columns, row, strict=True)) for _, row in self.rows]
+
+
+def table_of(root: Path) -> Path | None:
+    """The table of labels of a data set, whatever its form and the case of its name; None where there is none.
+
+    Raises:
+        DatasetError: there are several, of which nobody says which counts.
+    """
+    stem = Path(LABELS_FILE).stem
+    names = {stem + suffix for suffix in SUFFIXES}
+    found = sorted(path for path in root.iterdir() if path.name.lower() in names and path.is_file())
+    if len(found) > 1:
+        raise DatasetError(f"{root} has {' and '.join(path.name for path in found)}: keep one table of labels")
+    return found[0] if found else None
+
+
+def read_table(path: Path, classes: ClassTable | None = None, ignore: Sequence[str] = ()) -> LabelTable:
+    """A table of labels.
+
+    Args:
+        path: of the file.
+        classes: that are stated, if any.
+        ignore: columns that are left out.
+
+    Raises:
+        DatasetError: it cannot be read, has too many rows, or two columns of one name; or lacks one to leave out.
+    """
+    sheet = read_spreadsheet(path)
+    if missing := [name for name in ignore if name not in sheet.header]:
+        raise DatasetError(f"{path} has no column {missing[0]!r:.60} to leave out, only {', '.join(sheet.header):.120}")
+    places = [place for place, name in enumerate(sheet.header) if name not in ignore]
+    names = [_known(sheet.header[place], classes) for place in places]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise DatasetError(f"{path} has two columns {name!r:.60}, remove one")
+    width, short, rows = len(sheet.header), set(), []
+    for line, row in sheet.rows:
+        if len(row) < width:
+            short.add(line)
+        cells = row + ("",) * (width - len(row))
+        rows.append((line, (*(cells[place] for place in places), *cells[width:])))
+    return LabelTable(path, tuple(names), tuple(rows), frozenset(short))
+
+
+def _known(name: str, classes: ClassTable | None) -> str:
+    """The name of a column as it is known: that of a class, else one of ours, in any case of letters."""
+    own = classes.names if classes else ()
+    if name in own:
+        return name
+    alike = [known for known in own if known.casefold() == name.casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    return next((known for known in (*RESERVED, *PROVENANCE) if known == name.casefold()), name)
+
+
+def list_table(
+    path: Path, classes: ClassTable | None, numbers: MaskNumbers, report: Report, ignore: Sequence[str] = ()
+) -> Listing:
+    """The patches of a table of labels; the columns name the classes where `classes` is None.
 
     Raises:
         DatasetError: it is no table, or its first line does not fit the classes, so that no row can be understood.
     """
-    path = root / LABELS_FILE
-    rows, header = read_rows(path)
-    own = classes.names if classes else ()  # a class may be called as a column of provenance, where classes are stated
-    names = [name for name in header if name in own or name not in (*RESERVED, *PROVENANCE)]
-    if twice := next((name for name in header if header.count(name) > 1), None):
-        raise DatasetError(f"{path} has two columns {twice!r:.60}, remove one")
-    if "file" not in header or not names:
-        raise DatasetError(f"{path} must begin with file,<class>,<class>,…, got {','.join(header)!r:.80}")
-    classes = classes or ClassTable.from_names(names)
-    for name in names:
-        if name not in classes.names:
-            raise DatasetError(f"{path}: unknown class {name!r:.60}, expected {', '.join(classes.names)}")
-    if missing := [name for name in classes.names if name not in names]:
-        raise DatasetError(f"{path} lacks a column for the class {missing[0]!r}")
-    listing, seen = Listing(classes=classes), set()
-    coding = MaskCoding.from_classes(classes, excluded)
-    for number, row in enumerate(rows, start=2):
-        found = _patch(root, classes, coding, row, f"{path}, line {number}", report)
+    table, root = read_table(path, classes, ignore), path.parent
+    classes = _classes(table, classes)
+    listing = Listing(classes=classes)
+    reader = _Rows(table, classes, MaskCoding.from_classes(classes, numbers), NamedFiles(root), report)
+    seen: set[Path] = set()
+    for line, row in table.rows:
+        found = reader.patch(line, row)
         if found is None:
             continue
         split, patch = found
         if patch.provenance is not None and not patch.provenance.teaches:
             listing.left_out[patch.provenance.status] += 1
-            message = f"{patch.name} is {patch.provenance.status}"
-            report("left out", patch.name, message)
+            report("left out", patch.name, f"{patch.name} is {patch.provenance.status}")
             continue
         if patch.path in seen:
-            report("twice", patch.name, f"{path} has two rows for {patch.path.relative_to(root.resolve())}")
+            report("twice", patch.name, f"{path} has two rows for {patch.name}")
             continue
         seen.add(patch.path)
         listing.splits[split].append(patch)
-    masks = {patch.mask for patches in listing.splits.values() for patch in patches}
-    named = {_followed(root, row.get("file") or "") for row in rows}
-    for image in _beside(root.resolve(), seen):
-        if _followed(root, image.as_posix()) not in seen | masks | named:
-            name = image.relative_to(root.resolve()).as_posix()
-            report("no label", name, f"{image} has no label: add a row to {path} or remove the image")
+    for image in reader.files.unnamed():
+        name = image.relative_to(reader.files.root).as_posix()
+        report("no label", name, f"{image} has no label: add a row to {path} or remove the image")
     return listing
 
 
-def read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """The rows of a table by column, and its first line.
-
-    Raises:
-        DatasetError: it cannot be read, or has too many.
-    """
-    text = text_below(path.parent, path)
-    try:
-        rows = list(islice(csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True), MAX_ROWS + 1))
-        if len(rows) > MAX_ROWS:
-            raise DatasetError(f"{path} has more than {MAX_ROWS} rows, split the data set")
-        return rows, next(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True), [])
-    except csv.Error as error:
-        raise DatasetError(f"{path} cannot be read as CSV ({error!s:.80})") from error
-
-
-def _beside(root: Path, listed: Iterable[Path]) -> Iterator[Path]:
-    """All images in the folders directly below `root`, however deep, that hold a listed one; and in `root` itself."""
-    tops = {path.relative_to(root).parts[0] for path in listed if path.parent != root}
-    for top in sorted(tops):
-        yield from (p for p in sorted((root / top).rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
-    yield from images_in(root)
-
-
-def _patch(
-    root: Path, classes: ClassTable, coding: MaskCoding, row: dict[str, str], where: str, report: Report
-) -> tuple[str, Patch] | None:
-    file = row.get("file") or ""
-    if None in row:
-        report("table", file, f"{where}: more values than columns in the first line")
-        return None
-    try:
-        provenance = Provenance.from_row({name: row.get(name) for name in PROVENANCE if name not in classes.names})
-    except DatasetError as error:
-        report("table", file, f"{where}: {error}")
-        return None
-    mask_file = (row.get("mask") or "").strip()
-    label = _label(classes, row, where, stated=provenance.stated, enough=bool(mask_file) or not provenance.teaches)
-    if isinstance(label, str):
-        report("label", file, label)
-        return None
-    path = _below(root, file, "image", where, report)
-    mask = _below(root, mask_file, "mask", where, report) if mask_file else None
-    split = (row.get("split") or "train").strip()
-    if split not in SPLIT_FOLDERS:
-        report("table", file, f"{where}: split must be train, val or test, got {split!r:.40}")
-        return None
-    if path is None or (mask_file and mask is None):
-        return None
-    group = (row.get("group") or "").strip() or Path(file).stem
-    known = None if provenance == Provenance() else provenance
-    return split, Patch(path, Path(file).as_posix(), label, group, mask, coding, known)
+def _classes(table: LabelTable, stated: ClassTable | None) -> ClassTable:
+    """The classes of a table; every column is one of them or known otherwise."""
+    path, names = table.path, table.class_names(stated)
+    if "file" not in table.columns or not names:
+        raise DatasetError(f"{path} must begin with file,<class>,<class>,…, got {','.join(table.columns)!r:.80}")
+    if stated is None:
+        for name in names:
+            place = table.columns.index(name)
+            values = [row[place] for _, row in table.rows if row[place]]
+            if values and all(_label_value(value) is None for value in values):
+                raise DatasetError(
+                    f"{path}: the column {name!r:.60} holds {values[0]!r:.40}, which is no label: leave it out with "
+                    f"--ignore-columns {name:.60}, or state the classes in dataset.json"
+                )
+        return ClassTable.from_names(names)
+    for name in names:
+        if name not in stated.names:
+            raise DatasetError(
+                f"{path}: unknown class {name!r:.60}, expected {', '.join(stated.names)}; a column that is no class is "
+                f"left out with --ignore-columns {name:.60}"
+            )
+    if missing := [name for name in stated.names if name not in names]:
+        raise DatasetError(f"{path} lacks a column for the class {missing[0]!r}")
+    return stated
 
 
-def _label(
-    classes: ClassTable, row: dict[str, str], where: str, *, stated: bool, enough: bool
-) -> tuple[int, ...] | str:
-    """The label of a row, or what is wrong with it.
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows become patches; what is wrong with one is reported."""
 
-    Args:
-        classes: in order.
-        row: of the table.
-        where: in the file.
-        stated: the row says all that is known of it; else a mask tells the label where none is given.
-        enough: whether a row without any label is of use.
-    """
-    values = [(row.get(name) or "").strip() for name in classes.names]
-    for name, value in zip(classes.names, values, strict=True):
-        if value not in _LABELS:
-            return f"{where}: the label of {name} must be 0 or 1, or empty where it is unknown, got {value!r:.40}"
-    if not any(values) and not enough:
-        return f"{where}: no class is known to be there or not; state one, or status unsure, or remove the row"
-    return tuple(_LABELS[value] for value in values) if any(values) or stated else ()
+    table: LabelTable
+    classes: ClassTable
+    coding: MaskCoding
+    files: NamedFiles
+    report: Report
+
+    def patch(self, line: int, cells: tuple[str, ...]) -> tuple[str, Patch] | None:
+        """The split and patch of a row; None where something is wrong with it."""
+        row, where = dict(zip(self.table.columns, cells, strict=False)), f"{self.table.path}, line {line}"
+        file, mask_file = row["file"], row.get("mask", "")
+        split = _SPLITS.get((row.get("split") or "train").casefold())
+        try:
+            self._check_cells(line, cells, row, split)
+            provenance = Provenance.from_row({n: row.get(n) for n in PROVENANCE if n not in self.classes.names})
+        except DatasetError as error:
+            self.report("table", file, f"{where}: {error}")
+            return None
+        label = self._label(row, where, provenance.stated, bool(mask_file) or not provenance.teaches)
+        if isinstance(label, str):
+            self.report("label", file, label)
+            return None
+        image = self.files.find(file, "image", where, self.report)
+        mask = self.files.find(mask_file, "mask", where, self.report) if mask_file else None
+        if split is None or image is None or (mask_file and mask is None):
+            return None
+        group = row.get("group") or Path(image.name).stem
+        known = None if provenance == Provenance() else provenance
+        return split, Patch(image.path, image.name, label, group, mask.path if mask else None, self.coding, known)
+
+    def _check_cells(self, line: int, cells: tuple[str, ...], row: dict[str, str], split: str | None) -> None:
+        """Raise `DatasetError` for a row of more or fewer cells than columns, or of no split that is known."""
+        for wrong, how in ((len(cells) > len(self.table.columns), "more"), (line in self.table.short, "fewer")):
+            if wrong:
+                raise DatasetError(f"{how} values than columns in the first line")
+        if split is None:
+            raise DatasetError(f"split must be train, val or test, got {row['split']!r:.40}")
+
+    def _label(self, row: dict[str, str], where: str, stated: bool, enough: bool) -> tuple[int, ...] | str:
+        """The label of a row, or what is wrong with it.
+
+        Args:
+            row: of the table.
+            where: in the file.
+            stated: the row says all that is known of it; else a mask tells the label where none is given.
+            enough: whether a row without any label is of use.
+        """
+        label = []
+        for name in self.classes.names:
+            value = _label_value(row[name])
+            if value is None:
+                return (
+                    f"{where}: the label of {name} must be 0 or 1, or empty where it is unknown, got {row[name]!r:.40}"
+                )
+            label.append(value)
+        if all(value == UNKNOWN for value in label):
+            if not enough:
+                return f"{where}: no class is known to be there or not; state one, or status unsure, or remove the row"
+            return tuple(label) if stated else ()
+        return tuple(label)
 
 
-def _followed(root: Path, file: str) -> Path | None:
-    """A path below `root`, its links followed; None for a null byte, a loop of links, a name too long."""
-    try:
-        return (root / file).resolve()
-    except (OSError, ValueError, RuntimeError):
-        return None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def _below(root: Path, file: str, kind: str, where: str, report: Report) -> Path | None:
-    path = _followed(root, file)
-    there = path is not None and _is_file(path)
-    path = path or root
-    # The name becomes a path below other folders too, so that it must be a plain one here.
-    if Path(file).is_absolute() or ".." in Path(file).parts or not path.is_relative_to(root.resolve()):
-        report("outside", file, f"{where}: {file!r:.80} lies outside the data set's folder")
-        return None
-    if not there:
-        report("missing", file, f"{where}: there is no {kind} {file!r:.120}, add it or remove the row")
-        return None
-    return path
+def _label_value(text: str) -> int | None:
+    """What a cell says of a class: 1, 0, or -1 for unknown; None where it is no label."""
+    number = _LABEL_NUMBER.fullmatch(text)
+    return int(number.group(1)) if number else _LABELS.get(text.casefold())

@@ -20,12 +20,13 @@ from PIL import Image
 
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.facts import DATASET_FILE, MPP_TOLERANCE, classes_of, read_about
-from wsiseg.datasets.files import PATCH_SIDE_MAX, PATCH_SIDE_MIN
 from wsiseg.datasets.folders import LABELS_FILE
-from wsiseg.datasets.images import ALWAYS_EXCLUDED, image_size
+from wsiseg.datasets.images import image_size
+from wsiseg.datasets.masks import ALWAYS_EXCLUDED
 from wsiseg.datasets.provenance import COLUMNS as PROVENANCE
 from wsiseg.datasets.provenance import Provenance
-from wsiseg.datasets.table import RESERVED, read_rows
+from wsiseg.datasets.sizes import PATCH_SIDE_MAX, PATCH_SIDE_MIN
+from wsiseg.datasets.table import RESERVED, read_table
 from wsiseg.errors import DatasetError, OptionError
 from wsiseg.geometry import MPP_MAX, MPP_MIN
 from wsiseg.system.files import cannot_write, refuse_address, sync_path, whole_file, write_csv
@@ -100,7 +101,7 @@ class DatasetWriter:
     def _begin(self) -> None:
         self._new = not self.root.exists()
         self._staging = self.root / f".writing-{os.getpid()}-{secrets.token_hex(4)}"
-        self._staged: list[str] = []
+        self._staged: dict[str, None] = {}  # in order
         self._discarded: set[str] = set()
         with cannot_write(self.root):
             self._staging.mkdir(parents=True)
@@ -117,19 +118,19 @@ class DatasetWriter:
                 )
             return
         self.about = read_about(self.root)
-        rows, header = read_rows(table)
         stated = classes_of(self.root, self.about)
-        names = [n for n in header if (stated and n in stated.names) or n not in (*RESERVED, *PROVENANCE)]
-        self.classes = stated or ClassTable.from_names(names)
+        there_are = read_table(table, stated)
+        self.classes = stated or ClassTable.from_names(there_are.class_names(None))
         _check_same_classes(self.root, self.classes, classes)
         there = self.about.get("mpp")
         if not isinstance(there, int | float) or abs(there / self.mpp - 1) > MPP_TOLERANCE:
             raise DatasetError(
                 f"{self.root} has patches at {there} um per pixel, these are at {self.mpp:g}; name another folder"
             )
-        if any(not row.get("file") or None in row for row in rows):
+        rows = there_are.as_dicts()
+        if any(not row.get("file") for row in rows):
             raise DatasetError(f"{table} has rows that cannot be read; see wsiseg dataset check {self.root}")
-        self.rows = {row["file"]: {k: v or "" for k, v in row.items() if k} for row in rows}
+        self.rows = {row["file"]: row for row in rows}
         if (side := self._side(self.rows)) and side != self.patch_size_px:
             raise DatasetError(
                 f"{self.root} has patches of {side} px, these are of {self.patch_size_px}; name another folder"
@@ -223,8 +224,7 @@ class DatasetWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             picture.save(path, format="PNG")
         self._discarded.discard(file)
-        if file not in self._staged:
-            self._staged.append(file)
+        self._staged[file] = None
 
     def finish(self) -> Path:
         """Put everything in its place; the folder. More patches may be added after it.
@@ -302,10 +302,10 @@ def change_classes(root: Path, renamed: Sequence[tuple[str, str]], classes: Clas
             f"{root} has the classes {', '.join(names)}, now they were to be {', '.join(classes.names)}; "
             "name another folder"
         )
-    rows, header = read_rows(table)
+    found = read_table(table, there)
     now = dict(zip(there.names, names, strict=True))
-    columns = ["file", *classes.names, *(name for name in header if name != "file" and name not in there.names)]
-    changed = [{now.get(key, key): value or "" for key, value in row.items() if key} for row in rows]
+    columns = ["file", *classes.names, *(name for name in found.columns if name != "file" and name not in there.names)]
+    changed = [{now.get(key, key): value for key, value in row.items()} for row in found.as_dicts()]
     with locked(root):
         with whole_file(table) as temporary:
             write_csv(temporary, columns, ([row.get(name, "") for name in columns] for row in changed))

@@ -14,8 +14,9 @@ from wsiseg.prediction.stream import FinishedPiece
 class Tally:
     """What has been counted so far."""
 
-    def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
+    def __init__(self, num_classes: int, num_true: int) -> None:
+        self.num_classes = num_classes  # K, of the model
+        self.num_true = num_true  # U, with those that the model does not know
         self.groups: dict[str, int] = {}
         self.confusions: dict[str, list[npt.NDArray[np.int64]]] = {}
         self.probabilities: list[npt.NDArray[np.float64]] = []  # (K,) of each tile
@@ -27,10 +28,10 @@ class Tally:
         return self.groups.setdefault(name, len(self.groups))
 
     def add(self, key: str, group: int, confusion: npt.NDArray[np.int64]) -> None:
-        """Add an image's confusion matrix (K, K) to its group's, in the column `key`."""
+        """Add an image's confusion matrix (U, U) to its group's, in the column `key`."""
         rows = self.confusions.setdefault(key, [])
         while len(rows) <= group:
-            rows.append(np.zeros((self.num_classes, self.num_classes), np.int64))
+            rows.append(np.zeros((self.num_true, self.num_true), np.int64))
         rows[group] += confusion
 
     def add_presence(self, group: str, presence: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> None:
@@ -71,7 +72,7 @@ class CaseMap:
         self._left -= 1
         if not self._left:
             truth, given = compared(self._case, self.classes - 1, self._grid)
-            found = confusion_matrix(truth, given, self._tally.num_classes)
+            found = confusion_matrix(truth, given, self._tally.num_true)
             self._tally.add(self._key, self._tally.group(self._case.group), found)
 
 

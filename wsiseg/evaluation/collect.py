@@ -23,7 +23,9 @@ Progress = Callable[[int, int], None]
 _GATES: dict[TruthKind, type[JudgedGate]] = {"pixels": ComparedGate, "cells": ComparedGate, "labels": LabelGate}
 
 
-def collected(model: TissueModel, source: Source, options: ResolvedOptions, progress: Progress) -> Tally:
+def collected(
+    model: TissueModel, source: Source, options: ResolvedOptions, progress: Progress, flips: bool = False
+) -> Tally:
     """What is counted of all images of a data set, as its kind of truth allows.
 
     Args:
@@ -31,9 +33,10 @@ def collected(model: TissueModel, source: Source, options: ResolvedOptions, prog
         source: the data set.
         options: resolved.
         progress: called as images are done.
+        flips: average over flips and rotations as well, which takes eight times the time.
     """
-    tally = Tally(len(model.classes))
-    gate = _GATES[source.kind](model, options)
+    tally = Tally(len(model.classes), len(source.classes.names))
+    gate = _GATES[source.kind](model, options, flips)
     memory = MemoryPlan.from_limit(options.max_memory, 1 + len(model.classes))
     stream = Stream(model, gate, options, memory, joined=True)  # images are small, as a rule
     total = len(source.entries)

@@ -7,7 +7,7 @@ Rows are true classes, columns predicted ones.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,22 +44,30 @@ class Figure:
         return {name: _number(getattr(self, name)) for name in ("value", "low", "high")}
 
 
-def confusion_figures(confusion: npt.NDArray[Any]) -> dict[str, Float64Array]:
+def confusion_figures(confusion: npt.NDArray[Any], compared: Sequence[int] | None = None) -> dict[str, Float64Array]:
     """All figures of matrices (..., K, K): shape (...) for those of all classes, (..., K) for those of each.
 
     Undefined ones are NaN; means are taken over the classes for which the figure is defined.
+
+    Args:
+        confusion: the matrices.
+        compared: classes that have figures of their own, all where it is None; pixels of the others count as errors.
     """
     counts = confusion.astype(np.float64)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     true, given = counts.sum(axis=-1), counts.sum(axis=-2)
     total = true.sum(axis=-1)
     iou, recall = ratio(hits, true + given - hits), ratio(hits, true)
-    f1 = ratio(2 * hits, true + given)
+    f1, precision = ratio(2 * hits, true + given), ratio(hits, given)
+    if compared is not None:
+        others = [k for k in range(confusion.shape[-1]) if k not in compared]
+        for figure in (iou, recall, f1, precision):
+            figure[..., others] = np.nan
     accuracy, class_accuracy = ratio(hits.sum(axis=-1), total), mean(recall)
     return {
         "iou": iou,
         "recall": recall,
-        "precision": ratio(hits, given),
+        "precision": precision,
         "f1": f1,
         "mean_iou": mean(iou),
         "frequency_weighted_iou": ratio((true * np.nan_to_num(iou)).sum(axis=-1), total),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wsiseg.arrays import Float32Array
 from wsiseg.choices import GateMode, GateRule
-from wsiseg.evaluation.result import TITLES
+from wsiseg.evaluation.result import FLIPS, TITLES
 from wsiseg.models.context import context_tiles
 from wsiseg.models.gate import allowed_classes, gate_published
 from wsiseg.models.large_tiles import Windows, gate_windows
@@ -72,6 +72,7 @@ class JudgedGate(ABC):
     Args:
         model: ready to compute.
         options: resolved.
+        flips: whether the mean of the eight orientations is compared as well.
 
     Attributes:
         columns: keys of the maps that it gives.
@@ -85,7 +86,7 @@ class JudgedGate(ABC):
     views = 1
     always_segments = True
 
-    def __init__(self, model: TissueModel, options: ResolvedOptions) -> None:
+    def __init__(self, model: TissueModel, options: ResolvedOptions, flips: bool = False) -> None:
         self.own = make_gate(model, options)
         self.context = self.own.context
         self.tiling = model.spec.tiling(self._mode(options), options.overlap)
@@ -131,14 +132,16 @@ class LabelGate(JudgedGate):
         assert batch.presence is not None
         _, *seen = parted(batch.presence, self.windows, self._classes)
         presence = torch.from_numpy(seen[0]) if seen else self.presence(batch_tensor(batch.patches, self._device))
-        return Gated((), (presence > self.thresholds.to(presence.device)).any(dim=1), presence)
+        return Gated((), presence > self.thresholds.to(presence.device), presence)
 
 
 class ComparedGate(JudgedGate):
-    """Beside the gate that `predict` has: none, that of the true classes, and the mean of the eight orientations."""
+    """Beside the gate that `predict` has: none, that of the true classes, and, where asked, the mean of eight views."""
 
-    columns = tuple(TITLES)
-    views = 2
+    def __init__(self, model: TissueModel, options: ResolvedOptions, flips: bool = False) -> None:
+        super().__init__(model, options, flips)
+        self.columns = tuple(key for key in TITLES if flips or key != FLIPS)
+        self.views = 2 if flips else 1
 
     def __call__(self, batch: PatchBatch) -> Gated:
         """See `Gate`."""
@@ -146,25 +149,30 @@ class ComparedGate(JudgedGate):
         pixels = batch_tensor(batch.patches, self._device)
         truth, *seen = parted(batch.presence, self.windows, self._classes)
         predicted = self.own(replace(batch, presence=seen[0][:, 0] if seen else None))
-        plain, mean = (torch.from_numpy(view).to(self._device) for view in seen) if seen else (None, None)
-        logits, presence = self.own.scored(pixels, plain)
-        turned = [(logits, presence), *(self._turned(pixels, index, mean) for index in range(1, 8))]
-        if mean is None:
-            mean = torch.stack([view for _, view in turned]).mean(dim=0)
+        views = [torch.from_numpy(view).to(self._device) for view in seen]
+        logits, presence = self.own.scored(pixels, views[0] if views else None)
         known = torch.from_numpy(truth > 0).to(self._device)
         maps = {
             "no_gate": torch.softmax(logits, dim=1),
             "predicted_gate": predicted.probabilities[0],
             "oracle_gate": gate_windows(logits, known | ~known.any(dim=2, keepdim=True), self.windows),
-            "flips": self._rule.apply(
-                self._rule.mean([view for view, _ in turned]), mean, self.thresholds, self.windows
-            ),
         }
-        return Gated(tuple(maps[key] for key in self.columns), predicted.allowed, presence)
+        if FLIPS in self.columns:
+            maps[FLIPS] = self._averaged(pixels, logits, presence, views[1] if views else None)
+        return Gated(tuple(maps[key] for key in self.columns), predicted.opened, presence)
+
+    def _averaged(self, pixels: Tensor, logits: Tensor, presence: Tensor, mean: Tensor | None) -> Tensor:
+        """Probabilities by the mean of the eight orientations; `mean` of what the gate sees, where that is known."""
+        turned = [(logits, presence), *(self._turned(pixels, index, mean) for index in range(1, 8))]
+        if mean is None:
+            mean = torch.stack([view for _, view in turned]).mean(dim=0)
+        return self._rule.apply(self._rule.mean([view for view, _ in turned]), mean, self.thresholds, self.windows)
 
     def presence(self, pixels: Tensor) -> Tensor:
-        """What it sees in the patch, and the mean of the orientations."""
+        """What it sees in the patch, and where it is compared the mean of the orientations."""
         plain = self.own.presence(pixels)
+        if self.views == 1:
+            return plain
         turned = (self.own.presence(oriented(pixels, index)) for index in range(1, 8))
         views = [_places_undone(seen, index, self.windows) for index, seen in enumerate(turned, start=1)]
         return torch.cat([plain, torch.stack([plain, *views]).mean(dim=0)], dim=1)

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from wsiseg.arrays import Float32Array
 from wsiseg.datasets.dataset import Patch
-from wsiseg.evaluation.truth import Case, DottedFile, Source
+from wsiseg.datasets.dots import DottedFile
+from wsiseg.evaluation.truth import Case, Source
 from wsiseg.geometry import Box, Mpp
 from wsiseg.models.large_tiles import Windows
 from wsiseg.prediction.gate_field import GateField

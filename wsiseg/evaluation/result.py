@@ -15,11 +15,12 @@ from wsiseg.system.json_values import JsonObject
 FORMAT = 1
 """Of the JSON; raised when a key changes its meaning or goes."""
 
+FLIPS = "flips"
 TITLES = {
     "no_gate": "no gate",
     "predicted_gate": "predicted gate",
     "oracle_gate": "oracle gate (true labels)",
-    "flips": "predicted gate, flips averaged",
+    FLIPS: "predicted gate, flips averaged",
 }
 """The columns, in their order."""
 

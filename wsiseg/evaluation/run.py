@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from wsiseg.choices import EVALUATION_PRECISIONS, SPLITS, GateMode, SplitName, c
 from wsiseg.classes import ClassTable
 from wsiseg.errors import OptionError
 from wsiseg.evaluation.case_maps import Tally
+from wsiseg.evaluation.class_match import OTHERS, ClassMatch, Others
 from wsiseg.evaluation.collect import Progress, collected
 from wsiseg.evaluation.figures import bootstrap, confusion_figures
 from wsiseg.evaluation.gate import GateReport, gate_report, thresholds_for_recall
@@ -22,6 +24,9 @@ from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.options import PredictOptions
 from wsiseg.prediction.run import loaded_model
+
+_NOT_SETTINGS = ("classes", "split", "mpp", "cell_classes", "ignore_columns")
+"""Options that belong to the data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,10 @@ class EvaluateOptions:
         gate_recall: choose thresholds that keep this recall; on validation only.
         resamples: of the bootstrap over groups.
         seed: of it.
+        flips: compare the mean over flips and rotations as well, which takes eight times the time.
+        merged: from classes of the data set to those of the model, or to nothing where one is left out.
+        others: what becomes of classes that the model does not know: "count" (as errors) or "leave-out".
+        ignore_columns: columns of the data set's table that are no classes.
     """
 
     split: SplitName = "test"
@@ -59,9 +68,14 @@ class EvaluateOptions:
     gate_recall: float | None = None
     resamples: int = 2000
     seed: int = 0
+    flips: bool = False
+    merged: Mapping[str, str] = field(default_factory=dict)
+    others: Others = "count"
+    ignore_columns: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_choice("a split", self.split, SPLITS)
+        check_choice("a way with other classes", self.others, OTHERS)
         check_choice("a precision", self.precision, EVALUATION_PRECISIONS)
         self.predict_options()  # refuses what predict would
         if "," in self.device:
@@ -117,18 +131,21 @@ def evaluate(
     loaded, resolved = loaded_model(model, asked)
     source = open_source(
         Path(dataset), options.split, loaded.classes, mpp=options.mpp, classes=options.classes,
-        excluded=options.excluded, cell_classes=options.cell_classes,
+        excluded=options.excluded, cell_classes=options.cell_classes, merged=options.merged, others=options.others,
+        ignore=options.ignore_columns,
     )  # fmt: skip
     thresholds = make_gate(loaded, resolved).thresholds
     assert thresholds is not None
-    tally = collected(loaded, source, resolved, progress or (lambda done, total: None))
-    names = loaded.classes.names
+    tally = collected(loaded, source, resolved, progress or (lambda done, total: None), options.flips)
+    match = source.classes
     columns = {}
     for key, groups in tally.confusions.items():
         matrices = np.stack(groups)  # (G, K, K)
-        figures = bootstrap(matrices, confusion_figures, options.resamples, options.seed)
-        columns[key] = column_of(key, matrices.sum(axis=0), figures, source.kind, names)
-    gate, chosen = _judge_gate(tally, thresholds, names, options)
+        compared = partial(confusion_figures, compared=match.compared)
+        figures = bootstrap(matrices, compared, options.resamples, options.seed)
+        columns[key] = column_of(key, matrices.sum(axis=0), figures, source.kind, match.names)
+    gate, chosen = _judge_gate(tally, thresholds, match, options)
+    names = match.names if columns else loaded.classes.names
     unit = {"pixels": "pixels", "cells": "cells", "labels": "patches"}[source.kind]
     true = next(iter(columns.values())).confusion.sum(axis=1) if columns else np.stack(tally.truth).sum(axis=0)
     return Evaluation(
@@ -140,10 +157,11 @@ def evaluate(
         data={
             "name": source.name, "split": options.split, "mpp": source.mpp, "images": len(source.entries),
             "groups": len(tally.groups), unit: {name: int(n) for name, n in zip(names, true, strict=True)},
+            "compared": [match.names[k] for k in match.compared], "notes": list(match.notes),
         },
         model={"name": loaded.spec.name, "hash": loaded.hash, "mpp": loaded.spec.mpp},
         settings={
-            **{k: v for k, v in asdict(options).items() if k not in ("classes", "split", "mpp", "cell_classes")},
+            **{k: v for k, v in asdict(options).items() if k not in _NOT_SETTINGS},
             "device": str(loaded.device), "overlap": loaded.spec.overlap,
             "gate_mode": resolved.gate_mode, "gate_context": resolved.gate_context,
             "interval": "95 % bootstrap over groups",
@@ -152,14 +170,20 @@ def evaluate(
 
 
 def _judge_gate(
-    tally: Tally, thresholds: Tensor, names: tuple[str, ...], options: EvaluateOptions
+    tally: Tally, thresholds: Tensor, match: ClassMatch, options: EvaluateOptions
 ) -> tuple[GateReport, tuple[float, ...] | None]:
     if not tally.truth:
         raise OptionError("no tile has any truth: every pixel is excluded, or no class was marked; check the data set")
     probabilities, truth = np.stack(tally.probabilities), np.stack(tally.truth)
     groups = np.array(tally.tile_groups)
     chosen = None
+    limits, own = thresholds.double().cpu().numpy(), list(match.compared)
     if options.gate_recall is not None:
-        chosen = tuple(thresholds_for_recall(probabilities, truth, options.gate_recall))
-    limits = thresholds.double().cpu().numpy()
-    return gate_report(probabilities, truth, groups, limits, names, options.resamples, options.seed), chosen
+        found = thresholds_for_recall(probabilities, truth, options.gate_recall)
+        there = truth.sum(axis=0) > 0  # a class of which there is no tile keeps its threshold
+        chosen = tuple(value if there[k] else float(limits[k]) for k, value in enumerate(found))
+    names = tuple(match.names[k] for k in own)
+    report = gate_report(
+        probabilities[:, own], truth[:, own], groups, limits[own], names, options.resamples, options.seed
+    )
+    return report, chosen

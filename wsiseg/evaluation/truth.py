@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -15,31 +13,33 @@ import numpy.typing as npt
 from wsiseg.choices import SplitName
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import Patch, read_dataset
-from wsiseg.datasets.facts import text_below
+from wsiseg.datasets.dots import (
+    BRCA_CLASSES,
+    BRCA_LIST,
+    BRCA_MPP,
+    CELLS_FILE,
+    DottedFile,
+    read_brca,
+    read_cells,
+)
 from wsiseg.datasets.images import read_image
 from wsiseg.datasets.patch import UNKNOWN
-from wsiseg.datasets.table import MAX_ROWS
 from wsiseg.errors import DatasetError
+from wsiseg.evaluation.class_match import ClassMatch, Others, match_classes
 from wsiseg.geometry import MPP_MAX, MPP_MIN
 
 TruthKind = Literal["pixels", "cells", "labels"]
-CELLS_FILE = "cells.csv"
-BRCA_LIST = "brca_ds_{}.txt"
-BRCA_MPP = 0.5
-BRCA_CLASSES = {"1": "Lymphocytes", "2": "Tumour", "3": "Stroma"}
-BRCA_SLIDE_LETTERS = 23
-"""TCGA's name of a slide, `TCGA-A7-A0DB-01Z-00-DX1`, at the beginning of BRCA-M2C's file names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An image with what is known of it, in the model's channels.
+    """An image with what is known of it, in the channels of a `ClassMatch`.
 
     Attributes:
         name: of the image, for messages.
         group: slide or patient.
         pixels: (H, W, 3) uint8.
-        mask: (H, W), a channel, K for excluded; None where pixels are not known.
+        mask: (H, W), a channel, U for excluded; None where pixels are not known.
         dots: (n, 3) x, y (pixels, from corners) and channel; None where there are none of this kind.
         label: (K,) bool, which classes occur; None where mask or dots say it.
     """
@@ -61,15 +61,15 @@ class Source:
         kind: of truth.
         mpp: microns per pixel.
         entries: what `case` takes, in order.
-        num_classes: K, of the model.
-        channels: model channel of each class value of the masks or labels.
+        classes: which class of the data set is which of the model's.
+        channels: channel of each class value of the masks or labels.
     """
 
     name: str
     kind: TruthKind
     mpp: float
     entries: tuple[Patch, ...] | tuple[DottedFile, ...]
-    num_classes: int
+    classes: ClassMatch
     channels: tuple[int, ...] = ()
 
     def case(self, entry: Patch | DottedFile) -> Case:
@@ -79,33 +79,19 @@ class Source:
     def _patch_case(self, patch: Patch) -> Case:
         pixels = read_image(patch.path)
         if self.kind == "labels":
-            label = np.zeros(self.num_classes, np.bool_)
+            label = np.zeros(len(self.classes.names) + 1, np.bool_)
             label[[self.channels[k] for k, value in enumerate(patch.label) if value == 1]] = True
-            return Case(patch.name, patch.group, pixels, label=label)
-        mask = patch.read_truth(self.num_classes)
+            return Case(patch.name, patch.group, pixels, label=label[: self.classes.known])
+        mask = patch.read_truth(len(self.channels))
         if mask.shape != pixels.shape[:2]:
             raise DatasetError(f"{patch.mask} is {mask.shape[1]} x {mask.shape[0]} px, its image {pixels.shape[1]} x "
                                f"{pixels.shape[0]} px; they must be of one size")  # fmt: skip
-        table = np.array([*self.channels, self.num_classes], np.uint8)
+        table = np.array([*self.channels, len(self.classes.names)], np.uint8)
         return Case(patch.name, patch.group, pixels, mask=table[mask])
 
 
-@dataclass(frozen=True, slots=True)
-class DottedFile:
-    """An image file and its dots (n, 3): x, y, channel."""
-
-    path: Path
-    group: str
-    dots: npt.NDArray[np.float64]
-
-
 def _dotted_case(entry: DottedFile) -> Case:
-    pixels = read_image(entry.path)
-    height, width = pixels.shape[:2]
-    x, y = entry.dots[:, 0], entry.dots[:, 1]
-    if ((x < 0) | (y < 0) | (x > width) | (y > height)).any():
-        raise DatasetError(f"{entry.path} is {width} x {height} px, but has dots outside of it; correct its rows")
-    return Case(entry.path.name, entry.group, pixels, dots=entry.dots)
+    return Case(entry.path.name, entry.group, entry.read(), dots=entry.dots)
 
 
 def open_source(
@@ -117,6 +103,9 @@ def open_source(
     classes: ClassTable | None = None,
     excluded: int | None = None,
     cell_classes: Mapping[str, str] | None = None,
+    merged: Mapping[str, str] | None = None,
+    others: Others = "count",
+    ignore: Sequence[str] = (),
 ) -> Source:
     """Find out which kind of truth a data set has, and list one split of it.
 
@@ -128,130 +117,49 @@ def open_source(
         classes: of the data set, where it does not name them.
         excluded: mask value that is not counted; wins over what the data set says.
         cell_classes: from class values of dots to class names.
+        merged: from classes of the data set to those of the model; see `match_classes`.
+        others: what becomes of classes that the model does not know.
+        ignore: columns of a table that are no classes.
 
     Raises:
-        DatasetError: it cannot be read, or its classes are not the model's.
+        DatasetError: it cannot be read, or shares no class with the model.
     """
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder, expected a data set")
     if (root / BRCA_LIST.format("train")).is_file() or (root / BRCA_LIST.format(split)).is_file():
         names = {**BRCA_CLASSES, **(cell_classes or {})}
-        found = _read_brca(root, split, _dot_channels(names, model_classes))
-        return Source("BRCA-M2C", "cells", _plausible(mpp or BRCA_MPP), tuple(found), len(model_classes))
+        match = match_classes(list(dict.fromkeys(names.values())), model_classes, merged, others)
+        found = read_brca(root, split, _dot_channels(names, match))
+        return Source("BRCA-M2C", "cells", _plausible(mpp or BRCA_MPP), tuple(found), match)
     if (root / CELLS_FILE).is_file():
         if mpp is None:
             raise DatasetError(f"{root / CELLS_FILE} does not say how large pixels are: state --mpp (um per pixel)")
-        channels = {name: k for k, name in enumerate(model_classes.names)}
-        found = _read_cells(root, split, {**channels, **_dot_channels(cell_classes or {}, model_classes)})
-        return Source(root.name, "cells", _plausible(mpp), tuple(found), len(model_classes))
+        named = (*model_classes.names, *(cell_classes or {}).values(), *(merged or {}))
+        match = match_classes(list(dict.fromkeys(named)), model_classes, merged, others)
+        found = read_cells(root, split, {**match.channels, **_dot_channels(cell_classes or {}, match)})
+        return Source(root.name, "cells", _plausible(mpp), tuple(found), match)
     if cell_classes:
         raise DatasetError(
             f"--cell-classes belongs to cell dots, but {root} has neither {CELLS_FILE} nor BRCA-M2C's lists"
         )
-    data = read_dataset(root, mpp, classes, excluded=excluded)
-    order = match_classes(data.classes, model_classes)
+    data = read_dataset(root, mpp, classes, excluded=excluded, ignore=ignore, needs=None)
+    match = match_classes(data.classes.names, model_classes, merged, others)
+    order = tuple(match.channels[name] for name in data.classes.names)
     patches = data.split(split)
     masked = tuple(patch for patch in patches if patch.mask is not None)
     kind: TruthKind = "pixels" if masked else "labels"
     if unknown := sum(UNKNOWN in patch.label for patch in patches if not masked):
         raise DatasetError(f"{unknown} {split} patches of {root} have labels that are not known; evaluate needs all")
     name = data.about.get("name", root.name)
-    return Source(name, kind, data.mpp, masked or patches, len(model_classes), order)
+    return Source(name, kind, data.mpp, masked or patches, match, order)
 
 
-def match_classes(data: ClassTable, model: ClassTable) -> tuple[int, ...]:
-    """The model's channel of each class of a data set, by name, in any order.
-
-    Raises:
-        DatasetError: one has a class that the other lacks.
-    """
-    ours, theirs = set(model.names), set(data.names)
-    if ours != theirs:
-        sides = (("the model", theirs - ours), ("the data set", ours - theirs))
-        parts = [f"{who} lacks {', '.join(sorted(names))}" for who, names in sides if names]
-        raise DatasetError(f"the classes differ: {'; '.join(parts)} (rename them with --classes FILE.json)")
-    return tuple(model.names.index(name) for name in data.names)
-
-
-def _dot_channels(names: Mapping[str, str], model: ClassTable) -> dict[str, int]:
-    for value, name in names.items():
-        if name not in model.names:
-            raise DatasetError(
-                f"cell class {value!r} is {name!r}, which the model does not know, only {', '.join(model.names)}; "
-                f"name it with --cell-classes {value}=NAME"
-            )
-    return {value: model.names.index(name) for value, name in names.items()}
+def _dot_channels(names: Mapping[str, str], match: ClassMatch) -> dict[str, int]:
+    """Channel of each class value of dots."""
+    return {value: match.channels[name] for value, name in names.items()}
 
 
 def _plausible(mpp: float) -> float:
     if not MPP_MIN <= mpp <= MPP_MAX:
         raise DatasetError(f"mpp must be a number from {MPP_MIN} to {MPP_MAX} um per pixel, got {mpp}")
     return mpp
-
-
-def _read_brca(root: Path, split: str, channels: Mapping[str, int]) -> Iterator[DottedFile]:
-    """Rows of the label files are y, x, class; whole numbers are pixels, so half a pixel is added for their centre."""
-    listed = root / BRCA_LIST.format(split)
-    for name in text_below(root, listed).split():
-        image = _below(root, f"images/{name}", listed)
-        labels = _below(root, f"labels/{Path(name).stem}_gt_class_coords.txt", listed)
-        rows = [line.split() for line in text_below(root, labels).splitlines() if line.strip()]
-        dots = [_dot(row[1], row[0], row[2], channels, labels, 0.5) for row in rows if _three(row, labels)]
-        yield DottedFile(image, name[:BRCA_SLIDE_LETTERS], np.array(dots, np.float64).reshape(-1, 3))
-
-
-def _three(row: Sequence[str], path: Path) -> bool:
-    if len(row) != 3:
-        raise DatasetError(f"{path}: expected rows of y, x and class, got {' '.join(row)!r:.60}")
-    return True
-
-
-def _read_cells(root: Path, split: str, channels: Mapping[str, int]) -> Iterator[DottedFile]:
-    """`file,x,y,class[,group,split]`: x and y in pixels from the image's corner; without `split` all is test."""
-    path = root / CELLS_FILE
-    try:
-        rows = list(islice(csv.DictReader(text_below(root, path).splitlines(), skipinitialspace=True), MAX_ROWS + 1))
-    except csv.Error as error:
-        raise DatasetError(f"{path} cannot be read as CSV ({error!s:.80})") from error
-    if len(rows) > MAX_ROWS:
-        raise DatasetError(f"{path} has more than {MAX_ROWS} rows, split the data set")
-    if not rows or not {"file", "x", "y", "class"} <= rows[0].keys():
-        raise DatasetError(f"{path} must begin with file,x,y,class (and optionally group and split) and have rows")
-    files: dict[str, tuple[str, list[tuple[float, float, float]]]] = {}
-    for row in rows:
-        if (row.get("split") or "test").strip() == split:
-            file = row["file"] or ""
-            group, dots = files.setdefault(file, ((row.get("group") or "").strip() or Path(file).stem, []))
-            dots.append(_dot(row["x"], row["y"], row["class"], channels, path, 0.0))
-    if not files:
-        raise DatasetError(f"{path} has no row of split {split}; choose another --split")
-    for file, (group, dots) in files.items():
-        yield DottedFile(_below(root, file, path), group, np.array(dots, np.float64))
-
-
-def _dot(
-    x: str, y: str, value: str, channels: Mapping[str, int], path: Path, shift: float
-) -> tuple[float, float, float]:
-    value = (value or "").strip()
-    if value not in channels:
-        raise DatasetError(
-            f"{path}: cell class {value!r:.40} is not known; name it with --cell-classes {value:.20}=NAME"
-        )
-    try:
-        point = float(x) + shift, float(y) + shift
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: x and y must be numbers, got {x!r:.20} and {y!r:.20}") from error
-    return *point, float(channels[value])
-
-
-def _below(root: Path, name: str, where: Path) -> Path:
-    try:
-        path: Path | None = (root / name).resolve()
-        there = path is not None and path.is_relative_to(root.resolve()) and path.is_file()
-    except (OSError, RuntimeError, ValueError):  # a null byte, a loop of links, a name too long
-        path, there = None, False
-    if path is None or not there:
-        raise DatasetError(
-            f"{where}: there is no file {name!r:.120} in the data set's folder; add it or remove its rows"
-        )
-    return path

@@ -37,7 +37,7 @@ class Answer:
         shown_prediction: whether the model's opinion was to be seen.
         agrees: whether the answer equals the model's opinion; None where there was none.
         time: when, ISO 8601 in UTC.
-        model_hash: of the model that chose the patch or whose opinion was to be had; empty without.
+        model_hash: of the model or encoder that helped to choose its round; empty without.
     """
 
     classes: Mapping[str, bool]

@@ -6,7 +6,7 @@ gains nothing (measured; see docs/labelling.md). A fifth is always at random, so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,7 @@ def choose_classwise(
     features: Float32Array,
     groups: Sequence[str],
     seed: int,
+    apart: Collection[str] = (),
 ) -> list[Chosen]:
     """A fifth at random, the rest in equal shares by class: uncertain of that class, and unlike each other.
 
@@ -65,18 +66,22 @@ def choose_classwise(
         features: of all candidates, (N, D).
         groups: patient of each candidate, (N,).
         seed: of the order in which the round is shown.
+        apart: patients that are kept for validation: all of them are shown at random, and the others never are, as
+            long as there are patches of both.
 
     Returns:
         At most `count` patches, shuffled, so that the page does not tell how each was chosen.
     """
     rng = np.random.default_rng(seed)
-    chosen = choose_random(available, min(len(available), round(RANDOM_SHARE * count)))
+    held = [index for index in available if groups[index] in apart] if apart else available
+    chosen = choose_random(held, min(len(available), round(RANDOM_SHARE * count)))
     taken = {one.index for one in chosen}
-    left = [index for index in available if index not in taken]
+    left = [index for index in available if index not in taken and groups[index] not in apart]
+    kept = [index for index in available if groups[index] in apart and index not in taken]
     if not left:
-        return chosen
+        return [*chosen, *choose_random(kept, count - len(chosen))]
     reduced = principal(features)
-    num_classes = probabilities.shape[1]
+    num_classes, entropies = probabilities.shape[1], entropy(probabilities)
     wanted = min(len(left), count - len(chosen))
     most = _most_of_a_group(groups, available, wanted)
     of_group: dict[str, int] = {}
@@ -84,8 +89,8 @@ def choose_classwise(
     # The classes of which least is known to be there come last, and so get what the others left.
     for k in range(num_classes):
         share = ceil_div(wanted - sum(one.source == "classwise" for one in chosen), num_classes - k)
-        free = [i for i in left if i not in taken and of_group.get(groups[i], 0) < most]
-        ranked = sorted(free, key=lambda i: -_entropy(float(probabilities[i, k])))[: POOL * share]
+        free = np.array([i for i in left if i not in taken and of_group.get(groups[i], 0) < most], dtype=int)
+        ranked = free[np.argsort(-entropies[free, k], kind="stable")[: POOL * share]].tolist()
         found = 0
         for index in k_centre(reduced, ranked, len(ranked), centres):
             if found == share:
@@ -97,7 +102,8 @@ def choose_classwise(
             taken.add(index)
             centres.append(reduced[index])
             chosen.append(Chosen(index, "classwise"))
-    chosen += choose_random([i for i in left if i not in taken], count - len(chosen))  # where patients had their share
+    spare = [i for i in left if i not in taken]  # where patients had their share
+    chosen += choose_random([*spare, *kept], count - len(chosen))
     return [chosen[place] for place in rng.permutation(len(chosen))]
 
 
@@ -106,9 +112,11 @@ def _most_of_a_group(groups: Sequence[str], available: Sequence[int], wanted: in
     return max(1, round(GROUP_SHARE * wanted)) if several else wanted
 
 
-def _entropy(probability: float) -> float:
-    p = min(max(probability, 1e-12), 1 - 1e-12)
-    return float(-p * np.log(p) - (1 - p) * np.log(1 - p))
+def entropy(probabilities: Float32Array) -> Float64Array:
+    """Binary entropy of probabilities, each by itself."""
+    p = np.clip(probabilities.astype(np.float64), 1e-12, 1 - 1e-12)
+    found: Float64Array = -p * np.log(p) - (1 - p) * np.log(1 - p)
+    return found
 
 
 def k_centre(

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from wsiseg.errors import OptionError, OutputError
+from wsiseg.arrays import Float32Array
+from wsiseg.errors import OptionError
 from wsiseg.labelling.advice import Advice
 from wsiseg.labelling.agreement import Kappa, kappas
-from wsiseg.labelling.answers import Answer, Answers, Status
+from wsiseg.labelling.answers import Answer, Status
 from wsiseg.labelling.choose import Chosen, choose_classwise, choose_random
+from wsiseg.labelling.journals import LABELLER, answers_in, journal_path, others_answers
 from wsiseg.labelling.places import Candidate
+from wsiseg.labelling.probe import Prober
 from wsiseg.labelling.rounds import Round, with_repeats
 from wsiseg.labelling.session import Session
 from wsiseg.labelling.status import Status as Standing
 from wsiseg.labelling.status import status_of
+from wsiseg.labelling.table import merged
 from wsiseg.system.durable_lines import DurableLines, Line, read_lines
 
-ROUND = 240
-"""Patches of a round: ten pages."""
+ROUND, PROBED_ROUND = 240, 72
+"""Patches of a round: ten pages; three where the next round learns from this one."""
 
 OVERLAP = 0.1
 """Share of a labeller's round that others answered before, so that agreement between people is known."""
-
-LABELLER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 class Labelling:
@@ -46,6 +45,7 @@ class Labelling:
         classwise: whether rounds are chosen class by class; None does so where there is a model.
         review: patches with labels that are looked at again, in the order in which they are shown; None labels anew.
         clock: seconds, monotonic.
+        prober: in place of `advice`, learns from the labels there are before each round.
 
     Raises:
         OptionError: the labeller's name does not do.
@@ -62,6 +62,7 @@ class Labelling:
         classwise: bool | None = None,
         review: Sequence[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        prober: Prober | None = None,
     ) -> None:
         if not LABELLER.fullmatch(labeller):
             raise OptionError(
@@ -71,7 +72,8 @@ class Labelling:
         self.labeller = labeller
         self.candidates = {candidate.id: candidate for candidate in candidates}
         self.advice = advice
-        self._classwise = advice is not None if classwise is None else classwise
+        self._prober = prober
+        self._classwise = bool(advice or prober) if classwise is None else classwise
         self._order = list(self.candidates)
         self._review = review
         self._readable = readable
@@ -83,6 +85,7 @@ class Labelling:
         self._journal = DurableLines(path, whole)
         self._answers = answers_in(lines, labeller, session)
         self.rounds = [Round.from_json(line) for line in lines if line.get("do") == "round"]
+        self._probe()
 
     def close(self) -> None:
         """Close the journal."""
@@ -105,24 +108,40 @@ class Labelling:
         found = [self.answer_at(of, place) for place in range(len(of.items))]
         return [place for place, answer in enumerate(found) if answer is None or answer.status == "draft"]
 
-    def next_round(self, count: int = ROUND) -> Round:
+    def next_round(self, count: int | None = None) -> Round:
         """Choose the next round, of so many patches, and write it down.
 
         Raises:
             OptionError: class-wise without a model; or no patch is left.
         """
         with self._mutex:
-            if self._classwise and self.advice is None:
+            self._probe()
+            if self._classwise and self.advice is None and self._prober is None:
                 raise OptionError("patches are chosen class by class with the help of a model, state --model")
+            count = count or (ROUND if self._prober is None else PROBED_ROUND)
             number = len(self.rounds) + 1
             chosen = self._choose(count, number)
             if not chosen:
                 raise OptionError("all patches were shown; give more slides, or more --candidates")
             items = with_repeats(chosen, self._order, self._not_repeated(), number, self.session.terms.seed)
-            made = Round(number, items, self.advice.model_hash if self.advice else "")
+            made = Round(number, items, self.advice.model_hash if self.advice and self._classwise else "")
             self._write(made.to_json())
             self.rounds.append(made)
             return made
+
+    def _probe(self) -> None:
+        """Learn from what was answered so far, by whomever, but for patients that are kept apart."""
+        if self._prober is not None:
+            names, apart = self.session.classes.names, self.session.apart
+            said = merged([*others_answers(self.session, self.labeller), self._answers], names)
+            held = {patch for patch, candidate in self.candidates.items() if candidate.group in apart}
+            labels = {p: one.labels for p, one in said.items() if one.status == "labelled" and p not in held}
+            self.advice = self._prober.advice(labels, names)
+
+    def features(self, patch: str) -> Float32Array | None:
+        """What a model or an encoder sees in a patch (D,), None where neither was asked."""
+        of = self.advice or self._prober
+        return of.features.get(patch) if of else None
 
     def _choose(self, count: int, number: int) -> list[Chosen]:
         shown = {item.patch for one in self.rounds for item in one.items}
@@ -147,6 +166,7 @@ class Labelling:
             np.stack([self.advice.features[patch] for patch in patches]),
             [self.candidates[patch].group for patch in patches],
             self.session.terms.seed + number,
+            self.session.apart,
         )
         return [*overlap, *(Chosen(known[one.index], one.source) for one in chosen)]
 
@@ -192,6 +212,7 @@ class Labelling:
         with self._mutex:
             now, of = self._clock(), of or self.round()
             names = self.session.classes.names
+            said = {place: [self.session.name_now(name) for name in present] for place, present in said.items()}
             if not said or any(not 0 <= place < len(of.items) for place in said):
                 raise OptionError(f"round {of.number} has the places 0 to {len(of.items) - 1}")
             if unknown := [name for present in said.values() for name in present if name not in names]:
@@ -285,40 +306,3 @@ class Labelling:
             if patch in mine
         ]
         return kappas(pairs, self.session.classes.names)
-
-
-def journal_path(folder: Path, labeller: str) -> Path:
-    """The journal of a labeller."""
-    return folder / f"journal-{labeller}.jsonl"
-
-
-def answers_in(lines: Sequence[Mapping[str, Any]], labeller: str, session: Session) -> Answers:
-    """What a journal's lines lead to, with the classes called as they are now.
-
-    Raises:
-        OutputError: a line is of another version of the program.
-    """
-    try:
-        answers = Answers.from_lines(lines, labeller)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise OutputError(
-            f"the journal of {labeller} in {session.folder} has lines of another version of this program; use that one"
-        ) from error
-    for old, new in session.renamed:
-        answers.rename(old, new)
-    return answers
-
-
-def others_answers(session: Session, labeller: str) -> list[Answers]:
-    """The answers of the other labellers of a folder, as their journals have them now."""
-    return [answers for answers in all_answers(session) if answers.labeller != labeller]
-
-
-def all_answers(session: Session) -> list[Answers]:
-    """The answers of all labellers of a folder, by name."""
-    found = []
-    for path in sorted(session.folder.glob("journal-*.jsonl")):
-        name = path.stem.removeprefix("journal-")
-        if LABELLER.fullmatch(name):
-            found.append(answers_in(read_lines(path)[0], name, session))
-    return found

@@ -1,4 +1,4 @@
-"""What a model says of candidates: which classes occur, and features by which they are told alike."""
+"""What a model or an encoder says of candidates: which classes occur, and features by which they are told alike."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 
 from wsiseg.arrays import Float32Array
 from wsiseg.labelling.patch_cache import PatchCache
+from wsiseg.labelling.probe import Embeddings
+from wsiseg.models.embedding import Embedder
 from wsiseg.models.tissue_model import TissueModel
 
 BATCH = 32
@@ -47,6 +49,27 @@ def ask(
         done += len(batch)
         progress(done, len(missing))
     return {patch: known[patch] for patch in patches if patch in known}
+
+
+def embed(
+    encoder: Embedder,
+    cache: PatchCache,
+    patches: Sequence[str],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Embeddings:
+    """What an encoder sees in the patches whose pixels are cut; what it saw before comes from the cache."""
+    known = {patch: opinion[1] for patch, opinion in cache.opinions(encoder.hash).items()}
+    missing = [patch for patch in patches if patch not in known]
+    nothing = np.zeros(0, np.float32)
+    done = 0
+    for batch in _batches(cache, missing):
+        tiles = torch.from_numpy(np.stack([pixels for _, pixels in batch])).permute(0, 3, 1, 2)
+        for (patch, _), looks in zip(batch, encoder(tiles).numpy(), strict=True):
+            cache.put_opinion(patch, encoder.hash, nothing, looks)
+            known[patch] = looks
+        done += len(batch)
+        progress(done, len(missing))
+    return Embeddings(encoder.hash, {patch: known[patch] for patch in patches if patch in known})
 
 
 def _batches(cache: PatchCache, patches: Sequence[str]) -> Iterator[list[tuple[str, np.ndarray]]]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from wsiseg.arrays import UInt8Array
 from wsiseg.datasets.dataset import PatchDataset
-from wsiseg.datasets.images import ALWAYS_EXCLUDED, read_image
+from wsiseg.datasets.images import read_image
+from wsiseg.datasets.masks import ALWAYS_EXCLUDED
 from wsiseg.datasets.patch import UNKNOWN, Patch
 from wsiseg.datasets.provenance import Provenance
 from wsiseg.datasets.write import PatchRow

@@ -36,7 +36,7 @@ class Round:
     Attributes:
         number: from 1.
         items: its patches.
-        model_hash: of the model that helped to choose; empty without.
+        model_hash: of the model or encoder that helped to choose; empty where chance alone did.
     """
 
     number: int

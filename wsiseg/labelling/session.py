@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from wsiseg.classes import PALETTE, ClassTable
 from wsiseg.errors import DatasetError, OptionError
 from wsiseg.labelling.places import LabelSlide
@@ -20,6 +22,10 @@ from wsiseg.system.json_values import JsonObject
 from wsiseg.system.locks import locked
 
 FOLDER = "labelling"
+
+APART, LEAST_PATIENTS = 0.2, 5
+"""Share of the patients whose patches are for validation, and the patients from which on there is such a share."""
+
 SESSION_FORMAT = 1
 
 
@@ -65,6 +71,8 @@ class Session:
         self._rows: list[JsonObject] = []
         self._renamed: list[tuple[str, str]] = []
         self._slides: dict[str, str] = {}
+        self._patients: set[str] = set()
+        self._apart: list[str] = []
         self._known = 1  # lines taken
         with locked(self.path):
             lines, whole = read_lines(self.path)
@@ -113,6 +121,9 @@ class Session:
             next(row for row in self._rows if row["name"] == line["old"])["name"] = line["new"]
         elif line["do"] == "slide":
             self._slides[line["name"]] = line["hash"]
+            self._patients.add(line.get("patient", line["name"]))
+        elif line["do"] == "apart":
+            self._apart += line["patients"]
 
     @property
     def classes(self) -> ClassTable:
@@ -123,6 +134,18 @@ class Session:
     def renamed(self) -> tuple[tuple[str, str], ...]:
         """(old name, new name) of all renamings, in order."""
         return tuple(self._renamed)
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """Patients whose patches are for validation alone; none where there are too few patients."""
+        return tuple(self._apart)
+
+    def name_now(self, name: str) -> str:
+        """What a class is called now that had a name before; a page may not have heard of it yet."""
+        for old, new in self._renamed:
+            if name == old:
+                name = new
+        return name
 
     def add_class(self, name: str, color: Sequence[int] | None = None) -> None:
         """A class more. What was answered before says nothing of it.
@@ -157,15 +180,25 @@ class Session:
         """
         with locked(self.path):
             self._refresh()
+            before = set(self._patients)
             for slide in slides:
                 known = self._slides.get(slide.name)
                 if known is None:
-                    self._append({"do": "slide", "name": slide.name, "hash": slide.hash})
+                    self._append({"do": "slide", "name": slide.name, "hash": slide.hash, "patient": slide.group})
                 elif known != slide.hash:
                     raise DatasetError(
                         f"another slide called {slide.name} is labelled in {self.root}; rename one, or choose "
                         "another folder"
                     )
+            self._keep_apart(sorted(self._patients - before))
+
+    def _keep_apart(self, new: Sequence[str]) -> None:
+        """Keep a fifth of the patients for validation, of the new ones, of which none was learned from."""
+        wanted = round(APART * len(self._patients)) if len(self._patients) >= LEAST_PATIENTS else 0
+        count = min(len(new), wanted - len(self._apart))
+        if count > 0:
+            order = np.random.default_rng([self.terms.seed, len(self._patients)]).permutation(len(new))
+            self._append({"do": "apart", "patients": sorted(new[place] for place in order[:count].tolist())})
 
     def refresh(self) -> bool:
         """Take what others added or renamed meanwhile; whether there was anything."""

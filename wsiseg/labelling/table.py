@@ -120,12 +120,15 @@ def _row(candidate: Candidate, said: Merged, session: Session, before: PatchRow 
     )
     if before is not None:
         return replace(before, labels=said.labels, provenance=where)
-    return PatchRow(said.labels, candidate.group, _split(said.answers), where, candidate.id)
+    return PatchRow(said.labels, candidate.group, _split(said.answers, candidate, session), where, candidate.id)
 
 
-def _split(answers: Sequence[Answer]) -> str:
-    """Random patches of rounds that a model helped to choose are validation: nothing else stands for the slides."""
-    return "val" if any(answer.source == "random" and answer.model_hash for answer in answers) else ""
+def _split(answers: Sequence[Answer], candidate: Candidate, session: Session) -> str:
+    """Patients that are kept apart are validation; without any, what rounds with a model's help showed at random."""
+    if session.apart:
+        return "val" if candidate.group in session.apart else ""
+    by_chance = all(answer.source == "random" for answer in answers)  # what another person was asked may not be
+    return "val" if by_chance and any(answer.model_hash for answer in answers) else ""
 
 
 def _write_answers(session: Session, all_answers: Sequence[Answers], candidates: Mapping[str, Candidate]) -> None:

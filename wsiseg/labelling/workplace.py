@@ -14,9 +14,11 @@ from wsiseg.datasets.dataset import PatchDataset
 from wsiseg.datasets.patch import group_of
 from wsiseg.errors import OptionError
 from wsiseg.labelling.advice import Advice
-from wsiseg.labelling.labelling import Labelling, all_answers, journal_path
+from wsiseg.labelling.journals import all_answers, journal_path
+from wsiseg.labelling.labelling import Labelling
 from wsiseg.labelling.patch_cache import Cut, Cutter, PatchCache, SlideCuts
 from wsiseg.labelling.places import Candidate, LabelSlide, candidates_of, in_turn, share_of
+from wsiseg.labelling.probe import Embeddings, Prober
 from wsiseg.labelling.review import Review, Sort, review_of
 from wsiseg.labelling.session import Session, Terms
 from wsiseg.labelling.table import write_data_set
@@ -29,6 +31,9 @@ from wsiseg.system.locks import locked
 MOST_CANDIDATES = 5000
 PAGE = 24
 """Patches shown at once."""
+
+FOLDS = 5
+"""Labels that are looked at again with an encoder alone are judged by fits to the other four fifths."""
 
 FIRST_PAGE_S = 60.0
 """How long the first page may wait for its slides."""
@@ -120,14 +125,14 @@ class Workplace:
 @contextmanager
 def workplace(
     wishes: Wishes,
-    advise: Callable[[PatchCache, Sequence[Candidate]], Advice] | None = None,
+    advise: Callable[[PatchCache, Sequence[Candidate]], Advice | Embeddings] | None = None,
     told: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Workplace]:
     """Open slides, find candidates and begin to cut them; at the end the data set is written and all is closed.
 
     Args:
         wishes: what to label, and how.
-        advise: asks a model about the candidates, once they are all cut.
+        advise: asks a model, or an encoder, about the candidates, once they are all cut.
         told: called with what is being done.
 
     Raises:
@@ -155,11 +160,16 @@ def workplace(
         cutter = Cutter(cache, cut)
         stack.callback(cutter.close)
         cutter.add(candidates)
-        advice = None
+        advice, prober = None, None
         if advise is not None:
             told(f"cutting {len(candidates)} patches")
             cutter.wait([candidate.id for candidate in candidates])
-            advice = advise(cache, candidates)
+            found = advise(cache, candidates)
+            advice = found if isinstance(found, Advice) else None
+            prober = Prober(found) if isinstance(found, Embeddings) else None
+        if review is not None and prober is not None:  # each label is judged by the others
+            labels = {patch: row.labels for patch, row in review.rows.items()}
+            advice, prober = prober.advice_apart(labels, session.classes.names, FOLDS), None
         labelling = Labelling(
             session,
             wishes.labeller,
@@ -168,6 +178,7 @@ def workplace(
             advice,
             wishes.classwise,
             None if review is None else review.order(wishes.sort, advice),
+            prober=prober,
         )
         stack.callback(labelling.close)
         _cut_first_page(labelling, cutter)

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
@@ -160,8 +160,8 @@ def save_bundle(
             weights = temporary / f"{kind}.safetensors"
             held_elsewhere = dict(fields.get("networks", {})).get(kind, {}).get("encoder")
             lacking = encoder_names(module) if held_elsewhere else set()
-            save_file(_storable(module, half, lacking), weights)
-            weights.chmod(0o644)  # the library makes it private, a bundle is as public as its folder
+            # In memory first, so that a full disk is an OSError, with its reason.
+            weights.write_bytes(save(_storable(module, half, lacking)))
         spec = parse_spec(_complete(fields, folder.name, temporary), str(folder / SPEC_FILE))
         (temporary / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
         _keep_others(folder, temporary)

@@ -187,8 +187,9 @@ def _work(work: SharedWork, device: str, queued: Any, messages: Any) -> None:
             options = replace(work.options, device=device)
             model = load_model(work.model, device).use(work.runtime)
             writer = MapWriter(
-                work.store, model.classes, work.plan.grid, work.memory.piece_px, probabilities=options.probabilities
-            )
+                work.store, model.classes, work.plan.grid, work.memory.piece_px, probabilities=options.probabilities,
+                unread=True,
+            )  # fmt: skip
             piece_writer = PieceWriter(writer, work.plan, _Booking(messages), slide.damage, SlideWatch(slide).check)
             stream = Stream(model, make_gate(model, options), options, work.memory)
             field = None if work.field is None else StoredGateField(work.field, work.plan.tiles, work.plan.selected)

@@ -39,19 +39,24 @@ class Gated:
 
     Attributes:
         probabilities: (N, K, P, P) float32, for each map that is made of them; `predict` makes one.
-        allowed: (N, K) bool, the classes left open somewhere in each patch.
+        opened: (N, W, K) bool, the classes left open in each window of a patch.
         presence: (N, W, K) float32, the probability that each class occurs in each window of a patch; None where only
             the maps are wanted.
     """
 
     probabilities: tuple[Tensor, ...]
-    allowed: Tensor
+    opened: Tensor
     presence: Tensor | None = None
+
+    @property
+    def allowed(self) -> Tensor:
+        """The classes left open somewhere in each patch, (N, K) bool."""
+        return self.opened.any(dim=1)
 
     def of(self, patches: slice) -> Gated:
         """The same of some of the patches."""
         presence = None if self.presence is None else self.presence[patches]
-        return Gated(tuple(values[patches] for values in self.probabilities), self.allowed[patches], presence)
+        return Gated(tuple(values[patches] for values in self.probabilities), self.opened[patches], presence)
 
 
 class Gate(Protocol):
@@ -117,7 +122,7 @@ class PatchGate:
         """See `Gate`."""
         presence = None if batch.presence is None else torch.from_numpy(batch.presence)
         probabilities, allowed = self.of_pixels(batch_tensor(batch.patches, self._model.device), presence)
-        return Gated((probabilities,), allowed)
+        return Gated((probabilities,), allowed[:, None])
 
     def presence(self, pixels: Tensor) -> Tensor:
         """See `Gate`; a patch is its only window."""
@@ -167,14 +172,18 @@ class LargeTileGate:
 
     def __call__(self, batch: PatchBatch) -> Gated:
         """See `Gate`."""
-        probabilities, allowed = self.of_pixels(batch_tensor(batch.patches, self._model.device))
-        return Gated((probabilities,), allowed)
+        probabilities, opened = self._of_tiles(batch_tensor(batch.patches, self._model.device))
+        return Gated((probabilities,), opened)
 
     def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ModelGate`; windows have no context, so that `presence` is None."""
         assert presence is None
-        probabilities, allowed = self._predict(self._model, pixels, self.thresholds, self._window_px, self._stride_px)
-        return probabilities, allowed.any(dim=1)
+        probabilities, opened = self._of_tiles(pixels)
+        return probabilities, opened.any(dim=1)
+
+    def _of_tiles(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities (N, K, T, T), and the classes (N, W, K) left open in each window."""
+        return self._predict(self._model, pixels, self.thresholds, self._window_px, self._stride_px)
 
     def windows(self, side_px: int) -> Windows:
         """See `ModelGate`."""

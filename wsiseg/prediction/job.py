@@ -21,7 +21,7 @@ from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.journal import Fingerprint
 from wsiseg.prediction.options import OF_SPEED, ResolvedOptions
 from wsiseg.prediction.output import Output
-from wsiseg.prediction.piece_writer import PieceWriter, sum_up
+from wsiseg.prediction.piece_writer import PieceWriter, gate_decisions, sum_up
 from wsiseg.prediction.plan import Plan
 from wsiseg.prediction.plan import plan as plan_of
 from wsiseg.prediction.progress import Advance, Progress
@@ -40,6 +40,7 @@ from wsiseg.system.threads import WriteBehind, within
 from wsiseg.system.versions import of_map, of_run, software
 from wsiseg.tiling.pieces import Piece, owned_by, patches_of, pieces_of
 from wsiseg.tissue_map.areas import Areas
+from wsiseg.tissue_map.gate import GateGrid
 from wsiseg.tissue_map.writer import PIECE_LEVELS, MapWriter
 
 PLAN_READS = 10
@@ -133,11 +134,37 @@ class MapJob:
     def stream(self, run: UnfinishedRun, plan: Plan) -> Streamed:
         """Compute and write the pieces that are missing, and the pyramid above them."""
         writer = MapWriter(
-            run.store, self.classes, plan.grid, self.memory.piece_px, probabilities=self.options.probabilities
-        )
+            run.store, self.classes, plan.grid, self.memory.piece_px, probabilities=self.options.probabilities,
+            unread=True,
+        )  # fmt: skip
         streamed = self._pieces(run, plan, writer)
+        self._write_unseen(plan, writer)
         self._levels(run, plan, writer)
+        self._write_gate(run, plan, writer)
         return streamed
+
+    def _write_unseen(self, plan: Plan, writer: MapWriter) -> None:
+        """Write what could not be read where no tissue was found: in pieces that nothing was computed for."""
+        if not plan.unseen:
+            return
+        computed = {piece.index for piece in pieces_of(plan.tiles, plan.selected, self.memory.piece_px)}
+        for piece in pieces_of(plan.tiles, np.ones_like(plan.selected), self.memory.piece_px):
+            unread = plan.unseen_in(piece.box)
+            if piece.index not in computed and unread.any():
+                writer.write_unread(piece.box, unread)
+
+    def _write_gate(self, run: UnfinishedRun, plan: Plan, writer: MapWriter) -> None:
+        """Write where the gate shut what, of all pieces that are booked."""
+        if self.gate.thresholds is None:
+            return
+        tiles, windows = plan.tiles, self.gate.windows(plan.tiles.patch_px)
+        per_tile, classes = windows.side, len(self.classes)
+        grid = GateGrid(
+            tiles.rows * per_tile, tiles.columns * per_tile, windows.patch_px, windows.stride_px, tiles.stride_px,
+            per_tile,
+        )  # fmt: skip
+        pieces = pieces_of(tiles, plan.selected, self.memory.piece_px)
+        writer.write_gate(grid, gate_decisions(run.journal, pieces, plan, per_tile, classes))
 
     def commit(self, run: UnfinishedRun, writer: MapWriter, provenance: JsonObject, output: Output) -> None:
         """Give the store its name: from here on the map is there, and whole."""

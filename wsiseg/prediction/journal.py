@@ -14,7 +14,7 @@ from wsiseg.errors import OutputError
 from wsiseg.prediction.steps import AnyStep, Step
 from wsiseg.system.durable_lines import DurableLines, Line, read_lines
 
-JOURNAL_FORMAT = 1
+JOURNAL_FORMAT = 2
 """Raise it when the form of a step changes: a run of another version is then refused instead of misread."""
 
 Fingerprint = Mapping[str, Any]

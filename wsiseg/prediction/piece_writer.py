@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from wsiseg.arrays import UInt8Array
 from wsiseg.classes import WHITE_VALUE
+from wsiseg.prediction.gate_places import decisions, packed
 from wsiseg.prediction.plan import Plan
 from wsiseg.prediction.result import Counts
 from wsiseg.prediction.steps import Books, PieceCounts, PieceStep
@@ -37,6 +38,8 @@ class _Finished(Protocol):
     def counts(self) -> Counts: ...
     @property
     def bright(self) -> npt.NDArray[np.bool_] | None: ...
+    @property
+    def opened(self) -> npt.NDArray[np.bool_] | None: ...
 
 
 class PieceWriter:
@@ -90,14 +93,16 @@ class PieceWriter:
             classes[white] = WHITE_VALUE
             np.multiply(values, ~white, out=values)
         areas = Areas.from_classes(classes, values, tissue, self._edge.parts(piece.box))
-        self._writer.write(piece.box, classes, values)
+        unread = (tissue | self._todo.unseen_in(piece.box)) & (classes == 0)
+        self._writer.write(piece.box, classes, values, unread)
         damage = [cell for cell in self._damage.to_json() if tuple(cell) not in self._booked]
         self._booked.update(tuple(cell) for cell in damage)
         counts = finished.counts
         # In this order: written, then the slide looked at, then booked. A piece that is not booked is computed again.
         self._check()
         done = PieceCounts(counts.gated, counts.decided, counts.shut)
-        self._journal.book(PieceStep(piece.index, self._writer.sizes_on_disk(piece.box), areas, done, damage))
+        sizes = self._writer.sizes_on_disk(piece.box)
+        self._journal.book(PieceStep(piece.index, sizes, areas, done, damage, packed(finished.opened)))
         trim_memory()
 
 
@@ -110,6 +115,14 @@ def sum_up(journal: Books, areas: Areas, counts: Counts, damage: DamageMap) -> N
         counts.add_shut(step.counts.shut)
     for step in journal.booked(PieceStep):
         damage.restore(step.damage)
+
+
+def gate_decisions(
+    journal: Books, pieces: Iterable[Piece], plan: Plan, per_tile: int, classes: int
+) -> Iterator[UInt8Array]:
+    """What the gate decided in all windows, class by class; see `wsiseg.prediction.gate_places.decisions`."""
+    booked = {index: step.opened for index, step in _by_index(journal).items()}
+    return decisions(pieces, plan, booked, per_tile, classes)
 
 
 def _by_index(journal: Books) -> dict[int, PieceStep]:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.arrays import BoolArray
 from wsiseg.errors import OptionError
-from wsiseg.geometry import Grid
+from wsiseg.geometry import Box, Grid
 from wsiseg.slides.base import SlideReader
 from wsiseg.tiling.grid import TileGrid, Tiling
 from wsiseg.tissue.find import tissue_mask
@@ -31,6 +32,7 @@ class Plan:
         tiles: the grid of patches.
         selected: (rows, columns) bool, the patches with tissue.
         white: what of the tissue is white and gets no class; None where all of it gets one.
+        unseen: level-0 places that could not be read when the tissue was sought: nobody knows whether any is there.
     """
 
     grid: Grid
@@ -38,6 +40,18 @@ class Plan:
     tiles: TileGrid
     selected: npt.NDArray[np.bool_]
     white: WhiteRule | None = None
+    unseen: tuple[Box, ...] = ()
+
+    def unseen_in(self, box: Box) -> BoolArray:
+        """What of a box, in map pixels, has its middle in a place that is `unseen`, (height, width) bool."""
+        found = np.zeros(box.size.shape, np.bool_)
+        for place in self.unseen:
+            left, right = (round(edge / self.grid.step_x) for edge in (place.x, place.right))
+            top, bottom = (round(edge / self.grid.step_y) for edge in (place.y, place.bottom))
+            inside = Box(left, top, max(0, right - left), max(0, bottom - top)).intersect(box)
+            if not inside.is_empty:
+                found[inside.slices(box)] = True
+        return found
 
 
 def plan(slide: SlideReader, mpp: float, tiling: Tiling, tissue: str | Path = "otsu", *, white: bool = False) -> Plan:
@@ -60,4 +74,5 @@ def plan(slide: SlideReader, mpp: float, tiling: Tiling, tissue: str | Path = "o
     mask = tissue_mask(slide, tissue)
     tiles = tiling.grid(grid.size)
     rule = WhiteRule.from_light(light_of(slide, mask), grid.mpp) if white else None
-    return Plan(grid, mask, tiles, mask.select(grid, tiles), rule)
+    unseen = tuple(sorted(slide.damage.boxes, key=lambda box: (box.y, box.x, box.width, box.height)))
+    return Plan(grid, mask, tiles, mask.select(grid, tiles), rule, unseen)

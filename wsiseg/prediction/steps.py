@@ -71,6 +71,7 @@ class PieceStep:
         areas: what it holds.
         counts: of its own patches.
         damage: tiles of the slide's file that were found damaged since the step before, [level, column, row].
+        opened: what the gate left open in its own patches; see `wsiseg.prediction.gate_places.packed`.
     """
 
     KIND: ClassVar[str] = "piece"
@@ -79,6 +80,7 @@ class PieceStep:
     areas: Areas
     counts: PieceCounts
     damage: list[list[int]]
+    opened: str
 
     def to_json(self) -> JsonObject:
         """See `Step`."""
@@ -89,13 +91,14 @@ class PieceStep:
             "areas": self.areas.to_json(),
             "counts": asdict(self.counts),
             "damage": self.damage,
+            "opened": self.opened,
         }
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         """See `Step`."""
         areas, counts = Areas.from_json(fields["areas"]), PieceCounts(**fields["counts"])
-        return cls(fields["index"], fields["bytes"], areas, counts, fields["damage"])
+        return cls(fields["index"], fields["bytes"], areas, counts, fields["damage"], fields["opened"])
 
 
 @dataclass(frozen=True)

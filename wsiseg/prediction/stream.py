@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wsiseg.arrays import BoolArray
 from wsiseg.models.tissue_model import TissueModel
+from wsiseg.prediction.gate_places import PiecePlaces
 from wsiseg.prediction.gated import Gate, Gated, batch_tensor
 from wsiseg.prediction.options import ResolvedOptions
 from wsiseg.prediction.piece_reader import Field, PatchBatch, PieceReader, block_px
@@ -37,12 +38,14 @@ class FinishedPiece:
         pixels: its classes and probabilities.
         counts: of the patches that the piece owns.
         bright: (height, width) bool, where the piece may be white; None where nobody asked.
+        opened: what the gate left open in the windows of its own patches; see `PiecePlaces`. None without a gate.
     """
 
     piece: Piece
     pixels: PiecePixels
     counts: Counts
     bright: BoolArray | None = None
+    opened: BoolArray | None = None
 
 
 class Writer(Protocol):
@@ -115,6 +118,7 @@ class Stream:
                 maps = [self._sums(work, piece) for _ in work.writers]
                 counts = Counts(0, 0, shut=[0] * classes)
                 bright = None if work.plan.white is None else np.zeros(piece.box.size.shape, np.bool_)
+                places = PiecePlaces(piece, work.plan.tiles)
                 for _, batch, found in of_piece:
                     for sums, probabilities in zip(maps, found.probabilities, strict=True):  # (N, K, P, P)
                         _add(sums, batch, probabilities)
@@ -122,9 +126,14 @@ class Stream:
                     mine = [piece.owns(patch.tile) for patch in batch.patches]  # others are counted where they belong
                     counts.read += sum(mine)
                     counts.add(found.allowed.cpu().numpy()[mine], segmented=self.gate.always_segments)
+                    if self.gate.thresholds is not None:
+                        owned = [patch.tile for patch in batch.patches if piece.owns(patch.tile)]
+                        places.add(owned, found.opened.cpu().numpy()[mine])
                     work.told(batch, found)
                 for writer, sums in zip(work.writers, maps, strict=True):
-                    writer.put(FinishedPiece(piece, sums.finish(), counts, bright))  # written, then journaled
+                    writer.put(
+                        FinishedPiece(piece, sums.finish(), counts, bright, places.opened)
+                    )  # written, then booked
 
     @torch.inference_mode()
     def classify(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -46,7 +46,10 @@ def make_app(session: Session, page: str, routes: Sequence[BaseRoute]) -> Starle
         path = files.get(request.url.path)
         if path is None:
             raise HTTPException(404, "there is no such file")
-        return Response(read_file(path), media_type=_KINDS[path.suffix], headers={"Cache-Control": "no-cache"})
+        content = read_file(path)
+        if path.suffix == ".html":
+            content = with_preloads(content, files)
+        return Response(content, media_type=_KINDS[path.suffix], headers={"Cache-Control": "no-cache"})
 
     own = [Route("/", show), Route("/pages/{path:path}", show), Route("/static/{path:path}", show)]
     return Starlette(
@@ -54,6 +57,13 @@ def make_app(session: Session, page: str, routes: Sequence[BaseRoute]) -> Starle
         middleware=[Middleware(Guard, session=session)],
         exception_handlers={WsisegError: _bad_input, HTTPException: _no},
     )
+
+
+def with_preloads(html: bytes, addresses: Iterable[str]) -> bytes:
+    """A page that names all its modules at once: else a browser learns of each from another one, step by step."""
+    modules = sorted(address for address in addresses if address.startswith("/pages/") and address.endswith(".js"))
+    links = "".join(f'<link rel="modulepreload" href="{address}" />\n' for address in modules)
+    return html.replace(b"</head>", links.encode() + b"</head>", 1)
 
 
 async def json_body(request: Request) -> JsonObject:

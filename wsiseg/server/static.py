@@ -1,7 +1,8 @@
 """The files that pages are made of: our own, and the libraries that `package.json` names, which a step puts in place.
 
 No library is in the repository. `python -m wsiseg.server.static` puts them into `wsiseg/pages/static`, where wheels
-take them from; a checkout does so by itself when a page is first shown.
+take them from; a checkout does so by itself when a page is first shown. With the names of wheels it checks that each
+holds them, since `uv build` takes what is in the folder and does not ask whether all is there.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
+from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from wsiseg.errors import MissingExtraError
+from wsiseg.errors import MissingExtraError, OutputError, WsisegError
 from wsiseg.system.cache import cache_folder
 
 PAGES = Path(__file__).parents[1] / "pages"
@@ -93,26 +96,55 @@ def install(folder: Path) -> None:
             partial.replace(folder / target)
 
 
+def check_wheel(wheel: Path) -> None:
+    """Refuse a wheel that does not hold what pages are made of.
+
+    Raises:
+        OutputError: then, or where it is no wheel.
+    """
+    inside = PurePosixPath(*PAGES.parts[-2:])
+    wanted = {inside / "static" / name: _digest_of(name) for name in LIBRARIES}
+    own = [path for path in PAGES.rglob("*") if path.suffix in SHOWN and "node_modules" not in path.parts]
+    wanted |= {inside / path.relative_to(PAGES).as_posix(): None for path in own}
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for name, digest in wanted.items():
+                content = archive.read(str(name))
+                if digest is not None and digest != _digest(content):
+                    raise OutputError(f"{wheel}: {name} is another one than was tested; {_BUILD}")
+    except KeyError as error:
+        raise OutputError(f"{wheel} does not hold {name}, so that its pages would not be shown; {_BUILD}") from error
+    except (OSError, zipfile.BadZipFile) as error:
+        raise OutputError(f"{wheel} cannot be read as a wheel ({error})") from error
+
+
+_BUILD = "run `python -m wsiseg.server.static`, then build it again"
+
+
+def _digest_of(name: str) -> str | None:
+    return _manifest()["digests"].get(name)
+
+
 def _manifest() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = json.loads((PAGES / "package.json").read_text(encoding="utf-8"))
     return found
 
 
-def _digest(path: Path) -> str:
-    return "sha384-" + base64.b64encode(hashlib.sha384(path.read_bytes()).digest()).decode()
+def _digest(content: bytes) -> str:
+    return "sha384-" + base64.b64encode(hashlib.sha384(content).digest()).decode()
 
 
 def _is_whole(folder: Path) -> bool:
     wanted = _manifest()["digests"]
     try:
-        return all(_digest(folder / name) == digest for name, digest in wanted.items())
+        return all(_digest((folder / name).read_bytes()) == digest for name, digest in wanted.items())
     except OSError:
         return False
 
 
 def _check(name: str, path: Path) -> None:
-    wanted = _manifest()["digests"].get(name)
-    if not path.is_file() or (wanted is not None and _digest(path) != wanted):
+    wanted = _digest_of(name)
+    if not path.is_file() or (wanted is not None and _digest(path.read_bytes()) != wanted):
         raise _missing(f"npm brought another {name} than the one that was tested")
 
 
@@ -163,5 +195,18 @@ def _missing(why: str) -> MissingExtraError:
     )
 
 
+def main(wheels: Sequence[str]) -> int:
+    """Put the libraries in place, or check wheels that are named; the exit code."""
+    try:
+        for wheel in wheels:
+            check_wheel(Path(wheel))
+        if not wheels:
+            install(STATIC)
+    except WsisegError as error:
+        print(f"wsiseg: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    install(STATIC)
+    sys.exit(main(sys.argv[1:]))

@@ -20,6 +20,9 @@ READ_FORMATS = (1, 2)
 LABELS = "tissue"
 """Name of the class map among the labels."""
 
+UNREAD = "unread"
+"""Name among the labels of what could not be read of the tissue."""
+
 
 WHITE_NAME = "White"
 
@@ -35,7 +38,7 @@ def level_sizes(size: Size) -> list[Size]:
     return sizes
 
 
-def multiscales(name: str, axes: str, mpps: Sequence[Mpp], map_mpp: Mpp) -> list[JsonObject]:
+def multiscales(name: str, axes: str, mpps: Sequence[Mpp], map_mpp: Mpp, kind: str | None = None) -> list[JsonObject]:
     """`multiscales` of an image whose level n is the array `n`, with pixels of `mpps[n]` um.
 
     Every level has a scale and then a translation, which says where the middle of its first pixel lies, as readers
@@ -47,6 +50,7 @@ def multiscales(name: str, axes: str, mpps: Sequence[Mpp], map_mpp: Mpp) -> list
         axes: "yx" of classes or "cyx" of values.
         mpps: microns per pixel of each level.
         map_mpp: that of the map itself.
+        kind: how levels were made; None is what goes with the axes.
     """
     spatial = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
     lead = [{"name": "c", "type": "channel"}] if axes == "cyx" else []
@@ -64,7 +68,7 @@ def multiscales(name: str, axes: str, mpps: Sequence[Mpp], map_mpp: Mpp) -> list
                 }
                 for index, mpp in enumerate(mpps)
             ],
-            "type": "mean" if axes == "cyx" else "mode",
+            "type": kind or ("mean" if axes == "cyx" else "mode"),
         }
     ]
 
@@ -117,6 +121,20 @@ def label_attributes(classes: ClassTable, mpps: Sequence[Mpp]) -> JsonObject:
             "properties": [{"label-value": 0, "class": ClassTable.BACKGROUND}]
             + [{"label-value": c.index, "class": c.name} for c in classes]
             + [{"label-value": WHITE_VALUE, "class": WHITE_NAME}],
+            "source": {"image": "../../"},
+        },
+    }
+
+
+def unread_attributes(mpps: Sequence[Mpp]) -> JsonObject:
+    """`ome` of the label of what could not be read, which is 1."""
+    return {
+        "version": OME_VERSION,
+        "multiscales": multiscales(UNREAD, "yx", mpps, mpps[0], "max"),
+        "image-label": {
+            "version": OME_VERSION,
+            "colors": [{"label-value": 0, "rgba": [0, 0, 0, 0]}, {"label-value": 1, "rgba": [120, 60, 160, 255]}],
+            "properties": [{"label-value": 1, "class": UNREAD}],
             "source": {"image": "../../"},
         },
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,22 @@ from wsiseg.geometry import Box, ceil_div
 from wsiseg.system.memory import trim_memory
 from wsiseg.tissue_map.shards import shard_shape, shards_in
 
+Reduced = Callable[[UInt8Array], UInt8Array]
+"""What makes (ceil(h / 2), ceil(w / 2)) of (h, w)."""
+
 STRIP_PX = 256
 """Rows that are halved at once: their sums, twice as large as the pixels, stay in the processor's cache.
 
 A multiple of four: each strip has to begin with an even field of the chess board, see `halved`.
 """
+
+
+def halved_any(flags: UInt8Array) -> UInt8Array:
+    """(ceil(h / 2), ceil(w / 2)) of flags (h, w) uint8, 1 where any of two by two is: so that none gets lost."""
+    even = _even(flags)
+    rows = even[::2] | even[1::2]
+    found: UInt8Array = rows[:, ::2] | rows[:, 1::2]
+    return found
 
 
 def half_box(box: Box) -> Box:
@@ -74,8 +87,10 @@ def _majorities(even: UInt8Array) -> UInt8Array:
     return first
 
 
-def halve(fine: zarr.Array[Any], coarse: zarr.Array[Any], *, labels: bool) -> None:
-    """Fill `coarse` from `fine`, shard by shard; see `halved`.
+def halve(
+    fine: zarr.Array[Any], coarse: zarr.Array[Any], *, labels: bool = False, reduced: Reduced | None = None
+) -> None:
+    """Fill `coarse` from `fine`, shard by shard, by `reduced`; else see `halved`.
 
     A shard of `fine` is all zero where it has no file, and is not read.
     """
@@ -84,13 +99,13 @@ def halve(fine: zarr.Array[Any], coarse: zarr.Array[Any], *, labels: bool) -> No
     for y in range(0, whole.height, height):
         for x in range(0, whole.width, width):
             box = Box(x, y, width, height).intersect(whole)
-            pixels = _read_halved(fine, box, labels)
+            pixels = _read_halved(fine, box, reduced or partial(halved, labels=labels))
             if pixels is not None:
                 coarse[(..., *box.slices())] = pixels
             trim_memory()
 
 
-def _read_halved(fine: zarr.Array[Any], box: Box, labels: bool) -> UInt8Array | None:
+def _read_halved(fine: zarr.Array[Any], box: Box, reduced: Reduced) -> UInt8Array | None:
     """The pixels of a box of the coarser level, (h, w) or (K, h, w); None where all of them are zero."""
     limits = Box(0, 0, fine.shape[-1], fine.shape[-2])
     lead = fine.shape[:-2]
@@ -101,5 +116,5 @@ def _read_halved(fine: zarr.Array[Any], box: Box, labels: bool) -> UInt8Array | 
             pixels = np.asarray(fine[(*channel, *source.slices())])
             if pixels.any():
                 found = np.zeros((*lead, *box.size.shape), np.uint8) if found is None else found
-                found[(*channel, *target)] = halved(pixels, labels=labels)
+                found[(*channel, *target)] = reduced(pixels)
     return found

@@ -13,12 +13,15 @@ import zarr
 from wsiseg.classes import ClassTable
 from wsiseg.errors import MapError, OptionError, WsisegError
 from wsiseg.geometry import Box, Grid, Mpp, Size
-from wsiseg.system.addresses import is_address, names_elsewhere, without_secrets
+from wsiseg.system.addresses import is_address, without_secrets
 from wsiseg.system.json_values import JsonObject
+from wsiseg.tissue_map.arrays import damaged, lazy, levels_of
 from wsiseg.tissue_map.checks import check_files, check_grid, check_levels, check_metadata
 from wsiseg.tissue_map.codecs import bounded
+from wsiseg.tissue_map.gate import GateWindows
 from wsiseg.tissue_map.ome import LABELS, READ_FORMATS, grid_from_json
 from wsiseg.tissue_map.placement import MapRegion, Transform, box_of_slide, transform_of
+from wsiseg.tissue_map.records import records_of
 from wsiseg.tissue_map.shards import shards_in
 
 if TYPE_CHECKING:
@@ -28,9 +31,6 @@ if TYPE_CHECKING:
 
 _NEEDED = ("classes", "grid", "slide", "model")
 """What the tool's own metadata must hold for anything to be made from a map."""
-
-LAZY_PX = 2048
-"""Side of a piece of a lazy array, four chunks."""
 
 
 class TissueMap:
@@ -54,14 +54,17 @@ class TissueMap:
         if not isinstance(labels, zarr.Group):
             raise MapError(f"{path} holds no class map; it is damaged, write it anew")
         self._attributes = labels.attrs.asdict()
-        self._class_maps = _levels(labels)
-        self._images = _levels(root) if self.metadata.get("probabilities") else []
+        self._class_maps = levels_of(labels)
+        self._images = levels_of(root) if self.metadata.get("probabilities") else []
         if not self._class_maps or (self.metadata.get("probabilities") and not self._images):
             raise MapError(f"{path} lacks its class map or probabilities; it is damaged, write it anew")
         check_levels(path / "labels" / LABELS, [level.shape for level in self._class_maps], self.grid.size, ())
         check_levels(path, [level.shape for level in self._images], self.grid.size, (len(self.classes),))
         if self._images and len(self._images) != len(self._class_maps):
             raise MapError(f"{path} has other levels of classes than of probabilities; it is damaged, write it anew")
+        self._unread, self._gate = records_of(
+            path, root, self.metadata, self.grid.size, len(self._class_maps), len(self.classes)
+        )
 
     @property
     def size(self) -> Size:
@@ -83,6 +86,16 @@ class TissueMap:
         """Whether probabilities were stored."""
         return bool(self._images)
 
+    @property
+    def records_unread(self) -> bool:
+        """Whether the map records where the slide could not be read; those of earlier versions do not."""
+        return bool(self._unread)
+
+    @property
+    def records_gate(self) -> bool:
+        """Whether the map records where the gate shut classes; those of earlier versions, or without a gate, do not."""
+        return self._gate is not None
+
     def scale_um(self, level: int = 0) -> tuple[float, float]:
         """(y, x): microns per pixel of a level, in the order of the arrays' axes."""
         self._check_level(level)
@@ -97,7 +110,7 @@ class TissueMap:
     def class_map(self, level: int = 0) -> da.Array:
         """Lazy (y, x) uint8: 0 is not tissue or not read, 255 is white (`WHITE_VALUE`), any other value is a class."""
         self._check_level(level)
-        return _lazy(self.path, self._class_maps[level], level)
+        return lazy(self.path, self._class_maps[level], level)
 
     def probabilities(self, level: int = 0) -> da.Array:
         """Lazy (c, y, x) uint8, 255 is 1.0; channel c belongs to the class with index c + 1.
@@ -107,7 +120,7 @@ class TissueMap:
         """
         self._check_level(level)
         self._check_probabilities()
-        return _lazy(self.path, self._images[level], level)
+        return lazy(self.path, self._images[level], level)
 
     def read(self, box: Box, level: int = 0) -> npt.NDArray[np.uint8]:
         """The classes of a box inside a level of the map, (height, width) uint8.
@@ -133,19 +146,73 @@ class TissueMap:
         return self._read(self._images[level], box, level, index - 1)
 
     def _read(self, array: zarr.Array[Any], box: Box, level: int, channel: int | None = None) -> npt.NDArray[np.uint8]:
-        size = Size(array.shape[-1], array.shape[-2])
-        if box.x < 0 or box.y < 0 or box.right > size.width or box.bottom > size.height:
-            raise OptionError(
-                f"a box of {box.size} px at ({box.x}, {box.y}) is not inside level {level} of {self.path.name}, "
-                f"which is of {size} px; give one that is, or cut it with Box.intersect"
-            )
+        self._check_inside(box, Size(array.shape[-1], array.shape[-2]), level)
         found = np.zeros(box.size.shape, np.uint8)
         try:
             for part in shards_in(array, box):
                 found[part.slices(box)] = array[part.slices()] if channel is None else array[(channel, *part.slices())]
         except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
-            raise _damaged(self.path, f"at {box} of level {level}", error) from error
+            raise damaged(self.path, f"at {box} of level {level}", error) from error
         return found
+
+    def unread(self, level: int = 0) -> da.Array:
+        """Lazy (y, x) uint8: 1 could not be read, as the slide's file is damaged there.
+
+        A pixel of a coarser level is 1 where any pixel under it is.
+
+        Raises:
+            OptionError: the map does not record it, or has no such level.
+        """
+        return lazy(self.path, self._unread_level(level), level)
+
+    def read_unread(self, box: Box, level: int = 0) -> npt.NDArray[np.uint8]:
+        """What could not be read in a box inside a level, (height, width) uint8; see `unread`.
+
+        Raises:
+            OptionError: the map does not record it, there is no such level, or the box is not inside.
+            MapError: the map is damaged there.
+        """
+        return self._read(self._unread_level(level), box, level)
+
+    @property
+    def gate(self) -> GateWindows:
+        """What the gate decided, window by window.
+
+        Raises:
+            OptionError: the map does not record it.
+        """
+        if self._gate is None:
+            asked = (self.metadata.get("parameters") or {}).get("gate", True)
+            why = "does not record where the gate shut classes; predict again" if asked else "was made without a gate"
+            raise OptionError(f"{self.path.name} {why}")
+        return self._gate
+
+    def read_gate(self, index: int, box: Box, level: int = 0) -> npt.NDArray[np.uint8]:
+        """Where the gate shut class `index` (from 1), in a box inside a level; with 0, where it left at most one open.
+
+        Returns:
+            (height, width) uint8: 0 where it was not asked (no tissue), 1 where the class was open, 2 where some of the
+            windows over a pixel were shut and some open, 3 where all were shut, so that the class's probability is 0.
+
+        Raises:
+            OptionError: the map does not record it, there is no such level or class, or the box is not inside.
+            MapError: the map is damaged there.
+        """
+        self._check_level(level)
+        gate = self.gate
+        if isinstance(index, bool) or not 0 <= index <= len(self.classes):
+            raise OptionError(f"expected a class from 1 to {len(self.classes)}, or 0, got {index}")
+        self._check_inside(box, self.grid.coarsen(2**level), level)
+        try:
+            return gate.pixels(index, box, level)
+        except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
+            raise damaged(self.path, f"in what the gate decided at {box} of level {level}", error) from error
+
+    def _unread_level(self, level: int) -> zarr.Array[Any]:
+        self._check_level(level)
+        if not self._unread:
+            raise OptionError(f"{self.path.name} does not record where the slide could not be read; predict again")
+        return self._unread[level]
 
     def class_map_at(self, box: Box, level: int = 0) -> MapRegion:
         """The classes under a part of the slide.
@@ -174,6 +241,13 @@ class TissueMap:
     def _check_level(self, level: int) -> None:
         if isinstance(level, bool) or not isinstance(level, int | np.integer) or not 0 <= level < self.levels:
             raise OptionError(f"{self.path.name} has the levels 0 to {self.levels - 1}, got {level!r:.40}")
+
+    def _check_inside(self, box: Box, size: Size, level: int) -> None:
+        if box.x < 0 or box.y < 0 or box.right > size.width or box.bottom > size.height:
+            raise OptionError(
+                f"a box of {box.size} px at ({box.x}, {box.y}) is not inside level {level} of {self.path.name}, "
+                f"which is of {size} px; give one that is, or cut it with Box.intersect"
+            )
 
     def _check_probabilities(self) -> None:
         if not self._images:
@@ -242,44 +316,3 @@ def _own_metadata(path: Path, root: zarr.Group) -> JsonObject:
     if missing:
         raise MapError(f"{path} says nothing of its {missing[0]}; the map is damaged, write it anew")
     return own
-
-
-def _levels(group: zarr.Group) -> list[zarr.Array[Any]]:
-    found: list[zarr.Array[Any]] = []
-    while isinstance(array := group.get(str(len(found))), zarr.Array):
-        found.append(array)
-    return found
-
-
-def _lazy(path: Path, array: zarr.Array[Any], level: int) -> da.Array:
-    import dask.array as da  # noqa: PLC0415  (only who asks for lazy arrays waits for it)
-
-    chunks = (*(1 for _ in array.shape[:-2]), LAZY_PX, LAZY_PX)
-    checked = _Checked(path, array, level)
-    lazy: da.Array = da.from_array(checked, chunks=chunks, inline_array=True)  # type: ignore[no-untyped-call]
-    return lazy
-
-
-class _Checked:
-    """An array of a map whose damage is told in this program's own words, whenever it is read."""
-
-    def __init__(self, path: Path, array: zarr.Array[Any], level: int) -> None:
-        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
-        self._path, self._array, self._level = path, array, level
-
-    def __getitem__(self, place: Any) -> npt.NDArray[np.uint8]:
-        try:
-            return np.asarray(self._array[place])
-        except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
-            raise _damaged(self._path, f"in level {self._level}", error) from error
-
-
-def _damaged(path: Path, where: str, error: Exception) -> WsisegError:
-    """What to say of an error in reading: its server's fault, or damage of the map."""
-    if names_elsewhere(path):
-        from wsiseg.tissue_map.remote import is_fault_of_server, unreachable  # noqa: PLC0415
-
-        if is_fault_of_server(error):
-            return unreachable(path, error)
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return MapError(f"{path} is damaged {where} ({reason:.200}); write it anew")

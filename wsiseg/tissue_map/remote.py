@@ -12,7 +12,8 @@ from wsiseg.system.addresses import without_secrets
 from wsiseg.system.extras import require_extra
 from wsiseg.system.object_stores import folder_store
 from wsiseg.tissue_map.checks import check_length, check_node
-from wsiseg.tissue_map.ome import LABELS
+from wsiseg.tissue_map.gate import GATE
+from wsiseg.tissue_map.ome import LABELS, UNREAD
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https")
 
@@ -44,7 +45,11 @@ def open_remote(address: str) -> zarr.Group:
         raise RemoteError(f"{without_secrets(address)} is not a tissue map, or the server does not have it")
     for part in ("labels", f"labels/{LABELS}"):
         _check(store, shown, part)
-    for folder in (f"labels/{LABELS}/", ""):
+    folders = [f"labels/{LABELS}/", ""]
+    for part, of_part in ((f"labels/{UNREAD}", f"labels/{UNREAD}/"), (GATE, f"{GATE}/")):
+        if _check(store, shown, part):  # maps of earlier versions have none
+            folders.append(of_part)
+    for folder in folders:
         for level in range(MOST_LEVELS):
             if not _check(store, shown, f"{folder}{level}"):
                 break

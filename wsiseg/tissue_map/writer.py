@@ -8,23 +8,37 @@ are whole shards for this reason, and may come in any order and from several pro
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from wsiseg.arrays import UInt8Array
+from wsiseg.arrays import BoolArray, UInt8Array
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Box, Grid, Mpp, Size, ceil_div
 from wsiseg.system.files import cannot_write, sync_path, sync_tree
 from wsiseg.system.json_values import JsonObject
 from wsiseg.system.memory import CHUNK_PX
-from wsiseg.tissue_map.ome import LABELS, MAP_FORMAT, grid_to_json, image_attributes, label_attributes, level_sizes
-from wsiseg.tissue_map.pyramid import half_box, halve, halved
+from wsiseg.tissue_map.gate import GATE, GateGrid
+from wsiseg.tissue_map.ome import (
+    LABELS,
+    MAP_FORMAT,
+    UNREAD,
+    grid_to_json,
+    image_attributes,
+    label_attributes,
+    level_sizes,
+    unread_attributes,
+)
+from wsiseg.tissue_map.pyramid import half_box, halve, halved, halved_any
 
 ZarrArray = zarr.Array[Any]
+
+GATE_CHUNK = 256
+"""Windows along a side of a chunk of what the gate decided."""
 
 PIECE_LEVELS = 2
 """Levels that are written piece by piece: the second is made while the first is in memory, so it is not read again.
@@ -43,28 +57,42 @@ class MapWriter:
         piece_px: side of a piece of the map, a multiple of the chunk's.
         probabilities: whether probabilities are kept. Without them the root image is a picture of the slide, to be
             given by `write_picture`.
+        unread: whether the map records what could not be read.
 
     Raises:
         OutputError: the folder cannot be written.
     """
 
     def __init__(
-        self, store: Path, classes: ClassTable, grid: Grid, piece_px: int, *, probabilities: bool = True
+        self,
+        store: Path,
+        classes: ClassTable,
+        grid: Grid,
+        piece_px: int,
+        *,
+        probabilities: bool = True,
+        unread: bool = False,
     ) -> None:
         self.store = store
         self.classes = classes
         self.grid = grid
         self.piece_px = piece_px
         self.probabilities = probabilities
+        self.unread = unread
+        self.gate: GateGrid | None = None
         self.sizes = level_sizes(grid.size)
         with cannot_write(store):
             self.root = zarr.open_group(store, mode="a", zarr_format=3)
             self.labels = self.root.require_group("labels").require_group(LABELS)
             self._class_maps = self._piece_levels(self.labels)
+            self._unread_maps = self._piece_levels(self._unread_group()) if unread else []
             self._probability_maps = self._piece_levels(self.root, len(classes)) if probabilities else []
 
     def _piece_levels(self, group: zarr.Group, channels: int = 0) -> list[ZarrArray]:
         return [self._array(group, level, size, channels) for level, size in enumerate(self.sizes[:PIECE_LEVELS])]
+
+    def _unread_group(self) -> zarr.Group:
+        return self.root.require_group("labels").require_group(UNREAD)
 
     def _array(self, group: zarr.Group, level: int, size: Size, channels: int = 0) -> ZarrArray:
         """The array of one level, made if it is not there: (y, x), or (c, y, x) with channels."""
@@ -97,13 +125,14 @@ class MapWriter:
             factor *= 2
         return factor
 
-    def write(self, piece: Box, classes: UInt8Array, values: UInt8Array) -> None:
+    def write(self, piece: Box, classes: UInt8Array, values: UInt8Array, unread: BoolArray | None = None) -> None:
         """Write a piece on its levels, and see it onto the disk.
 
         Args:
             piece: its place: a whole cell of the map's pieces.
             classes: (height, width) uint8.
             values: (K, height, width) uint8; not written where probabilities are not kept.
+            unread: (height, width) bool, what of the tissue could not be read; None where the map does not record it.
         """
         box = piece
         with cannot_write(self.store):
@@ -114,10 +143,24 @@ class MapWriter:
                 if self.probabilities:
                     values = halved(values, labels=False) if level else values
                     self._probability_maps[level][(slice(None), *box.slices())] = values
+            if self.unread and unread is not None:
+                self._put_unread(piece, unread)
             for path in self._shards(piece):
                 if path.exists():
                     sync_path(path)
                     sync_path(path.parent)
+
+    def write_unread(self, piece: Box, unread: BoolArray) -> None:
+        """Write what could not be read of a piece that holds nothing else; see `write`."""
+        with cannot_write(self.store):
+            self._put_unread(piece, unread)
+
+    def _put_unread(self, piece: Box, unread: BoolArray) -> None:
+        box, flags = piece, unread.astype(np.uint8)
+        for level, array in enumerate(self._unread_maps):
+            if level:
+                box, flags = half_box(box), halved_any(flags)
+            array[box.slices()] = flags
 
     def sizes_on_disk(self, piece: Box) -> list[int]:
         """Bytes of the piece's shards, 0 for one that is all zero and so has no file."""
@@ -131,6 +174,8 @@ class MapWriter:
             paths.append(self.store / "labels" / LABELS / str(level) / "c" / row / column)
             if self.probabilities:
                 paths.append(self.store / str(level) / "c" / "0" / row / column)
+            if self.unread:
+                paths.append(self.store / "labels" / UNREAD / str(level) / "c" / row / column)
         return paths
 
     def write_levels(self, done: Collection[int] = ()) -> Iterator[int]:
@@ -143,12 +188,19 @@ class MapWriter:
                     if self.probabilities:
                         target = self._array(self.root, level, self.sizes[level], len(self.classes))
                         halve(_level(self.root, level - 1), target, labels=False)
+                    if self.unread:
+                        group = self._unread_group()
+                        halve(
+                            _level(group, level - 1), self._array(group, level, self.sizes[level]), reduced=halved_any
+                        )
                     for folder in self._level_folders(level):
                         sync_tree(folder)
             yield level
 
     def _level_folders(self, level: int) -> list[Path]:
-        return [self.store / "labels" / LABELS / str(level), *([self.store / str(level)] if self.probabilities else [])]
+        folders = [self.store / "labels" / LABELS / str(level)]
+        folders += [self.store / str(level)] if self.probabilities else []
+        return folders + ([self.store / "labels" / UNREAD / str(level)] if self.unread else [])
 
     def level_on_disk(self, level: int) -> list[int]:
         """Files and bytes of a level, by which one is known that was altered or removed since."""
@@ -174,6 +226,26 @@ class MapWriter:
             channels = [("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF")]
             self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels, self.grid.mpp)
 
+    def write_gate(self, grid: GateGrid, decisions: Iterable[UInt8Array]) -> None:
+        """Write where the gate shut what: decisions (rows, columns) of its windows, class by class."""
+        self.gate = grid
+        chunk = GATE_CHUNK
+        shard = (min(4 * chunk, ceil_div(side, chunk) * chunk) for side in (grid.rows, grid.columns))
+        with cannot_write(self.store):
+            array = self.root.require_group(GATE).create_array(
+                "0",
+                shape=(len(self.classes), grid.rows, grid.columns),
+                chunks=(1, chunk, chunk),
+                shards=(1, *shard),
+                dtype="uint8",
+                fill_value=0,
+                compressors=ZstdCodec(level=3),
+                dimension_names=("c", "y", "x"),
+                overwrite=True,  # of a run that died as it wrote it
+            )
+            for channel, found in enumerate(decisions):
+                array[channel] = found
+
     def write_metadata(self, provenance: JsonObject) -> None:
         """Write what the map says of itself; `provenance` is the tool's own, plain JSON values."""
         mpps = [self.grid.mpp.times(2**level) for level in range(len(self.sizes))]
@@ -183,12 +255,16 @@ class MapWriter:
                 self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels, self.grid.mpp)
             self.labels.attrs["ome"] = label_attributes(self.classes, mpps)
             listed = _group(self.root, "labels")
-            listed.attrs.update({"ome": {"version": "0.5", "labels": [LABELS]}, "labels": [LABELS]})
+            names = [LABELS, *([UNREAD] if self.unread else [])]
+            listed.attrs.update({"ome": {"version": "0.5", "labels": names}, "labels": names})
+            if self.unread:
+                self._unread_group().attrs["ome"] = unread_attributes(mpps)
             self.root.attrs["wsiseg"] = {
                 "format": MAP_FORMAT,
                 "classes": self.classes.to_json(),
                 "grid": grid_to_json(self.grid),
                 "probabilities": self.probabilities,
+                "records": {"unread": self.unread, "gate": None if self.gate is None else self.gate.to_json()},
                 **provenance,
             }
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wsiseg.datasets.patch import Patch
+from wsiseg.datasets.sizes import read_square_truth
 from wsiseg.metrics import confusion_matrix, segmentation_scores
 from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.models.networks.classifier import Classifier
@@ -95,7 +96,7 @@ def measure(networks: Networks, patches: Sequence[Patch], config: TrainingConfig
         allowed = allowed_classes(probabilities[masked], networks.thresholds)
         classes = gate_logits(logits, allowed).max(dim=1).indices.numpy()
         for row, prediction in zip(masked, classes, strict=True):
-            confusion += confusion_matrix(chosen[row].read_truth(count), prediction, count)
+            confusion += confusion_matrix(read_square_truth(chosen[row], count), prediction, count)
     return _figures(torch.cat(rows), torch.tensor(labels), networks.thresholds, confusion)
 
 

@@ -232,6 +232,8 @@ class TrainingConfig(_Part):
         shared_encoder: the segmenter takes the trained classifier's encoder as it is, and a bundle holds it once.
         start_from_classifier: begin the segmenter with the trained classifier's encoder, where both have the same.
         val_share: share of groups set aside where the data set does not split itself.
+        refit: folds of groups over which thresholds are chosen by cross-validation, so that the networks learn from all
+            patches and none is set aside; 0 sets `val_share` aside instead.
         overlap: share of a patch that neighbours cover at prediction.
         seed: of everything random.
         precision: of the arithmetic; "auto" is bf16-mixed on a GPU that has it, else 32-true.
@@ -256,6 +258,7 @@ class TrainingConfig(_Part):
     shared_encoder: bool = False
     start_from_classifier: bool = False
     val_share: float = Field(default=0.1, ge=0, lt=1)
+    refit: int = Field(default=0, ge=0, le=20)
     overlap: float = Field(default=0.5, ge=0, lt=1)
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     precision: TrainingPrecision = "auto"
@@ -265,6 +268,8 @@ class TrainingConfig(_Part):
     def _check(self) -> Self:
         if len(self.supervision.weights) != 3:
             raise ValueError("supervision.weights needs three values, one for each depth")
+        if self.refit == 1:
+            raise ValueError("refit needs at least two folds, or 0 for none")
         return self
 
     def changed(self, **parts: object) -> TrainingConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from lightning import LightningModule, Trainer
@@ -58,8 +58,40 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Write a checkpoint."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(target) as temporary:
-            torch.save(checkpoint, temporary)
+        with whole_file(target) as temporary, temporary.open("wb") as file:
+            failing = _FirstError(file)
+            torch.save(checkpoint, cast(IO[bytes], failing))
+            failing.finish()
+
+
+class _FirstError:
+    """A file for torch, which makes an error without a reason of a write that fails, and writes on behind it.
+
+    Args:
+        file: open for writing.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        """Write, unless a write has failed before."""
+        if self._error is None:
+            try:
+                self._file.write(content)
+            except OSError as error:
+                self._error = error
+        return len(content)
+
+    def flush(self) -> None:
+        """Nothing: `finish` flushes."""
+
+    def finish(self) -> None:
+        """Raise the error of the first write that failed."""
+        if self._error is not None:
+            raise self._error
+        self._file.flush()
 
 
 class Patience(EarlyStopping):

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from wsiseg.datasets.dataset import Patch, read_image
+from wsiseg.datasets.dataset import Patch
+from wsiseg.datasets.sizes import read_square, read_square_truth
 from wsiseg.errors import DatasetError
 
 CACHE_BYTES = 8 * 2**30
@@ -48,14 +49,14 @@ class PatchImages(Dataset[Batch]):
             return self._cache[index]
         patch = self.patches[index]
         item = {
-            "pixels": torch.from_numpy(read_image(patch.path)).permute(2, 0, 1).contiguous(),
+            "pixels": torch.from_numpy(read_square(patch)).permute(2, 0, 1).contiguous(),
             "label": torch.tensor(patch.label or (0,) * self.num_classes, dtype=torch.float32),
             "index": torch.tensor(index),
         }
         if self.mask_folders:
             masks = np.stack([read_pseudo_mask(folder / pseudo_mask_name(patch)) for folder in self.mask_folders])
             if patch.corrected and patch.mask is not None:  # what a person said of pixels wins, at every depth
-                truth = patch.read_truth(self.num_classes)
+                truth = read_square_truth(patch, self.num_classes)
                 masks = np.where(truth < self.num_classes, truth, masks)
             item["masks"] = torch.from_numpy(masks)
         size = sum(tensor.nbytes for tensor in item.values())

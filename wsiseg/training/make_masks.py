@@ -20,8 +20,9 @@ from rich.progress import track
 from torch import Tensor
 
 from wsiseg.choices import half
-from wsiseg.datasets.dataset import Patch, PatchDataset, read_image
+from wsiseg.datasets.dataset import Patch, PatchDataset
 from wsiseg.datasets.patch import UNKNOWN
+from wsiseg.datasets.sizes import read_square
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.tissue_model import normalise
 from wsiseg.system.threads import read_ahead
@@ -101,7 +102,7 @@ def write_masks(
     kept, differing = len(counts), None
     open_batches = [batch for batch in batches if any(index not in counts for index in batch)]
     with (
-        closing(_read_of_batches(open_batches, lambda index: read_image(patches[index].path))) as reading,
+        closing(_read_of_batches(open_batches, lambda index: read_square(patches[index]))) as reading,
         WriteBehind() as writer,
     ):
         for batch, images in track(

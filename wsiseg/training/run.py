@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -23,12 +25,14 @@ from wsiseg.models.devices import keep_to_quota, pick_device
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tissue_model import checked_device
-from wsiseg.system.files import refuse_address
+from wsiseg.system.files import cannot_write, refuse_address
 from wsiseg.system.json_values import JsonObject
+from wsiseg.system.locks import locked
 from wsiseg.training.compare import Networks, measure, told
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.encoder_training import check_encoder_training, merged, prepare_encoder
 from wsiseg.training.encoders import FROZEN, fitted_encoders, held_elsewhere, licence_notes, outside_sha256
+from wsiseg.training.epochs import LEAST_SHARE
 from wsiseg.training.held_out import hold_out
 from wsiseg.training.initial import share_encoder
 from wsiseg.training.loading import PatchImages, patch_weights, plain_loader, positive_weights, train_loader
@@ -36,6 +40,7 @@ from wsiseg.training.make_masks import classify_patches, gate_thresholds, write_
 from wsiseg.training.mask_files import is_made_of, made_of
 from wsiseg.training.origin import Origin, with_old
 from wsiseg.training.processes import is_first, launched, process_group, wait_for_all
+from wsiseg.training.refit import check_refit, cross_validate, cross_validated, with_every_patch
 from wsiseg.training.run_folder import Run, RunFolder, Say, begin, check_outputs, write_text
 from wsiseg.training.shared_gate import check_carries_gate, tile_fields, train_shared_gate
 from wsiseg.training.sheets import SheetCallback, choose_patches
@@ -63,6 +68,8 @@ def train(
     say: Say = print,
     origin: Origin | None = None,
     old: str | Path | None = None,
+    ignore_columns: Sequence[str] = (),
+    strict: bool = False,
 ) -> Path:
     """Train a model from labelled patches.
 
@@ -83,6 +90,8 @@ def train(
         origin: a model to go on from; `config` is then best its own, `origin.config()`. Batches are half corrections,
             where there are any, of which some regions are kept out to compare both models on.
         old: folder of patches that are learned from and validated on as well, so that they are not forgotten.
+        ignore_columns: columns of the data set's table that are no classes.
+        strict: refuse a data set of which something cannot be learned, see `wsiseg.datasets.learnable`.
 
     Returns:
         The bundle's folder, or that of the last step that was run.
@@ -95,15 +104,22 @@ def train(
     if not out.name:
         raise OptionError(f"expected the folder of a model to write, got {out}")
     check_choice("a stage", stage, STAGES)
+    check_refit(config, origin is not None)
     check_logger(logger)
     keep_to_quota()
     target = checked_device(pick_device(device))
     folder = RunFolder.from_output(out)
     if not is_first():
         progress, say = False, _nothing
-    with process_group(target, devices):
+    with process_group(target, devices), ExitStack() as held:
+        # Before anything is read, where its place is there: a second run need not read all patches to be refused.
+        if is_first() and out.parent.is_dir():
+            held.enter_context(locked(out))
         check_outputs(out, folder, stage, resume, overwrite)
-        data = read_dataset(dataset, mpp, classes, config.val_share, config.seed)
+        share = 0 if config.refit else config.val_share
+        data = read_dataset(dataset, mpp, classes, share, config.seed, ignore=ignore_columns)
+        if config.refit:
+            data = with_every_patch(data, config.refit)
         if old is not None:
             data = with_old(data, old, config)
         held_out: list[Patch] = []
@@ -111,34 +127,33 @@ def train(
             origin.require_fits(data)
             kept, held_out = hold_out(data.train, config.seed)
             data = replace(data, train=tuple(kept))
-        data.check_for_training()
         if origin is None:
             config = fitted_encoders(config, data.patch_size_px)
-        for note in data.notes:
+        for note in (*data.notes, *(f"careful: {found}" for found in data.check_for_training(strict))):
             say(note)
         if launched() and target.type == "cuda":
             target = torch.device("cuda", torch.cuda.current_device())
         run = Run(data, config, folder, target, devices, logger, progress, say, origin, tuple(held_out))
-        return _train(run, out, stage, resume, overwrite)
+        with cannot_write(folder.root):
+            return _train(run, out, stage, resume, overwrite, held)
 
 
 def _nothing(text: str) -> None:
     """Prints nothing; used by all processes but the first."""
 
 
-def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool) -> Path:
+def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool, held: ExitStack) -> Path:
     """The steps one after the other; of several processes the first alone writes, and all wait for it."""
     config, data, folder = run.config, run.data, run.folder
     # Built before anything is written, since initial weights may be missing.
     classifier = initial_network(run, "classifier", config.seed) if stage in ("1", "all") else None
     segmenter = initial_network(run, "segmenter", config.seed + 1) if stage in ("2", "all") else None
-    for network, part in ((classifier, config.classifier), (segmenter, config.segmenter)):
-        if network is not None:
-            check_encoder_training(network, config.encoder_training, part.architecture)
-    if config.gate.is_shared and segmenter is not None:
-        check_carries_gate(segmenter, config.segmenter.architecture)
+    _check_networks(config, classifier, segmenter)
     wait_for_all()
     if is_first():
+        if not out.parent.is_dir():
+            out.parent.mkdir(parents=True)
+            held.enter_context(locked(out))
         begin(run, stage, resume)
     wait_for_all()
     run.say(
@@ -147,6 +162,8 @@ def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool)
     )
     seed_everything(config.seed)
     if classifier is not None:
+        if config.refit:
+            cross_validate(run, _train_classifier, resume)
         _train_classifier(run, cast(Classifier, classifier), resume)
         wait_for_all()
     if stage == "1":
@@ -170,6 +187,15 @@ def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool)
     return out
 
 
+def _check_networks(config: TrainingConfig, classifier: nn.Module | None, segmenter: nn.Module | None) -> None:
+    """Refuse networks that cannot be trained, or gated, as the configuration says."""
+    for network, part in ((classifier, config.classifier), (segmenter, config.segmenter)):
+        if network is not None:
+            check_encoder_training(network, config.encoder_training, part.architecture)
+    if config.gate.is_shared and segmenter is not None:
+        check_carries_gate(segmenter, config.segmenter.architecture)
+
+
 def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
     target, config, data = run.folder.classifier, run.config, run.data
     if resume and target.is_file():
@@ -178,7 +204,7 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
     labels = np.array([patch.label or (0,) * len(data.classes) for patch in data.train], dtype=np.float64)
     weights = positive_weights(labels) if config.imbalance == "weights" else None
     prepare_encoder(network, config.encoder_training, config.lora_rank, config.seed)
-    stage = ClassifierStage(network, config, weights, unknown=bool((labels < 0).any()))
+    stage = ClassifierStage(network, config, weights, unknown=bool((labels < 0).any()), names=data.classes.names)
     images = PatchImages(data.train, len(data.classes))
     labelled = [patch for patch in data.val if patch.label]
     fit(
@@ -202,6 +228,7 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
         logger=run.logger,
         progress=run.progress,
         resume=resume,
+        say=run.say,
         figure="val_map" if labelled else None,
         callbacks=_sheets(run, target.parent),
     )
@@ -219,14 +246,24 @@ def _make_masks(run: Run, resume: bool) -> None:
     written = write_masks(classifier, data, config, folder.masks, run.device, run.progress)
     for note in written.notes:
         run.say(note)
-    validation = PatchImages(data.val, len(data.classes))
-    thresholds = gate_thresholds(classify_patches(classifier, validation, config, run.device), data.val, config.gate)
+    if config.refit:
+        thresholds = cross_validated(run).gate
+    else:
+        seen = classify_patches(classifier, PatchImages(data.val, len(data.classes)), config, run.device)
+        thresholds = gate_thresholds(seen, data.val, config.gate)
+    judged = data.train if config.refit else data.val
+    if lacking := [n for k, n in enumerate(data.classes.names) if not any(patch.has(k) for patch in judged)]:
+        kept = f"{config.gate.threshold:g}" if thresholds or not run.origin else "the model's"
+        run.say(f"no validation patch has {', '.join(lacking)}: no threshold is chosen, {kept} stays")
     if not thresholds:
         thresholds = list(run.origin.spec.gate) if run.origin else [config.gate.threshold] * len(data.classes)
     shares = written.class_shares.tolist()
     write_text(folder.masks_done, json.dumps({"gate": thresholds, "class_shares": shares}))
     percent = ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(data.classes.names, shares, strict=True))
     run.say(f"Pseudo masks are finished: {folder.masks} ({percent})")
+    for k, name in enumerate(data.classes.names):
+        if shares[k] < LEAST_SHARE and (count := sum(patch.has(k) for patch in data.train)):
+            run.say(f"careful: {name} has {100 * shares[k]:.2f} % of the pseudo masks, though {count} patches have it")
 
 
 def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
@@ -244,7 +281,8 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
     count = len(data.classes)
     probabilities = classify_patches(classifier, PatchImages(data.val, count), config, run.device)
     shares: npt.NDArray[np.float64] = np.array(done["class_shares"])
-    stage = SegmenterStage(network, config, shares, list(data.val), probabilities, torch.tensor(done["gate"]))
+    gate = torch.tensor(done["gate"])
+    stage = SegmenterStage(network, config, shares, list(data.val), probabilities, gate, data.classes.names)
     processes = launched() or run.devices
     masks = [folder.masks / f"PM_{depth}" for depth in reversed(classifier.depths)]
     fit(
@@ -268,8 +306,9 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
         logger=run.logger,
         progress=run.progress,
         resume=resume,
+        say=run.say,
         figure="val_miou" if data.val and data.val[0].mask is not None else None,
-        callbacks=_sheets(run, target.parent, classifier, torch.tensor(done["gate"])),
+        callbacks=_sheets(run, target.parent, classifier, gate),
     )
     save_weights(merged(stage.result), target)
     run.say(f"Stage 2 is finished: {target}")
@@ -376,6 +415,7 @@ def _write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) ->
             "val_patches": len(data.val),
             "dataset_sha256": data.fingerprint,
             **({"continued": compared} if compared else {}),
+            **({"cross_validation": cross_validated(run).to_json()} if config.refit else {}),
         },
     }
     save_bundle(

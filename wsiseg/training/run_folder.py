@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from wsiseg.system.files import whole_file
 from wsiseg.system.json_values import JsonObject
 from wsiseg.training.config import TrainingConfig
 from wsiseg.training.origin import Origin
+from wsiseg.training.resumed import check_same, lengthened
 
 RUN_SUFFIX = ".training"
 Say = Callable[[str], None]
@@ -68,6 +69,11 @@ class RunFolder:
     def shared_gate(self) -> Path:
         """Weights of the gate on the finished segmenter's encoder."""
         return self.root / "shared_gate" / "gate.safetensors"
+
+    @property
+    def folds(self) -> Path:
+        """Folder of the classifiers of cross-validation, where the model learns from every patch."""
+        return self.root / "folds"
 
     @property
     def comparison(self) -> Path:
@@ -143,8 +149,9 @@ def begin(run: Run, stage: StageName, resume: bool) -> None:
             raise DatasetError(f"{folder.root} was begun with another data set than {run.data.root}")
         if before["from"] != state.get("from"):
             raise OptionError(f"{folder.root} was begun from another model; give the same --from, or --overwrite")
-        if resume and before["config"] != state["config"]:
-            raise OptionError(f"{folder.root} was begun with other options; give the same, or --overwrite")
+        if resume:
+            check_same(folder.root, before["config"], state["config"])
+            _extend(folder, lengthened(before["config"], state["config"]))
         if before["config"]["classifier"] != state["config"]["classifier"]:
             raise OptionError(f"{folder.root} has another classifier; give the same --preset and --encoder")
     elif folder.root.exists():
@@ -154,6 +161,18 @@ def begin(run: Run, stage: StageName, resume: bool) -> None:
         write_text(folder.state, json.dumps(state, indent=2))
     except OSError as error:
         raise OutputError(f"{folder.root} cannot be written: {error.strerror or error}") from error
+
+
+def _extend(folder: RunFolder, stages: Sequence[str]) -> None:
+    """Open finished stages that get more epochs, and remove what was made of them."""
+    if "stage1" in stages:
+        folder.classifier.unlink(missing_ok=True)
+        shutil.rmtree(folder.folds, ignore_errors=True)
+        folder.masks_done.unlink(missing_ok=True)
+        shutil.rmtree(folder.segmenter.parent, ignore_errors=True)
+    if stages:
+        folder.segmenter.unlink(missing_ok=True)
+        folder.shared_gate_done.unlink(missing_ok=True)
 
 
 def _read_state(path: Path) -> JsonObject:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import Patch, PatchDataset
+from wsiseg.datasets.sizes import read_square_truth
 from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.tissue_model import normalise
@@ -146,7 +147,7 @@ class SheetCallback(Callback):
         return [self._coloured(mask) for mask in gate_logits(logits, allowed).argmax(dim=1).numpy()]
 
     def _truth(self, patch: Patch) -> Picture | None:
-        return None if patch.mask is None else self._coloured(patch.read_truth(len(self.classes)))
+        return None if patch.mask is None else self._coloured(read_square_truth(patch, len(self.classes)))
 
     def _blend(self, patch: Picture, scores: npt.NDArray[np.float32]) -> Picture:
         """The colour of each pixel's best class over the patch in grey, the stronger the higher its score (K, H, W)."""

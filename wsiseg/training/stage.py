@@ -16,12 +16,15 @@ from wsiseg.models.tissue_model import normalise
 from wsiseg.training.augment import Augmentation
 from wsiseg.training.config import AugmentationConfig, NetworkConfig, OptimiserConfig
 from wsiseg.training.encoder_training import keep_still, layer_rates
+from wsiseg.training.epochs import ClassFigures
 from wsiseg.training.loading import Batch
 
 ADVISERS = ("lightning.pytorch", "lightning.fabric", "lightning")
 """Loggers that give developers advice, which is nothing to a user."""
 
 _AVERAGE_WARMUP_STEPS = 10
+_LENGTHS = ("total_steps", "_schedule_phases")
+"""What a schedule's state says of its length."""
 
 
 class Stage(LightningModule):
@@ -50,10 +53,12 @@ class Stage(LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
+        normalise_lone_values(network)
         self.optimiser_config = optimiser
         self.augmentation = Augmentation(augmentation)
         self.head_prefixes = tuple(head_prefixes)
         self.seed = seed
+        self.found: ClassFigures | None = None
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(network_config.mean).view(3, 1, 1), persistent=False)
@@ -110,6 +115,12 @@ class Stage(LightningModule):
         if self.average is not None and stepped:
             self.average.update_parameters(self.network)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out how long the schedule was: an extended training goes on along the longer one."""
+        for state in checkpoint.get("lr_schedulers", []):
+            for name in _LENGTHS:
+                state.pop(name, None)
+
     def configure_optimizers(self) -> Any:
         """Optimiser and per-step schedule of the configuration."""
         config = self.optimiser_config
@@ -149,6 +160,29 @@ class Stage(LightningModule):
             }
             for (head, decays, rate), parameters in sorted(groups.items(), key=lambda entry: entry[0])
         ]
+
+
+def normalise_lone_values(network: nn.Module) -> None:
+    """Have BatchNorm use its running statistics where a channel has a single value, as a pooled patch alone in a batch.
+
+    Such a value has no variance; torch refuses it.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.register_forward_pre_hook(_before_lone)
+            module.register_forward_hook(_after_lone)
+
+
+def _before_lone(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    if module.training and inputs[0].numel() == inputs[0].shape[1]:
+        module.training = False
+        module.lone = True  # type: ignore[assignment]
+
+
+def _after_lone(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    if getattr(module, "lone", False):
+        module.training = True
+        del module.lone
 
 
 def _mixed(seed: int, epoch: int, step: int, rank: int) -> int:

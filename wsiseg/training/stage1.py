@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -12,6 +13,7 @@ from torchmetrics.functional.classification import binary_average_precision
 from wsiseg.models.networks.architectures import ARCHITECTURES
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.training.config import TrainingConfig
+from wsiseg.training.epochs import ClassFigures
 from wsiseg.training.loading import Batch
 from wsiseg.training.stage import Stage
 
@@ -24,6 +26,7 @@ class ClassifierStage(Stage):
         config: of the training.
         positive_weights: of the cross-entropy, (K,); None weighs all alike.
         unknown: whether there are labels of -1, which the loss leaves out.
+        names: of the classes, K, for figures of each; none for no such figures.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class ClassifierStage(Stage):
         config: TrainingConfig,
         positive_weights: Tensor | None = None,
         unknown: bool = False,
+        names: Sequence[str] = (),
     ) -> None:
         heads = ARCHITECTURES[config.classifier.architecture].new_layers
         super().__init__(network, config.classifier, config.stage1, config.augmentation1, heads, config.seed)
@@ -39,6 +43,7 @@ class ClassifierStage(Stage):
         self.register_buffer("positive_weights", positive_weights, persistent=False)
         self.positive_weights: Tensor | None
         self.unknown = unknown
+        self.names = tuple(names)
         self._scores: list[Tensor] = []
         self._labels: list[Tensor] = []
 
@@ -68,12 +73,16 @@ class ClassifierStage(Stage):
         self._labels.append(batch["label"])
 
     def on_validation_epoch_end(self) -> None:
-        """Mean average precision over the classes."""
+        """Average precision of each class, and its mean."""
         scores, labels = torch.cat(self._scores), torch.cat(self._labels).long()
         self._scores.clear()
         self._labels.clear()
         precision = average_precision(scores, labels)
         self.log("val_map", precision, prog_bar=True, sync_dist=True)
+        if self.names:
+            self.found = ClassFigures(self.names)
+            self.found.with_precisions(class_precisions(scores, labels), prevalence(labels))
+            self.log_dict(self.found.logged(), sync_dist=True)
 
 
 def known_loss(logits: Tensor, labels: Tensor, positive_weights: Tensor | None = None) -> Tensor:
@@ -90,11 +99,26 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
 
     Labels are 1, 0, or -1 where they are unknown, and then left out.
     """
-    occurs = (labels == 1).any(dim=0)
-    if not occurs.any():
-        return scores.new_tensor(0.0)
-    each = []
-    for k in torch.flatten(occurs.nonzero()).tolist():
+    each = [precision for precision in _precisions(scores, labels) if precision is not None]
+    return torch.stack(each).mean() if each else scores.new_tensor(0.0)
+
+
+def class_precisions(scores: Tensor, labels: Tensor) -> list[float | None]:
+    """Average precision of each class, (K,); None where it does not occur; as `average_precision`."""
+    return [None if precision is None else float(precision) for precision in _precisions(scores, labels)]
+
+
+def prevalence(labels: Tensor) -> list[float]:
+    """Share of the patches that have each class, (K,), among those of which it is known; labels (N, K)."""
+    known = (labels >= 0).sum(dim=0).clamp_min(1)
+    shares: list[float] = ((labels == 1).sum(dim=0) / known).tolist()
+    return shares
+
+
+def _precisions(scores: Tensor, labels: Tensor) -> list[Tensor | None]:
+    found: list[Tensor | None] = []
+    for k in range(labels.shape[1]):
         known = labels[:, k] >= 0
-        each.append(binary_average_precision(scores[known, k], labels[known, k]))
-    return torch.stack(each).mean()
+        occurs = bool((labels[:, k] == 1).any())
+        found.append(binary_average_precision(scores[known, k], labels[known, k]) if occurs else None)
+    return found

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isnan
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from wsiseg.datasets.dataset import Patch
+from wsiseg.datasets.sizes import read_square_truth
 from wsiseg.metrics import confusion_matrix, segmentation_scores
 from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.models.networks.architectures import ARCHITECTURES
 from wsiseg.training.config import TrainingConfig
+from wsiseg.training.epochs import ClassFigures
 from wsiseg.training.loading import Batch
 from wsiseg.training.losses import SupervisionOptions, multilayer_loss
 from wsiseg.training.stage import Stage
-from wsiseg.training.stage1 import average_precision
+from wsiseg.training.stage1 import average_precision, class_precisions
 
 
 class SegmenterStage(Stage):
@@ -26,7 +31,9 @@ class SegmenterStage(Stage):
         config: of the training.
         class_shares: share of each class among the pixels of the pseudo masks, (K,).
         validation: the validation patches, in the order of the validation batches' indices.
-        allowed: which classes the gate allows in each of them, bool (N, K).
+        probabilities: of the classes in each of them, by the classifier, (N, K).
+        thresholds: of the gate, (K,).
+        names: of the classes, for figures of each; none for no such figures.
     """
 
     def __init__(
@@ -37,6 +44,7 @@ class SegmenterStage(Stage):
         validation: list[Patch],
         probabilities: Tensor,
         thresholds: Tensor,
+        names: Sequence[str] = (),
     ) -> None:
         heads = ARCHITECTURES[config.segmenter.architecture].new_layers
         super().__init__(network, config.segmenter, config.stage2, config.augmentation2, heads, config.seed + 1)
@@ -58,6 +66,8 @@ class SegmenterStage(Stage):
             gated = allowed_classes(probabilities, thresholds)
             self.allowed = gated if supervision.select_gated else torch.ones_like(gated)
         self._confusion = np.zeros((len(class_shares),) * 2, dtype=np.int64)
+        self.names, self.shares = tuple(names), class_shares.tolist()
+        self._pixels = np.zeros(len(class_shares), dtype=np.int64)
         self._scores: list[Tensor] = []
         self._labels: list[Tensor] = []
 
@@ -79,26 +89,37 @@ class SegmenterStage(Stage):
         logits = self.result(self.normalised(batch["pixels"])).float()
         assert self.allowed is not None
         gated = gate_logits(logits, self.allowed.to(logits.device)[batch["index"]])
+        classes = gated.max(dim=1).indices.cpu().numpy()
+        self._pixels += np.bincount(classes.ravel(), minlength=len(self._pixels))
         if self.validation[0].mask is None:
             self._scores.append(gated.softmax(dim=1).mean(dim=(2, 3)))
             self._labels.append(batch["label"])
             return
-        classes = gated.max(dim=1).indices.cpu().numpy()
         for index, prediction in zip(batch["index"].tolist(), classes, strict=True):
-            truth = self.validation[index].read_truth(len(self._confusion))
+            truth = read_square_truth(self.validation[index], len(self._confusion))
             self._confusion += confusion_matrix(truth, prediction, len(self._confusion))
 
     def on_validation_epoch_end(self) -> None:
-        """Mean IoU against masks, or mean average precision against patch labels."""
+        """Mean IoU against masks, or mean average precision against patch labels; each class, and its pixels."""
+        self.found = ClassFigures(self.names) if self.names else None
         if self._scores:
-            figure = average_precision(torch.cat(self._scores), torch.cat(self._labels).long())
+            scores, labels = torch.cat(self._scores), torch.cat(self._labels).long()
             self._scores.clear()
             self._labels.clear()
-            self.log("val_map", figure, prog_bar=True, sync_dist=True)
-            return
-        scores = segmentation_scores(self._confusion)
-        self._confusion[:] = 0
-        self.log("val_miou", scores.mean_iou, prog_bar=True, sync_dist=True)
+            self.log("val_map", average_precision(scores, labels), prog_bar=True, sync_dist=True)
+            if self.found is not None:
+                self.found.figures["val_ap"] = class_precisions(scores, labels)
+        else:
+            figures = segmentation_scores(self._confusion)
+            self._confusion[:] = 0
+            self.log("val_miou", figures.mean_iou, prog_bar=True, sync_dist=True)
+            if self.found is not None:
+                self.found.figures["val_iou"] = [None if isnan(v) else v for v in figures.class_iou.tolist()]
+        if self.found is not None:
+            occurs = [any(patch.has(k) for patch in self.validation) for k in range(len(self.names))]
+            self.found.with_shares((self._pixels / max(1, self._pixels.sum())).tolist(), self.shares, occurs)
+            self.log_dict(self.found.logged(), sync_dist=True)
+        self._pixels[:] = 0
 
 
 def inverse_sqrt_weights(shares: npt.NDArray[np.float64]) -> Tensor:

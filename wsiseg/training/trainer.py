@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader
 from wsiseg.choices import LOGGERS, LoggerName, check_choice, left_open
 from wsiseg.errors import OptionError
 from wsiseg.training.config import OptimiserConfig
+from wsiseg.training.epochs import EpochLines
 from wsiseg.training.history import FIGURES_FILE, EpochTable, Patience, WholeCheckpoints, remove_partial
 from wsiseg.training.loading import Batch
 from wsiseg.training.processes import launched
@@ -54,6 +56,7 @@ def fit(
     logger: LoggerName,
     progress: bool,
     resume: bool,
+    say: Callable[[str], None] | None = None,
     figure: str | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> None:
@@ -72,6 +75,7 @@ def fit(
         logger: "csv", "tensorboard", "both" or "none".
         progress: show it.
         resume: go on from the last checkpoint, if there is one.
+        say: called with one line after each epoch; None says nothing.
         figure: of validation, higher is better: for the best epoch and for early stopping; None for none.
         callbacks: called after each epoch, before its checkpoint is written.
     """
@@ -89,6 +93,8 @@ def fit(
     )
     table = EpochTable(run_folder / "logs" / FIGURES_FILE if logger in ("csv", "both") else None)
     used: list[Callback] = [table, *callbacks]
+    if say is not None and (launched() or devices == 1 or _can_be_sent(say)):
+        used.append(EpochLines(title, say))
     if figure is not None and optimiser.patience is not None:
         used.append(Patience(figure, patience=optimiser.patience, mode="max", check_on_train_epoch_end=True))
     used.append(checkpoint)
@@ -133,6 +139,15 @@ def _precision(precision: str, device: torch.device) -> str:
     if not left_open(precision):
         return precision
     return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _can_be_sent(say: Callable[[str], None]) -> bool:
+    """Whether processes that Lightning starts can get a copy of a function; a lambda they cannot."""
+    try:
+        pickle.dumps(say)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    return True
 
 
 def _logger(name: LoggerName, folder: Path) -> TensorBoardLogger | bool:

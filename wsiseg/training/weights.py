@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from wsiseg.models.networks.architectures import build_network
@@ -52,4 +52,4 @@ def save_weights(network: nn.Module, path: Path) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary:
-        save_file(state, temporary)
+        temporary.write_bytes(save(state))  # so that a full disk is an OSError, with its reason

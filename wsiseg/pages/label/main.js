@@ -3,13 +3,14 @@
 import { get, post } from "../common/api.js";
 import { byId, element } from "../common/dom.js";
 import { Keys } from "../common/keys.js";
+import { Grid } from "./grid.js";
+import { drawClasses, drawScale, drawStatus, drawTraining, showAgreement } from "./panel.js";
 import { State, isDone } from "./state.js";
 
 /** @typedef {import("./state.js").Item} Item */
 
 const COLUMNS = 6;
 const TRAINING_MS = 2000;
-const grid = byId("grid", HTMLDivElement);
 const context = byId("context", HTMLDialogElement);
 
 const state = new State(draw, (text) => {
@@ -17,167 +18,39 @@ const state = new State(draw, (text) => {
   box.textContent = text;
   box.hidden = text === "";
 });
+const grid = new Grid(byId("grid", HTMLDivElement), state, { chosen: choose, opened: showContext });
 
 /** @type {string[]} the classes of the last answer, for `.` */
 let previous = [];
 
-/* Drawing */
-
 function draw() {
   const page = state.page;
   if (page === null) return;
-  byId("where", HTMLDivElement).textContent =
-    `Round ${page.round}, ${state.grouped ? "group" : "page"} ${page.number + 1} of ${page.pages}`;
-  grid.replaceChildren(...page.items.map(drawPatch));
-  drawStatus();
-  drawClasses();
-  drawScale();
+  grid.draw();
+  drawStatus(page, state.grouped);
+  drawClasses(page, toggle);
+  rescale();
 }
 
-/** @param {Item} item @param {number} at */
-function drawPatch(item, at) {
-  const classes = state.page?.classes ?? [];
-  const tags = classes.filter((one) => item.present.includes(one.name)).map((one) => tag(one.name, one.color));
-  if (item.status === "labelled" && tags.length === 0) tags.push(word("none of these"));
-  if (item.status === "unsure" || item.status === "excluded") tags.splice(0, tags.length, word(item.status));
-  if (state.shown) {
-    for (const name of state.opinions[item.place] ?? []) {
-      const color = classes.find((one) => one.name === name)?.color ?? "#888888";
-      tags.push(tag(name, color, true));
-    }
-  }
-  const kinds = ["patch", at === state.here ? "here" : "", isDone(item) ? "done" : "", item.status ?? ""];
-  const box = element(
-    "div",
-    {
-      class: kinds.join(" "),
-      role: "gridcell",
-      "aria-selected": at === state.here,
-      "data-place": item.place,
-      "data-status": item.status ?? "",
-      onclick: () => {
-        state.here = at;
-        draw();
-      },
-      ondblclick: showContext,
-    },
-    element("img", { src: item.patch, alt: `patch ${item.place + 1}`, draggable: false }),
-    element("div", { class: "tags" }, ...tags),
-    mark(item),
-  );
-  return box;
-}
+let scaled = "";
 
-/** @param {string} name @param {string} color @param {boolean} [opinion] */
-function tag(name, color, opinion = false) {
-  const made = element("span", { class: opinion ? "tag opinion" : "tag", title: opinion ? `model: ${name}` : name }, name);
-  if (opinion) made.style.borderColor = color;
-  else made.style.backgroundColor = color;
-  return made;
-}
-
-/** @param {string} text */
-function word(text) {
-  return element("span", { class: "tag word" }, text);
-}
-
-/** @param {Item} item */
-function mark(item) {
-  if (item.status === null) return null;
-  const kind = item.pending ? "pending" : item.status === "draft" ? "draft" : "saved";
-  const titles = { pending: "being saved", draft: "kept, not confirmed", saved: "saved" };
-  return element("div", { class: `mark ${kind}`, title: titles[kind] });
-}
-
-function drawStatus() {
+/** The scale is measured anew only where it may have changed. */
+function rescale() {
   const page = state.page;
   if (page === null) return;
-  const { status } = page;
-  const pace = status.per_minute === null ? "" : ` · ${Math.round(status.per_minute)} a minute`;
-  byId("status", HTMLDivElement).textContent =
-    `${status.done} labelled${pace} · ${page.open} of ${page.total} open in this round`;
-  const rows = [
-    ["labelled", status.done],
-    ["unsure", status.unsure],
-    ["excluded", status.excluded],
-    ["not confirmed", status.drafts],
-  ];
-  if (status.right !== null) {
-    const percent = (/** @type {number} */ value) => `${Math.round(100 * value)}`;
-    rows.push([
-      "model right, random patches",
-      `${percent(status.right)} % (${percent(status.right_low)}–${percent(status.right_high)}), ${status.random_answers}`,
-    ]);
-  }
-  byId("progress", HTMLTableElement).replaceChildren(
-    ...rows.map(([name, value]) => element("tr", {}, element("th", {}, name), element("td", {}, String(value)))),
-  );
-  byId("hint", HTMLParagraphElement).textContent = status.hint;
-}
-
-function drawClasses() {
-  const page = state.page;
-  if (page === null) return;
-  byId("classes", HTMLOListElement).replaceChildren(
-    ...page.classes.map((one, at) => {
-      const swatch = element("span", { class: "swatch" });
-      swatch.style.backgroundColor = one.color;
-      const few = page.status.few.includes(one.name);
-      const count = page.status.positives[one.name] ?? 0;
-      return element(
-        "li",
-        { onclick: () => toggle(at) },
-        element("kbd", {}, at < 9 ? String(at + 1) : " "),
-        swatch,
-        element("span", { class: "name", title: one.name }, one.name),
-        element(
-          "span",
-          { class: few ? "count few" : "count", title: few ? "fewer than 20 patches: hardly learned" : "patches" },
-          String(count),
-        ),
-      );
-    }),
-  );
-}
-
-function drawScale() {
-  const page = state.page;
-  const picture = grid.querySelector("img");
-  if (page === null || picture === null) return;
-  const side = Math.min(picture.clientWidth, picture.clientHeight);
-  const microns = page.patch_px * page.mpp;
-  const bar = [10, 20, 25, 50, 100, 200, 500].find((value) => value >= microns / 4) ?? 500;
-  const line = element("div", { id: "bar" });
-  line.style.width = `${(side * bar) / microns}px`;
-  byId("scale", HTMLElement).replaceChildren(
-    line,
-    `${bar} µm · patches of ${page.patch_px} px at ${page.mpp} µm per pixel · ${page.labeller} · h shows the keys`,
-  );
-}
-
-/**
- * Agreement with oneself on patches that were shown twice, and with others, where there is any.
- *
- * @param {{intra: Kappa[], inter: Kappa[]}} summary
- * @typedef {{name: string, pairs: number, agreement: number | null, kappa: number | null}} Kappa
- */
-function showAgreement(summary) {
-  const rows = [
-    ...summary.intra.map((one) => agreementRow("with yourself", one)),
-    ...summary.inter.map((one) => agreementRow("with others", one)),
-  ];
-  byId("agreement", HTMLTableElement).replaceChildren(...rows.filter((row) => row !== null));
-}
-
-/** @param {string} whom @param {Kappa} one */
-function agreementRow(whom, one) {
-  if (one.pairs === 0 || one.agreement === null) return null;
-  const kappa = one.kappa === null ? "" : `, κ ${one.kappa.toFixed(2)}`;
-  const text = `${Math.round(100 * one.agreement)} % of ${one.pairs}${kappa}`;
-  return element("tr", {}, element("th", {}, `${one.name}, ${whom}`), element("td", {}, text));
+  const now = [page.patch_px, page.mpp, window.innerWidth, window.innerHeight].join(" ");
+  if (now === scaled) return;
+  scaled = now;
+  requestAnimationFrame(() => drawScale(page));
 }
 
 /* Answering */
+
+/** @param {number} at */
+function choose(at) {
+  state.here = at;
+  draw();
+}
 
 /** @param {Item} item @param {string} name */
 function toggled(item, name) {
@@ -222,10 +95,7 @@ function goOn() {
   const order = [...page.items.keys()].map((step) => (state.here + 1 + step) % page.items.length);
   const next = order.find((at) => !isDone(page.items[at]));
   if (next === undefined) turn(1);
-  else {
-    state.here = next;
-    draw();
-  }
+  else choose(next);
 }
 
 function confirmRest() {
@@ -242,12 +112,8 @@ function confirmRest() {
 function move(step) {
   const count = state.page?.items.length ?? 0;
   const at = state.here + step;
-  if (at < 0 || at >= count) {
-    if (Math.abs(step) === 1) turn(step);
-    return;
-  }
-  state.here = at;
-  draw();
+  if (at >= 0 && at < count) choose(at);
+  else if (Math.abs(step) === 1) turn(step);
 }
 
 /** @param {number} step */
@@ -284,6 +150,7 @@ async function showOpinions() {
 
 async function showGroups() {
   state.grouped = !state.grouped;
+  state.forget();
   await state.open(null);
 }
 
@@ -314,11 +181,16 @@ function ask(question, given = "") {
   });
 }
 
+/** @param {object} change */
+async function changeClasses(change) {
+  await post("/api/class", change);
+  state.forget();
+  await state.open(state.page?.number ?? null, state.here);
+}
+
 async function addClass() {
   const name = await ask("Name of the new class. Patches that were answered before are unknown in it.");
-  if (name === null) return;
-  await post("/api/class", { add: name });
-  await state.open(state.page?.number ?? null, state.here);
+  if (name !== null) await changeClasses({ add: name });
 }
 
 async function renameClass() {
@@ -327,9 +199,7 @@ async function renameClass() {
   const old = number === null ? undefined : names[Number(number) - 1];
   if (old === undefined) return;
   const name = await ask(`New name of ${old}. Its answers stay.`, old);
-  if (name === null || name === old) return;
-  await post("/api/class", { rename: [old, name] });
-  await state.open(state.page?.number ?? null, state.here);
+  if (name !== null && name !== old) await changeClasses({ rename: [old, name] });
 }
 
 /* Training */
@@ -339,17 +209,9 @@ async function startTraining() {
   showTraining(await post("/api/train", {}));
 }
 
-/** @param {{phase: string, model: string, said: string, command: string}} training */
+/** @param {{phase: string, model: string, said: string}} training */
 function showTraining(training) {
-  const text = {
-    none: "",
-    running: `${training.model} is being trained; labelling goes on. ${training.said}`,
-    done: `${training.model} is trained. Start again with --model ${training.model} and it helps to choose.`,
-    failed: `the training failed: ${training.said}`,
-  }[training.phase];
-  byId("training", HTMLParagraphElement).textContent = text ?? "";
-  byId("training", HTMLParagraphElement).dataset.phase = training.phase;
-  byId("train", HTMLButtonElement).disabled = training.phase === "running";
+  drawTraining(training);
   if (training.phase === "running") {
     setTimeout(() => {
       get("/api/train").then(showTraining, (error) => state.failed(error.message));
@@ -357,55 +219,68 @@ function showTraining(training) {
   }
 }
 
-/* Keys */
+/* Keys: which ones, the server says, since people may choose their own */
 
-const keys = new Keys();
-for (let at = 0; at < 9; at += 1) keys.bind([String(at + 1)], "", () => toggle(at));
-for (let at = 0; at < 9; at += 1) keys.bind([`shift+Digit${at + 1}`], "", () => toggleAll(at));
-keys.shown.push(["1 … 9", "a class is there, or not"], ["Shift 1 … 9", "the same for all open patches of the page"]);
-keys.bind(["Enter"], "confirm, and go on", () => confirm("labelled"));
-keys.bind(["shift+Enter"], "confirm the rest of the page as shown", confirmRest, "Shift Enter");
-keys.bind(["0"], "none of these classes", () => confirm("labelled", () => []));
-keys.bind(["?", "q"], "cannot tell: kept out of training", () => confirm("unsure"), "? q");
-keys.bind(["x"], "exclude: artefact, nothing to learn from", () => confirm("excluded"));
-keys.bind(["."], "as the patch before", () => confirm("labelled", () => [...previous]));
-keys.bind(["ArrowLeft"], "", () => move(-1));
-keys.bind(["ArrowRight"], "", () => move(1));
-keys.bind(["ArrowUp"], "", () => move(-COLUMNS));
-keys.bind(["ArrowDown"], "", () => move(COLUMNS));
-keys.shown.push(["arrows", "to another patch"]);
-keys.bind(["PageDown", "n"], "next page", () => turn(1), "Page down n");
-keys.bind(["PageUp", "b"], "page before", () => turn(-1), "Page up b");
-keys.bind(["c", " "], "show the surroundings", showContext, "c Space");
-keys.bind(["u", "ctrl+z"], "take back, without end", () => state.takeBack("undo"), "u Ctrl z");
-keys.bind(["U", "ctrl+Z", "ctrl+y"], "say again", () => state.takeBack("redo"), "U Ctrl y");
-keys.bind(["p"], "show or hide what the model says", now(showOpinions));
-keys.bind(["g"], "groups of patches that look alike, or not", now(showGroups));
+/** @type {Record<string, () => void>} */
+const ACTIONS = {
+  confirm: () => confirm("labelled"),
+  rest: confirmRest,
+  none: () => confirm("labelled", () => []),
+  unsure: () => confirm("unsure"),
+  exclude: () => confirm("excluded"),
+  same: () => confirm("labelled", () => [...previous]),
+  left: () => move(-1),
+  right: () => move(1),
+  up: () => move(-COLUMNS),
+  down: () => move(COLUMNS),
+  next: () => turn(1),
+  before: () => turn(-1),
+  context: showContext,
+  undo: () => state.takeBack("undo"),
+  redo: () => state.takeBack("redo"),
+  opinions: now(showOpinions),
+  groups: now(showGroups),
+};
 
-/** @type {[string, string, () => void][]} */
-const actions = [
-  ["Confirm", "Enter", () => confirm("labelled")],
-  ["None", "0", () => confirm("labelled", () => [])],
-  ["Unsure", "?", () => confirm("unsure")],
-  ["Exclude", "x", () => confirm("excluded")],
-  ["Undo", "u", () => state.takeBack("undo")],
-  ["Redo", "U", () => state.takeBack("redo")],
-  ["Context", "c", showContext],
-  ["Groups", "g", now(showGroups)],
+const BUTTONS = [
+  ["Confirm", "confirm"],
+  ["None", "none"],
+  ["Unsure", "unsure"],
+  ["Exclude", "exclude"],
+  ["Undo", "undo"],
+  ["Redo", "redo"],
+  ["Context", "context"],
+  ["Groups", "groups"],
 ];
-byId("actions", HTMLDivElement).append(
-  ...actions.map(([name, key, run]) => element("button", { type: "button", title: `key ${key}`, onclick: run }, name)),
-);
+
+/** @param {{action: string, keys: string[], label: string, what: string}[]} bindings */
+function bindKeys(bindings) {
+  const keys = new Keys();
+  for (let at = 0; at < 9; at += 1) {
+    keys.bind([String(at + 1)], "", () => toggle(at));
+    keys.bind([`shift+Digit${at + 1}`], "", () => toggleAll(at));
+  }
+  keys.shown.push(["1 … 9", "a class is there, or not"], ["Shift 1 … 9", "the same for all open patches of the page"]);
+  for (const { action, keys: names, label, what } of bindings) keys.bind(names, what, ACTIONS[action], label);
+  const labels = new Map(bindings.map(({ action, label }) => [action, label]));
+  byId("actions", HTMLDivElement).append(
+    ...BUTTONS.map(([name, action]) =>
+      element("button", { type: "button", title: `key ${labels.get(action)}`, onclick: ACTIONS[action] }, name),
+    ),
+  );
+}
+
 byId("add", HTMLButtonElement).addEventListener("click", now(addClass));
 byId("rename", HTMLButtonElement).addEventListener("click", now(renameClass));
 byId("train", HTMLButtonElement).addEventListener("click", now(startTraining));
-window.addEventListener("resize", drawScale);
+window.addEventListener("resize", rescale);
 document.addEventListener("click", (event) => {
   if (event.target instanceof HTMLButtonElement) event.target.blur(); // so that Enter confirms a patch
 });
 
-state
-  .open(null)
+get("/api/keys")
+  .then(bindKeys)
+  .then(() => state.open(null))
   .then(() => get("/api/train"))
   .then(showTraining)
   .then(() => get("/api/summary"))

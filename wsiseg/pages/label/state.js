@@ -1,6 +1,10 @@
 /** What the page knows, and how it says things to the server: at once on the screen, then one after the other. */
 
 import { get, post } from "../common/api.js";
+import { Pictures } from "./pictures.js";
+
+/** Pages that are at hand before they are wanted. */
+const AHEAD = 2;
 
 /**
  * @typedef {"draft" | "labelled" | "unsure" | "excluded"} Status
@@ -21,12 +25,16 @@ export class State {
     this.here = 0;
     this.grouped = false;
     this.shown = false;
-    /** @type {Record<string, string[]>} */
+    /** @type {Record<string, string[]>} of the round `opinionsOf` */
     this.opinions = {};
+    this.opinionsOf = 0;
     /** @type {Promise<void>} */
     this.queue = Promise.resolve();
+    /** @type {Promise<void>} */
+    this.saving = Promise.resolve();
     /** @type {Map<number, Promise<Page>>} pages that were asked for ahead */
     this.ahead = new Map();
+    this.pictures = new Pictures();
   }
 
   /** @returns {Item | undefined} */
@@ -49,7 +57,7 @@ export class State {
    */
   async open(number, at = 0, round = this.page?.round) {
     const ready = number === null || round !== this.page?.round ? undefined : this.ahead.get(number);
-    this.ahead.clear();
+    if (ready === undefined) this.forget();
     if (ready === undefined) await this.queue; // what was asked for ahead has no answer that is still under way
     const page = await (ready ?? this.ask(number, round));
     if (ready !== undefined) this.refresh(page);
@@ -68,12 +76,32 @@ export class State {
     page.status = this.page.status;
   }
 
-  /** Has the next page and its pictures at hand before they are wanted. @param {Page} page */
-  lookAhead(page) {
-    if (page.number + 1 >= page.pages) return;
-    const next = this.ask(page.number + 1);
-    this.ahead.set(page.number + 1, next);
-    next.then((found) => found.items.forEach((item) => (new Image().src = item.patch))).catch(() => this.ahead.clear());
+  /** Pages that were asked for ahead may be out of date. */
+  forget() {
+    this.ahead.clear();
+  }
+
+  /**
+   * Has the next pages and their pictures at hand before they are wanted, one after the other; lets go of older ones.
+   *
+   * @param {Page} page
+   */
+  async lookAhead(page) {
+    const wanted = new Set(page.items.map((item) => item.patch));
+    for (const number of this.ahead.keys()) if (number <= page.number) this.ahead.delete(number);
+    try {
+      for (let number = page.number + 1; number <= page.number + AHEAD && number < page.pages; number += 1) {
+        if (!this.ahead.has(number)) this.ahead.set(number, this.ask(number));
+        const next = await this.ahead.get(number);
+        const addresses = next?.items.map((item) => item.patch) ?? [];
+        addresses.forEach((address) => wanted.add(address));
+        await this.pictures.ahead(addresses);
+        if (this.page !== page) return; // another page looks ahead now
+      }
+    } catch {
+      this.forget(); // asked for again where it is wanted, and said then
+    }
+    if (this.page === page) this.pictures.keep(wanted);
   }
 
   /** @param {number} step */
@@ -84,7 +112,16 @@ export class State {
     if (number < 0) return;
     if (number < page.pages) await this.open(number);
     else await this.open(null);
-    this.say(() => post("/api/save", {}));
+    this.save();
+  }
+
+  /** Brings the table up to date with what was said so far. Keys do not wait for it: their answers are in the journal. */
+  save() {
+    const said = this.queue;
+    this.saving = this.saving
+      .then(() => said)
+      .then(() => post("/api/save", {}))
+      .catch((error) => this.failed(`${error.message} — the table is not up to date, your answers are kept`));
   }
 
   /**
@@ -118,6 +155,7 @@ export class State {
   /** Takes the last thing back, or says it again, and goes to where it was. @param {"undo" | "redo"} which */
   takeBack(which) {
     this.failed("");
+    this.forget();
     this.say(() => post(`/api/${which}`, {}), (found) => {
       const page = this.page;
       const first = found.items[0]?.place;
@@ -155,7 +193,7 @@ export class State {
       .then(then)
       .catch((error) => {
         this.failed(`${error.message} — not saved`);
-        this.ahead.clear();
+        this.forget();
         return this.ask(this.page?.number ?? null)
           .then((page) => {
             this.page = page;
@@ -166,7 +204,10 @@ export class State {
   }
 
   async loadOpinions() {
-    this.opinions = await get(`/api/predictions?round=${this.page?.round ?? ""}`);
+    const round = this.page?.round ?? 0;
+    if (round === this.opinionsOf) return;
+    this.opinions = await get(`/api/predictions?round=${round}`);
+    this.opinionsOf = round;
   }
 }
 

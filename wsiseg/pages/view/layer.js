@@ -28,6 +28,7 @@ export class MapLayer {
     this.heats = new Map();
     /** @type {Map<string, OffscreenCanvas>} */
     this.painted = new Map();
+    this.unread = facts.holes ? new TileStore(`/m/${facts.id}/unread`, arrived) : null;
     this.thickness = 1;
     this.restyle();
   }
@@ -43,10 +44,10 @@ export class MapLayer {
   /** The tiles of the heat map that is shown; null where none is, or this map has none. */
   heatStore() {
     const heat = this.style.heat;
-    if (heat === null || !this.facts.probabilities) return null;
-    const index = this.facts.classes.find(({ name }) => name === heat.name)?.index;
-    if (heat.kind !== "uncertainty" && index === undefined) return null;
-    const part = heat.kind === "uncertainty" ? "uncertainty" : `probability/${index}`;
+    if (heat === null || !(heat.kind === "gate" ? this.facts.records.gate : this.facts.probabilities)) return null;
+    const index = heat.name === "" ? 0 : this.facts.classes.find(({ name }) => name === heat.name)?.index;
+    if (index === undefined) return null;
+    const part = heat.kind === "uncertainty" ? "uncertainty" : `${heat.kind === "gate" ? "gate" : "probability"}/${index}`;
     let store = this.heats.get(part);
     if (store === undefined) {
       store = new TileStore(`/m/${this.facts.id}/${part}`, this.arrived);
@@ -79,6 +80,7 @@ export class MapLayer {
     const keys = this.keysIn(frame.field, level);
     this.classes.want(keys);
     this.values?.want(keys);
+    if (this.style.unread) this.unread?.want(keys);
     for (const key of keys) this.drawTile(context, frame, key);
   }
 
@@ -161,9 +163,12 @@ export class MapLayer {
     if (known !== undefined) return known;
     const classes = this.classes.get(key);
     const values = this.values?.get(key);
+    const unread = this.style.unread ? this.unread : null;
+    const holes = unread?.get(key);
     if (classes === undefined || (this.values !== null && values === undefined)) return null;
+    if (unread !== null && holes === undefined && !unread.hasFailed(key)) return null;
     const table = /** @type {Uint32Array} */ (this.table);
-    const made = painted(classes, values, table, this.facts.classes.length, this.style, this.thickness);
+    const made = painted(classes, values, holes, table, this.facts.classes.length, this.style, this.thickness);
     this.painted.set(name, made);
     for (const oldest of this.painted.keys()) {
       if (this.painted.size <= PAINTED) break;

@@ -56,9 +56,9 @@ class View {
     this.tools.escape();
     document.title = `${state.case.name} – wsiseg`;
     await this.stage.open();
-    this.stage.home();
     this.restyled();
     drawCases(byId("cases", HTMLElement), state, (one) => this.choose(one));
+    this.stage.home(); // when all around has its size
     await this.readCorrections();
   }
 
@@ -163,7 +163,9 @@ class View {
     keys.shown.push([", .", "map fainter, stronger"]);
     keys.bind(["b"], "outlines instead of areas", restyle(() => (state.style.outline = !state.style.outline)));
     keys.bind(["p"], "heat map: uncertainty, probability of each class, none", restyle(() => this.nextHeat()));
+    keys.bind(["k"], "where the gate shut the class that is shown alone; else where it left one at most", () => this.gate());
     keys.bind(["u"], "hatch what has no class", restyle(() => (state.style.hatch = !state.style.hatch)));
+    keys.bind(["d"], "hatch what could not be read, as the slide is damaged there", () => this.unread());
     keys.bind(["g"], "next uncertain region", () => this.nextRegion(1));
     keys.bind(["G"], "the one before", () => this.nextRegion(-1), "Shift+g");
     keys.bind(["v"], "compare maps: one, swipe, side by side", () => this.nextMode());
@@ -214,8 +216,25 @@ class View {
     if (heat === null) style.heat = { kind: "uncertainty", name: "" };
     else {
       const next = heat.kind === "uncertainty" ? 0 : names.indexOf(heat.name) + 1;
-      style.heat = next < names.length && heat.kind !== "shut" ? { kind: "probability", name: names[next] } : null;
+      style.heat = next < names.length && heat.kind === "probability" || heat.kind === "uncertainty" ? { kind: "probability", name: names[next] } : null;
     }
+  }
+
+  gate() {
+    const { first } = this.state;
+    if (!first.records.gate) {
+      return this.say(first.gate === null ? "this map was made without a gate" : "this map does not record where the gate shut classes");
+    }
+    this.state.toggleGate();
+    this.restyled();
+  }
+
+  unread() {
+    const { first, style } = this.state;
+    if (!first.records.unread) return this.say("this map does not record what could not be read");
+    if (!first.holes) return this.say("all of this slide that was asked for could be read");
+    style.unread = !style.unread;
+    this.restyled();
   }
 
   nextMode() {
@@ -359,6 +378,7 @@ try {
   const { cases } = await get("/cases");
   await new View(cases).start();
   document.body.dataset.ready = "yes";
+  performance.mark("ready");
 } catch (error) {
   byId("stage", HTMLElement).append(element("p", { class: "failed" }, error instanceof Error ? error.message : String(error)));
   throw error;

@@ -5,6 +5,8 @@
 
 import { element } from "../common/dom.js";
 import { fromHex, heatColor, toHex } from "./colors.js";
+import { css } from "./drawing.js";
+import { SHUT, SHUT_IN_PART } from "./paint.js";
 import { area, percent } from "./units.js";
 
 /** @typedef {{ classes: number[], white: number, none: number, mpp: number }} FieldAreas in mm² */
@@ -71,7 +73,8 @@ export class Panel {
         ...rows,
         ...rest,
       ),
-      this.hatchRow(),
+      this.hatchRow("hatch", "hatch what has no class" + (this.state.first.records.unread ? ": not tissue" : ": not tissue, or unread"), "u"),
+      this.state.maps().some(({ holes }) => holes) ? this.hatchRow("unread", "hatch what could not be read", "d") : null,
       this.fieldNote(),
     );
   }
@@ -106,13 +109,25 @@ export class Panel {
       "aria-label": `colour of ${one.name}`,
     });
     color.addEventListener("change", changed(() => (own.color = fromHex(color.value))));
+    const strength = element("input", {
+      type: "range",
+      class: "strength",
+      min: "0",
+      max: "1",
+      step: "0.05",
+      value: String(own.strength),
+      title: `opacity of ${one.name}`,
+      "aria-label": `opacity of ${one.name}`,
+      "data-name": `opacity of ${one.name}`,
+    });
+    strength.addEventListener("change", changed(() => (own.strength = Number(strength.value))));
     const title = state.isAlone(one.name) ? "show all classes" : `show ${one.name} alone`;
     const solo = element("button", { type: "button", title, onclick: changed(() => state.solo(one.name)) }, one.name);
     return element(
       "tr",
       { class: own.shown ? "" : "off" },
       element("td", {}, shown, color),
-      element("td", { class: "name", title: one.name }, solo),
+      element("td", { class: "name", title: one.name }, solo, strength),
       element("td", {}, index < 9 ? element("kbd", {}, String(index + 1)) : null),
       ...numbers,
     );
@@ -150,14 +165,19 @@ export class Panel {
     );
   }
 
-  hatchRow() {
+  /**
+   * @param {"hatch" | "unread"} what
+   * @param {string} text
+   * @param {string} key
+   */
+  hatchRow(what, text, key) {
     const { style } = this.state;
-    const box = element("input", { type: "checkbox", checked: style.hatch, id: "hatch", "data-name": "hatch" });
+    const box = element("input", { type: "checkbox", checked: style[what], id: what, "data-name": what });
     box.addEventListener("change", () => {
-      style.hatch = box.checked;
+      style[what] = box.checked;
       this.actions.restyled();
     });
-    return element("div", { class: "row" }, box, element("label", { htmlFor: "hatch" }, "hatch what has no class: not tissue, or unread"));
+    return element("div", { class: "row" }, box, element("label", { htmlFor: what }, text), element("kbd", {}, key));
   }
 
   fieldNote() {
@@ -206,14 +226,24 @@ export class Panel {
 
   heat() {
     const { state } = this;
-    if (!state.first.probabilities) {
+    const { records, probabilities } = state.first;
+    if (!probabilities && !records.gate) {
       return element("section", {}, element("h2", {}, "Heat map"), element("p", { class: "note" }, "This map was written without probabilities."));
     }
     const { heat } = state.style;
     /** @type {Array<[string, HeatKind | "", string]>} */
-    const choices = [["none", "", ""], ["uncertainty", "uncertainty", ""]];
-    for (const { name } of state.first.classes) choices.push([`probability of ${name}`, "probability", name]);
-    for (const { name } of state.first.classes) choices.push([`${name} shut out: probability 0`, "shut", name]);
+    const choices = [["none", "", ""]];
+    const names = state.first.classes.map(({ name }) => name);
+    if (probabilities) {
+      choices.push(["uncertainty", "uncertainty", ""]);
+      for (const name of names) choices.push([`probability of ${name}`, "probability", name]);
+    }
+    if (records.gate) {
+      choices.push(["gate left one class at most", "gate", ""]);
+      for (const name of names) choices.push([`gate shut for ${name}`, "gate", name]);
+    } else if (probabilities) {
+      for (const name of names) choices.push([`${name} shut out: probability 0`, "shut", name]);
+    }
     const select = element("select", { "aria-label": "heat map", "data-name": "heat" });
     for (const [index, [text, kind, name]] of choices.entries()) {
       const isChosen = heat === null ? kind === "" : heat.kind === kind && heat.name === name;
@@ -224,8 +254,35 @@ export class Panel {
       state.style.heat = kind === "" ? null : { kind, name };
       this.actions.restyled();
     });
-    const parts = heat !== null && heat.kind !== "shut" ? this.threshold() : [];
-    return element("section", {}, element("h2", {}, "Heat map"), element("div", { class: "row" }, select, element("kbd", {}, "p")), ...parts);
+    const parts = heat === null || heat.kind === "shut" ? [] : heat.kind === "gate" ? [this.gateKey()] : this.threshold();
+    const gate = this.toggle("Gate shut", heat?.kind === "gate", () => {
+      state.toggleGate();
+      this.actions.restyled();
+    });
+    return element(
+      "section",
+      {},
+      element("h2", {}, "Heat map"),
+      element("div", { class: "row" }, select, element("kbd", {}, "p")),
+      records.gate ? element("div", { class: "row" }, gate, element("kbd", {}, "k")) : null,
+      ...parts,
+    );
+  }
+
+  /** What the colours of the gate's places mean. */
+  gateKey() {
+    const line = (/** @type {import("./types.js").Color} */ color, /** @type {string} */ text) => {
+      const swatch = element("span", { class: "swatch" });
+      swatch.style.background = css(color);
+      return element("div", { class: "row" }, swatch, text);
+    };
+    const name = this.state.style.heat?.name;
+    return element(
+      "div",
+      { class: "note" },
+      line(SHUT, name ? `shut: ${name} cannot be here` : "one class left: the gate alone decided"),
+      line(SHUT_IN_PART, "in some of the patches over a place, not in all"),
+    );
   }
 
   /** @returns {HTMLElement[]} */
@@ -289,13 +346,15 @@ export class Panel {
     const lines = [];
     if (!shown.slide) lines.push("The slide is not at hand: the map is shown alone. Give it by --slide.");
     if (first.unread_mm2 > 0) {
-      lines.push(`${area(first.unread_mm2)} mm² of tissue could not be read, since the slide's file is damaged there.`);
+      lines.push(`${area(first.unread_mm2)} mm² of tissue could not be read, since the slide's file is damaged there.${first.records.unread ? "" : " This map does not record where."}`);
     }
     if (first.gate !== null) {
       const shut = Object.entries(first.gate.shut).map(([name, count]) => `${name} in ${count}`);
       lines.push(
-        `The gate shut classes in ${first.gate.gated} of ${first.gate.read} patches (${shut.join(", ")}). The map does ` +
-          "not record where; a class that was shut out has the probability 0 there (heat map).",
+        `The gate shut classes in ${first.gate.gated} of ${first.gate.read} patches (${shut.join(", ")}). ` +
+          (first.records.gate
+            ? "Key k shows where; of a class that is shown alone, where it was shut."
+            : "This map does not record where; a class that was shut out has the probability 0 there (heat map)."),
       );
     }
     lines.push(...shown.notes, ...first.notes);

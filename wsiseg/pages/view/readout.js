@@ -110,24 +110,25 @@ export class Pointer {
     const parts = [element("span", { class: "quiet" }, where)];
     if (this.state.maps().length > 1) parts.push(element("span", {}, map === this.state.first ? "A" : "B"));
     if (found === null) parts.push(element("span", { class: "quiet" }, "outside the map"));
-    else parts.push(...this.classParts(map, found.class, found.probabilities));
+    else parts.push(...this.classParts(map, found));
     this.root.replaceChildren(...parts);
   }
 
   /**
    * @param {MapFacts} map
-   * @param {number} value
-   * @param {number[]} [probabilities]
+   * @param {{ class: number, probabilities?: number[], unread?: boolean, shut?: boolean[] }} found
    */
-  classParts(map, value, probabilities) {
-    if (value === 0) return [element("span", { class: "quiet" }, "no class: not tissue, or unread")];
+  classParts(map, { class: value, probabilities, unread, shut }) {
+    if (unread) return [element("strong", {}, "unread: the slide's file is damaged here")];
+    if (value === 0) return [element("span", { class: "quiet" }, map.records.unread ? "no class: not tissue" : "no class: not tissue, or unread")];
     if (value === WHITE) return [element("span", { class: "quiet" }, "white: no class")];
     return map.classes.map(({ index, name }) => {
       const swatch = element("span", { class: "swatch" });
       swatch.style.background = css(this.state.styleOf(name).color);
       const probability = probabilities?.[index - 1];
-      const text = probability === undefined ? name : `${name} ${percent(probability)}`;
+      const share = probability === undefined ? name : `${name} ${percent(probability)}`;
       const isThis = index === value;
+      const text = shut?.[index - 1] && !isThis ? `${name}: gate shut` : share;
       return element("span", { class: isThis ? "" : "quiet", hidden: probability === undefined && !isThis }, swatch, isThis ? element("strong", {}, text) : text);
     });
   }

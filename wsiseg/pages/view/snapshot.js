@@ -5,6 +5,7 @@
 
 import { heatColor } from "./colors.js";
 import { css } from "./drawing.js";
+import { SHUT, SHUT_IN_PART } from "./paint.js";
 import { roundLabel, roundLength } from "./units.js";
 
 const LINE_PX = 26;
@@ -59,7 +60,10 @@ function legend(state) {
       if (own.shown && !state.isHidden) items.push({ text: name, colors: [css(own.color)] });
     }
   } else if (heat.kind === "shut") {
-    items.push({ text: `${heat.name}: probability 0`, colors: ["rgb(230 70 30)"] });
+    items.push({ text: `${heat.name}: probability 0`, colors: [css(SHUT)] });
+  } else if (heat.kind === "gate") {
+    items.push({ text: heat.name ? `gate shut for ${heat.name}` : "gate left one class at most", colors: [css(SHUT)] });
+    items.push({ text: "in part", colors: [css(SHUT_IN_PART)] });
   } else {
     const colors = Array.from({ length: 24 }, (_, i) => css(heatColor(threshold + ((1 - threshold) * i) / 23)));
     const what = heat.kind === "uncertainty" ? "uncertainty" : `probability of ${heat.name}`;

@@ -156,7 +156,10 @@ export class Stage {
   }
 
   home() {
-    for (const pane of this.panes) pane.viewer.viewport.goHome();
+    for (const { root, viewer } of this.panes) {
+      viewer.viewport.resize(new OpenSeadragon.Point(root.clientWidth, root.clientHeight), true);
+      viewer.viewport.goHome();
+    }
   }
 
   /** The map under a place of a pane. @param {Pane} pane @param {number} x CSS pixels */

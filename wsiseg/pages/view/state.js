@@ -6,7 +6,7 @@
 import { fromHex, toHex } from "./colors.js";
 
 const MODES = /** @type {Mode[]} */ (["single", "swipe", "side"]);
-const KINDS = /** @type {HeatKind[]} */ (["probability", "uncertainty", "shut"]);
+const KINDS = /** @type {HeatKind[]} */ (["probability", "uncertainty", "shut", "gate"]);
 
 export class State {
   /** @param {CaseFacts[]} cases at least one */
@@ -22,13 +22,13 @@ export class State {
     this.opacity = 0.45;
     this.isHidden = false;
     /** @type {Style} */
-    this.style = { classes: new Map(), outline: false, heat: null, threshold: 0, hatch: false };
+    this.style = { classes: new Map(), outline: false, heat: null, threshold: 0, hatch: false, unread: true };
     for (const { classes } of cases.flatMap(({ maps }) => maps)) {
       for (const { name, color } of classes) {
-        if (!this.style.classes.has(name)) this.style.classes.set(name, { shown: true, color });
+        if (!this.style.classes.has(name)) this.style.classes.set(name, { shown: true, color, strength: 1 });
       }
     }
-    this.style.hatch = this.maps().some(({ unread_mm2 }) => unread_mm2 > 0);
+    this.style.hatch = this.maps().some(({ unread_mm2, records }) => unread_mm2 > 0 && !records.unread);
     /** @type {{ x: number, y: number, scale: number } | null} where the view is to begin */
     this.start = null;
   }
@@ -78,6 +78,17 @@ export class State {
     for (const one of this.classes()) this.styleOf(one.name).shown = all || one.name === name;
   }
 
+  /** The class that is shown alone, "" where several are. */
+  alone() {
+    const shown = this.classes().filter(({ name }) => this.styleOf(name).shown);
+    return shown.length === 1 && this.classes().length > 1 ? shown[0].name : "";
+  }
+
+  /** Shows what the gate shut: for the class that is shown alone, else where it left no more than one; or no longer. */
+  toggleGate() {
+    this.style.heat = this.style.heat?.kind === "gate" ? null : { kind: "gate", name: this.alone() };
+  }
+
   /**
    * @param {{ x: number, y: number, scale: number } | null} view the middle in level-0 pixels, screen pixels for each
    */
@@ -92,6 +103,7 @@ export class State {
     values.set("opacity", String(this.opacity));
     if (this.style.outline) values.set("outline", "1");
     if (this.style.hatch) values.set("hatch", "1");
+    if (!this.style.unread) values.set("unread", "0");
     const { heat } = this.style;
     if (heat !== null) {
       values.set("heat", heat.kind);
@@ -101,6 +113,7 @@ export class State {
     for (const { name, color } of this.classes()) {
       const own = this.styleOf(name);
       if (!own.shown) values.append("off", name);
+      if (own.strength < 1) values.append("strength", `${own.strength.toFixed(2)}${name}`);
       if (toHex(own.color) !== toHex(color)) values.append("color", `${toHex(own.color).slice(1)}${name}`);
     }
     return `#${values}`;
@@ -124,10 +137,16 @@ export class State {
     this.opacity = numberIn(values.get("opacity"), 0, 1, this.opacity);
     this.style.outline = values.has("outline");
     this.style.hatch = values.has("hatch");
+    this.style.unread = values.get("unread") !== "0";
     this.style.heat = this.heatFrom(values);
     this.style.threshold = numberIn(values.get("from"), 0, 1, 0);
     const off = new Set(values.getAll("off"));
     for (const [name, own] of this.style.classes) own.shown = !off.has(name);
+    for (const own of this.style.classes.values()) own.strength = 1;
+    for (const text of values.getAll("strength")) {
+      const own = this.style.classes.get(text.slice(4));
+      if (own !== undefined) own.strength = numberIn(text.slice(0, 4), 0, 1, 1);
+    }
     for (const text of values.getAll("color")) {
       const own = this.style.classes.get(text.slice(6));
       if (own !== undefined && /^[0-9a-f]{6}/.test(text)) own.color = fromHex(`#${text.slice(0, 6)}`);
@@ -140,8 +159,8 @@ export class State {
   heatFrom(values) {
     const kind = KINDS.find((one) => one === values.get("heat"));
     const name = values.get("of") ?? "";
-    if (kind === undefined || !this.first.probabilities) return null;
-    return kind === "uncertainty" || this.style.classes.has(name) ? { kind, name } : null;
+    if (kind === undefined || !(kind === "gate" ? this.first.records.gate : this.first.probabilities)) return null;
+    return kind === "uncertainty" || (kind === "gate" && name === "") || this.style.classes.has(name) ? { kind, name } : null;
   }
 }
 

@@ -42,6 +42,11 @@ export class TileStore {
     return found;
   }
 
+  /** Whether a tile cannot be had. @param {TileKey} key */
+  hasFailed(key) {
+    return this.failed.has(nameOf(key));
+  }
+
   /**
    * Says what is in view, the most urgent first; what is under way and no longer is gets dropped.
    *

@@ -22,6 +22,8 @@
  * @property {number} white_mm2
  * @property {number} unread_mm2
  * @property {Gate | null} gate
+ * @property {{ gate: boolean, unread: boolean }} records what the map records the places of
+ * @property {boolean} holes whether it records any place that could not be read
  * @property {string[]} notes
  *
  * @typedef {object} CaseFacts
@@ -35,8 +37,9 @@
  * @property {string[]} notes
  * @property {MapFacts[]} maps
  *
- * @typedef {"probability" | "uncertainty" | "shut"} HeatKind
- * @typedef {{ kind: HeatKind, name: string }} Heat `name` is that of the class, "" for uncertainty
+ * @typedef {"probability" | "uncertainty" | "shut" | "gate"} HeatKind "shut" is probability 0, of maps without places
+ * @typedef {{ kind: HeatKind, name: string }} Heat `name` is that of the class, "" for uncertainty and for what the
+ * gate left no more than one class
  *
  * @typedef {"single" | "swipe" | "side"} Mode
  * @typedef {{ x: number, y: number }} Place

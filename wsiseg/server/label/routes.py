@@ -18,6 +18,7 @@ from wsiseg.errors import OptionError
 from wsiseg.labelling.agreement import Kappa
 from wsiseg.labelling.answers import STATUSES, Answer
 from wsiseg.labelling.choose import groups_of_alike, principal
+from wsiseg.labelling.keys import DEFAULTS, Binding
 from wsiseg.labelling.rounds import Round
 from wsiseg.labelling.workplace import PAGE, Workplace
 from wsiseg.server.app import json_body
@@ -39,17 +40,20 @@ class LabelRoutes:
     Args:
         place: what is labelled.
         training: of the data set, which the page starts.
+        keys: what the page's keys do.
     """
 
-    def __init__(self, place: Workplace, training: Training) -> None:
+    def __init__(self, place: Workplace, training: Training, keys: Sequence[Binding] = DEFAULTS) -> None:
         self.place = place
         self.labelling = place.labelling
         self.training = training
+        self._keys = keys
         self._groups: tuple[int, list[list[int]]] | None = None
 
     def routes(self) -> list[Route]:
         """All of them."""
         return [
+            Route("/api/keys", self.keys),
             Route("/api/page", self.page),
             Route("/api/predictions", self.predictions),
             Route("/api/summary", self.summary),
@@ -62,6 +66,10 @@ class LabelRoutes:
             Route("/patch/{round:int}/{place:int}.png", self.patch),
             Route("/context/{round:int}/{place:int}.jpg", self.context),
         ]
+
+    def keys(self, request: Request) -> Response:
+        """What each key does, but for those of the classes."""
+        return JSONResponse([dataclasses.asdict(binding) for binding in self._keys])
 
     def page(self, request: Request) -> Response:
         """A page of patches.
@@ -116,9 +124,9 @@ class LabelRoutes:
         return [[places[row] for row in group] for group in groups]
 
     def _features(self, patch: str) -> np.ndarray | None:
-        advice = self.labelling.advice
-        if advice is not None:
-            return advice.features.get(patch)
+        seen = self.labelling.features(patch)
+        if seen is not None:
+            return seen
         self.place.cutter.wait([patch], PICTURE_S)
         pixels = self.place.cache.pixels(patch)
         return None if pixels is None else _looks(pixels)

@@ -6,7 +6,7 @@ from typing import Any
 
 from wsiseg.server.view.cases import Case, ShownMap
 from wsiseg.server.view.slide_tiles import TILE_PX
-from wsiseg.system.json_values import JsonObject
+from wsiseg.system.json_values import JsonObject, is_whole
 
 _AREAS = ("tissue_mm2", "white_mm2", "unread_mm2")
 
@@ -44,8 +44,16 @@ def map_facts(shown: ShownMap) -> JsonObject:
         "areas": [row["area_mm2"] for row in own.get("areas", [])],
         **{key: own.get(key, 0) for key in _AREAS},
         "gate": _gate(own),
+        "records": {"gate": opened.records_gate, "unread": opened.records_unread},
+        "holes": opened.records_unread and (own.get("unread_mm2", 0) > 0 or _damaged_tiles(own) > 0),
         "notes": [str(note) for note in own.get("notes") or []],
     }
+
+
+def _damaged_tiles(own: Any) -> int:
+    damage = own.get("damage")
+    tiles = damage.get("tiles") if isinstance(damage, dict) else 0
+    return tiles if is_whole(tiles) else 0
 
 
 def _gate(own: Any) -> JsonObject | None:

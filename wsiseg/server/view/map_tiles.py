@@ -56,6 +56,26 @@ def value_tile(tissue_map: TissueMap, values: Values, level: int, box: Box) -> b
     return _png(Image.fromarray(tissue_map.read_probability(values, box, level)))
 
 
+def gate_tile(tissue_map: TissueMap, index: int, level: int, box: Box) -> bytes:
+    """A PNG of what the gate decided of a class, or with 0 of all; values as `TissueMap.read_gate` has them.
+
+    Raises:
+        OptionError: the map does not record it, or has no such class.
+        SlideError: the map is damaged there.
+    """
+    return _png(Image.fromarray(tissue_map.read_gate(index, box, level)))
+
+
+def unread_tile(tissue_map: TissueMap, level: int, box: Box) -> bytes:
+    """A PNG that is 1 where the slide could not be read.
+
+    Raises:
+        OptionError: the map does not record it.
+        SlideError: the map is damaged there.
+    """
+    return _png(Image.fromarray(tissue_map.read_unread(box, level)))
+
+
 def uncertainty(tissue_map: TissueMap, box: Box, level: int) -> UInt8Array:
     """255 less the greatest probability of a class, (h, w) uint8; without meaning where the map has no class."""
     highest = np.zeros(box.size.shape, np.uint8)

@@ -13,6 +13,7 @@ from wsiseg.classes import WHITE_VALUE
 from wsiseg.geometry import Box, Size
 from wsiseg.server.view.map_tiles import uncertainty
 from wsiseg.system.json_values import JsonObject
+from wsiseg.tissue_map.gate import SHUT_ALL_OVER
 from wsiseg.tissue_map.reader import TissueMap
 
 COUNTED_PX = 2**22
@@ -46,7 +47,7 @@ class Field:
 
 
 def at(tissue_map: TissueMap, x: float, y: float) -> JsonObject | None:
-    """Class and probabilities at a place in level-0 pixels; None outside the map.
+    """Class, probabilities and what the map records besides at a place in level-0 pixels; None outside the map.
 
     Raises:
         SlideError: the map is damaged there.
@@ -62,6 +63,11 @@ def at(tissue_map: TissueMap, x: float, y: float) -> JsonObject | None:
     if tissue_map.has_probabilities:
         indices = range(1, len(tissue_map.classes) + 1)
         found["probabilities"] = [int(tissue_map.read_probability(index, box)[0, 0]) / 255 for index in indices]
+    if tissue_map.records_unread:
+        found["unread"] = bool(tissue_map.read_unread(box)[0, 0])
+    if tissue_map.records_gate:
+        indices = range(1, len(tissue_map.classes) + 1)
+        found["shut"] = [int(tissue_map.read_gate(index, box)[0, 0]) == SHUT_ALL_OVER for index in indices]
     return found
 
 

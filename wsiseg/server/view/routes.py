@@ -82,6 +82,8 @@ class Viewer:
             Route(f"/m/{{map}}/classes/{tile}.png", self.class_tile),
             Route(f"/m/{{map}}/probability/{{index:int}}/{tile}.png", self.probability_tile),
             Route(f"/m/{{map}}/uncertainty/{tile}.png", self.uncertainty_tile),
+            Route(f"/m/{{map}}/gate/{{index:int}}/{tile}.png", self.gate_tile),
+            Route(f"/m/{{map}}/unread/{tile}.png", self.unread_tile),
             Route("/m/{map}/at", self.at),
             Route("/m/{map}/areas", self.areas),
             Route("/m/{map}/uncertain", self.uncertain),
@@ -113,6 +115,17 @@ class Viewer:
         """A tile of a class map, PNG of class indices."""
         shown, level, box = self._box(request)
         return _lasting(request, shown.id, "image/png", lambda: map_tiles.class_tile(shown.map, level, box))
+
+    def gate_tile(self, request: Request) -> Response:
+        """A tile of where the gate shut a class, or with 0 left at most one open."""
+        shown, level, box = self._box(request)
+        index = request.path_params["index"]
+        return _lasting(request, shown.id, "image/png", lambda: map_tiles.gate_tile(shown.map, index, level, box))
+
+    def unread_tile(self, request: Request) -> Response:
+        """A tile of where the slide could not be read."""
+        shown, level, box = self._box(request)
+        return _lasting(request, shown.id, "image/png", lambda: map_tiles.unread_tile(shown.map, level, box))
 
     def probability_tile(self, request: Request) -> Response:
         """A tile of a class's probabilities, PNG of grey values."""

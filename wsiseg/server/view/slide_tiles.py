@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
 
 from wsiseg.arrays import UInt8Array
-from wsiseg.geometry import Box, Grid, ceil_div, coarser_grid
+from wsiseg.geometry import Box, Grid, Size, ceil_div, coarser_grid
 from wsiseg.server.view.cases import Case
 from wsiseg.slides.base import SlideReader
 from wsiseg.slides.overview import read_picture
@@ -18,6 +20,10 @@ TILE_PX = 512
 KEPT_BYTES = 64 * 2**20
 """Encoded tiles that are kept: going back to where one was costs no decoding."""
 
+OVERVIEW_PX = 2048
+"""Longest side of the finest level that is read as a whole, since the coarser ones, and a first view, come of it."""
+
+_READERS = 2
 _AT_ONCE_PX = 2**22
 """Pixels of the file that are read at once; more are read in parts, so that no tile takes much memory."""
 
@@ -40,6 +46,8 @@ class SlideTiles:
         self._grid = Grid(case.size, case.mpp, 1.0, 1.0, 0, 1.0, 1.0)
         self._kept: ByteCache[tuple[int, int, int]] = ByteCache(KEPT_BYTES)
         self.levels = levels(max(case.size.width, case.size.height))
+        self._overview = next(level for level in range(self.levels) if max(self._at(level).size.shape) <= OVERVIEW_PX)
+        self._lock = threading.Lock()
 
     def read(self, level: int, x: int, y: int) -> bytes | None:
         """The tile in column `x` and row `y` of a level, whose pixels are 2**level of level 0; None where none is.
@@ -49,15 +57,42 @@ class SlideTiles:
         """
         if not 0 <= level < self.levels:
             return None
-        grid = coarser_grid(self._grid, 2**level, self._slide.levels)
+        grid = self._at(level)
         box = Box(x * TILE_PX, y * TILE_PX, TILE_PX, TILE_PX).intersect(Box.from_size(grid.size))
         if x < 0 or y < 0 or box.is_empty:
             return None
-        kept = self._kept.get((level, x, y))
-        if kept is None:
+        place = (level, x, y)
+        kept = self._kept.get(place)
+        if kept is None and level >= self._overview:
+            with self._lock:  # who asks meanwhile waits for it, and does not read all of it again
+                kept = self._kept.get(place) or self._read_overview()[place]
+        elif kept is None:
             kept = encode_jpeg(self._pixels(grid, box))
-            self._kept.put((level, x, y), kept)
+            self._kept.put(place, kept)
         return kept
+
+    def _at(self, level: int) -> Grid:
+        return coarser_grid(self._grid, 2**level, self._slide.levels)
+
+    def _read_overview(self) -> dict[tuple[int, int, int], bytes]:
+        """All tiles of the coarse levels, out of one read: a file's coarsest level may be far finer than they are."""
+        grid = self._at(self._overview)
+        picture = np.empty((*grid.size.shape, 3), np.uint8)
+        with ThreadPoolExecutor(_READERS) as readers:
+            boxes = list(_tiles(grid.size).values())
+            for box, pixels in zip(boxes, readers.map(lambda box: self._pixels(grid, box), boxes), strict=True):
+                picture[box.slices()] = pixels
+        found = {}
+        for level in range(self._overview, self.levels):
+            if level > self._overview:
+                size = self._at(level).size
+                picture = np.asarray(Image.fromarray(picture).resize((size.width, size.height), Image.Resampling.BOX))
+            height, width = picture.shape[:2]
+            for (x, y), box in _tiles(Size(width, height)).items():
+                found[level, x, y] = encode_jpeg(np.ascontiguousarray(picture[box.slices()]))
+        for place, content in found.items():
+            self._kept.put(place, content)
+        return found
 
     def _pixels(self, grid: Grid, box: Box) -> UInt8Array:
         """(h, w, 3) uint8; what cannot be decoded is hatched."""
@@ -69,6 +104,17 @@ class SlideTiles:
         rows, columns = np.ogrid[box.y : box.bottom, box.x : box.right]
         stripes = (rows + columns) // _HATCH_PX % 2
         return np.where(region.damaged[..., None], np.array(_HATCH, np.uint8)[stripes], region.pixels)
+
+
+def _tiles(size: Size) -> dict[tuple[int, int], Box]:
+    """All tiles of a level, by column and row."""
+    whole = Box.from_size(size)
+    columns, rows = ceil_div(size.width, TILE_PX), ceil_div(size.height, TILE_PX)
+    return {
+        (x, y): Box(x * TILE_PX, y * TILE_PX, TILE_PX, TILE_PX).intersect(whole)
+        for y in range(rows)
+        for x in range(columns)
+    }
 
 
 def levels(longest_px: int) -> int:
