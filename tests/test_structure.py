@@ -37,6 +37,8 @@ USERS = {
     )},
     "torchvision": {"models", "training"},
     "timm": {"models"},
+    "huggingface_hub": {"models"},
+    "peft": {"training"},
     "segmentation_models_pytorch": {"models"},
     "lightning": {"training"},
     "kornia": {"training"},
@@ -121,7 +123,7 @@ def test_no_mode_is_compared_but_where_it_is_chosen(path: Path) -> None:
 
 OF_LIBRARIES = {
     *("export/conversions.py", "slides/sources/http.py", "slides/sources/store.py", "system/object_stores.py"),
-    *("models/runtime/openvino.py", "models/networks/architectures.py"),
+    *("models/runtime/openvino.py", "models/networks/architectures.py", "models/networks/unfilled.py"),
     *("training/history.py", "training/stage.py", "training/trainer.py"),
 }
 """Files that hand other libraries keyword arguments or states of theirs as dict[str, Any]."""

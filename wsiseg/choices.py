@@ -49,6 +49,10 @@ LOGGERS: tuple[LoggerName, ...] = get_args(LoggerName)
 TrainingPrecision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 TRAINING_PRECISIONS: tuple[TrainingPrecision, ...] = get_args(TrainingPrecision)
 
+EncoderTraining = Literal["full", "frozen", "lora"]
+ENCODER_TRAININGS: tuple[EncoderTraining, ...] = get_args(EncoderTraining)
+"""What is learned of a pretrained encoder."""
+
 Background = Literal["bright", "none"]
 BACKGROUNDS: tuple[Background, ...] = get_args(Background)
 """Background of pseudo masks."""

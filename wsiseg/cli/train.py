@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wsiseg.choices import BACKGROUNDS, GATE_MODES, LOGGERS, PRESETS, STAGES, TRAINING_PRECISIONS, LoggerName, StageName
+from wsiseg.choices import (
+    BACKGROUNDS,
+    ENCODER_TRAININGS,
+    GATE_MODES,
+    LOGGERS,
+    PRESETS,
+    STAGES,
+    TRAINING_PRECISIONS,
+    LoggerName,
+    StageName,
+)
 from wsiseg.cli.command import Command
 from wsiseg.cli.options import OUTPUT, device_option, echo, is_terminal, json_option, names_of, overwrite_option
 from wsiseg.system.json_values import JsonObject
@@ -56,11 +66,22 @@ FOLDS = 3
     type=click.Choice(BACKGROUNDS),
     help="With --faithful: background of pseudo masks, as for LUAD or BCSS [default: none for bcss-wsss, else bright].",
 )
-@click.option("--encoder", help="timm encoder of the lite networks.")
+@click.option(
+    "--encoder",
+    metavar="NAME|hf-hub:OWNER/NAME|FOLDER",
+    help="Encoder of the lite networks: of timm, of pathology (uni2-h, virchow2, h-optimus-1, ...), of the hub, or a "
+    "folder of a hub's snapshot.",
+)
+@click.option(
+    "--encoder-training",
+    type=click.Choice(ENCODER_TRAININGS),
+    help="What is learned of the encoder: all, nothing, or matrices of low rank (needs peft) [default: full].",
+)
+@click.option("--shared-encoder", is_flag=True, help="One encoder for both networks, learned in stage 1.")
 @click.option(
     "--init-stage1",
     metavar="imagenet|none|FILE",
-    help="Initial weights of the classifier; FILE is MXNet's .params, .pth or safetensors.",
+    help="Initial weights of the classifier; FILE is MXNet's .params, .pth or safetensors, also of an encoder alone.",
 )
 @click.option(
     "--init-stage2",
@@ -119,6 +140,8 @@ def train(
     faithful: bool,
     published_background: str | None,
     encoder: str | None,
+    encoder_training: str | None,
+    shared_encoder: bool,
     init_stage1: str | None,
     init_stage2: str | None,
     init: str | None,
@@ -161,6 +184,7 @@ def train(
         preset = "published"
     fixed: dict[str, object] = {"--faithful": faithful, "--config": config, "--preset": preset, "--encoder": encoder}
     fixed |= {
+        "--shared-encoder": shared_encoder,
         "--init": init,
         "--init-stage1": init_stage1,
         "--init-stage2": init_stage2 or init2,
@@ -179,7 +203,9 @@ def train(
     for name, source in (("classifier", init_stage1 or init), ("segmenter", init_stage2 or init2 or init)):
         if source is not None:
             networks[name]["initial_weights"] = source
-    plain = {"val_share": val_share, "precision": precision, "seed": seed}
+    plain = {"val_share": val_share, "precision": precision, "seed": seed, "encoder_training": encoder_training}
+    if shared_encoder:
+        plain["shared_encoder"] = True
     if refit:
         settings = settings.changed(refit=settings.refit or FOLDS)
     settings = settings.changed(**stages, **networks, **{name: v for name, v in plain.items() if v is not None})

@@ -27,6 +27,7 @@ from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import check_shared_gate
 from wsiseg.models.spec import BundleSpec, NetworkSpec, bundle_hash, checked_weights, parse_spec, read_spec
 from wsiseg.models.tissue_model import TissueModel, checked_device
+from wsiseg.models.weights.outside import encoder_names, fill_lacking
 from wsiseg.system.files import put_folder, refuse_address
 from wsiseg.system.json_values import JsonObject
 
@@ -63,19 +64,19 @@ def load_model(
     target = checked_device(device)
     folder = find_bundle(name_or_path)
     spec = read_spec(folder)
-    networks = [
-        _load_network(folder, kind, getattr(spec.networks, kind), len(spec.classes))
-        for kind in ("classifier", "segmenter")
-    ]
+    classifier = _load_network(folder, "classifier", spec.networks.classifier, len(spec.classes))
+    segmenter = _load_network(folder, "segmenter", spec.networks.segmenter, len(spec.classes), classifier)
     if MODES[spec.gate_mode].shared_head:
-        check_shared_gate(networks[1], spec.name)
+        check_shared_gate(segmenter, spec.name)
     distance = load_distance(folder, spec.networks.classifier.sha256)
-    model = TissueModel(spec, bundle_hash(folder), cast(Classifier, networks[0]), networks[1], distance).to(target)
+    model = TissueModel(spec, bundle_hash(folder), cast(Classifier, classifier), segmenter, distance).to(target)
     return model.prepare(runtime, precision, exact=exact, batch_size=batch_size)
 
 
-def _load_network(folder: Path, kind: str, network: NetworkSpec, num_classes: int) -> nn.Module:
-    """A network with its weights.
+def _load_network(
+    folder: Path, kind: str, network: NetworkSpec, num_classes: int, lender: nn.Module | None = None
+) -> nn.Module:
+    """A network with its weights; `lender` is the classifier, whose encoder a segmenter may have.
 
     It is first built on the meta device, without memory, and compared with the file's header: so a bundle that
     asks for an absurd network is refused before anything is allocated, and no time goes into initial weights.
@@ -86,11 +87,16 @@ def _load_network(folder: Path, kind: str, network: NetworkSpec, num_classes: in
     path = checked_weights(folder, network)
     try:
         with safe_open(path, framework="pt") as file:
-            _check_shapes(path, file, module)
+            _check_shapes(path, file, module, encoder_names(module) if network.encoder is not None else set())
             # Weights may be stored in 16 bits; networks compute in 32.
             state = {name: _widened(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path} is not a whole safetensors file ({error!s:.100})") from error
+    if network.encoder is not None:
+        module = build_network(kind, network.architecture, num_classes, network.arguments)
+        module.load_state_dict(state, strict=False)
+        fill_lacking(module, network, lender)
+        return module
     module.load_state_dict(state, assign=True)
     if any(tensor.is_meta for tensor in [*module.parameters(), *module.buffers()]):
         # A buffer that is not part of the weights still has no memory: only the builder knows its values.
@@ -104,9 +110,9 @@ def _widened(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor.clone()
 
 
-def _check_shapes(path: Path, file: Any, module: nn.Module) -> None:
-    """Refuse a weight file whose tensors are not exactly those of the network."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+def _check_shapes(path: Path, file: Any, module: nn.Module, lacking: set[str]) -> None:
+    """Refuse a weight file whose tensors are not exactly those of the network, without the `lacking` ones."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items() if name not in lacking}
     names = set(file.keys())
     for problem, odd in (("lacks", set(wanted) - names), ("has an unknown", names - set(wanted))):
         if odd:
@@ -134,7 +140,8 @@ def save_bundle(
     Args:
         folder: the bundle's folder; its parent is created.
         fields: those of `BundleSpec`, as plain JSON (`classes` may be a `ClassTable`). In `networks`, `file` and
-            `sha256` are filled in here; `name` defaults to the folder's, `tool_version` and `created` to now.
+            `sha256` are filled in here, and a network with `encoder` is stored without its encoder; `name` defaults to
+            the folder's, `tool_version` and `created` to now.
         classifier: stage 1; its state dict is what is stored.
         segmenter: stage 2 likewise.
         overwrite: replace a folder that is a bundle already; files in it that are no weights are kept.
@@ -153,7 +160,10 @@ def save_bundle(
         temporary.mkdir(parents=True)
         for kind, module in (("classifier", classifier), ("segmenter", segmenter)):
             weights = temporary / f"{kind}.safetensors"
-            weights.write_bytes(save(_storable(module, half)))  # so that a full disk is an OSError, with its reason
+            held_elsewhere = dict(fields.get("networks", {})).get(kind, {}).get("encoder")
+            lacking = encoder_names(module) if held_elsewhere else set()
+            # In memory first, so that a full disk is an OSError, with its reason.
+            weights.write_bytes(save(_storable(module, half, lacking)))
         spec = parse_spec(_complete(fields, folder.name, temporary), str(folder / SPEC_FILE))
         (temporary / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
         _keep_others(folder, temporary)
@@ -202,13 +212,14 @@ def _keep_others(folder: Path, temporary: Path) -> None:
             shutil.copy2(path, temporary / path.name)
 
 
-def _storable(module: nn.Module, half: bool) -> dict[str, Tensor]:
-    """A state dict of tensors that own their memory, on the CPU."""
+def _storable(module: nn.Module, half: bool, lacking: set[str]) -> dict[str, Tensor]:
+    """A state dict of tensors that own their memory, on the CPU, without the `lacking` ones."""
     return {
         name: tensor.detach()
         .to("cpu", torch.float16 if half and tensor.is_floating_point() and tensor.ndim >= 2 else tensor.dtype)
         .clone(memory_format=torch.contiguous_format)
         for name, tensor in module.state_dict().items()
+        if name not in lacking
     }
 
 
@@ -224,7 +235,7 @@ def _complete(fields: Mapping[str, Any], name: str, folder: Path) -> JsonObject:
     if isinstance(given.get("classes"), ClassTable):
         given["classes"] = given["classes"].to_json()
     defaults = {
-        "format_version": 1,
+        "format_version": 2 if any(network.get("encoder") for network in networks.values()) else 1,
         "name": name,
         "tool_version": version("wsiseg"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

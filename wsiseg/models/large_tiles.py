@@ -156,7 +156,7 @@ def classify_windows(model: TissueModel, tiles: Tensor, windows: Windows) -> Ten
     """The classifier's probability (N, P, K), float32, of each class in each window of tiles (N, 3, T, T), uint8."""
     classifier = model.classifier
     deepest = model.activations(tiles)  # (N, C, h, w)
-    means = windows.means(deepest, windows.tile_px / deepest.shape[-1])  # (N, C, R, R)
+    means = windows.means(deepest, classifier.cell_px or windows.tile_px / deepest.shape[-1])  # (N, C, R, R)
     places = means.permute(0, 2, 3, 1).reshape(-1, means.shape[1], 1, 1)  # (N * P, C, 1, 1)
     return torch.sigmoid(classifier.head(places)).float().view(len(tiles), windows.side**2, -1)
 

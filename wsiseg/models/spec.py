@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -42,6 +42,7 @@ from wsiseg.models.tile_shape import (
     MAX_TILE_PX,
     check_gate_mode,
     check_margin,
+    check_sides,
     check_tile,
     overlap_px,
     tiling,
@@ -49,8 +50,8 @@ from wsiseg.models.tile_shape import (
 from wsiseg.system.json_values import JsonObject
 from wsiseg.tiling.grid import Tiling
 
-FORMAT_VERSION = 1
-"""The newest format of `model.json` that this program reads, and the one it writes."""
+FORMAT_VERSION = 2
+"""The newest format of `model.json` that this program reads. It writes 1 where that says all: 2 has `encoder`."""
 
 THRESHOLDS: dict[GateMode, str] = {"patches": "gate", "windows": "gate", "shared": "shared_gate"}
 """The field of `BundleSpec` that has the thresholds of each gate mode."""
@@ -87,6 +88,23 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), strict=True)
 
 
+class EncoderSpec(_Part):
+    """An encoder whose weights are not in the network's own file.
+
+    Attributes:
+        held: "classifier" where it is the classifier's encoder; "outside" where its licence does not let a bundle hold
+            it, and it is looked for when the model is loaded (`wsiseg.models.weights.outside`).
+        source: where it can be had, as "hf-hub:OWNER/NAME".
+        sha256: of its file, in lower-case hexadecimal digits.
+        licence: of it.
+    """
+
+    held: Literal["classifier", "outside"]
+    source: str = Field(default="", max_length=300)
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    licence: str = Field(default="", max_length=300)
+
+
 class NetworkSpec(_Part):
     """One network of a bundle.
 
@@ -95,6 +113,7 @@ class NetworkSpec(_Part):
         arguments: keyword arguments of its builder, without the number of classes.
         file: name of the weight file inside the bundle.
         sha256: its hash, in lower-case hexadecimal digits.
+        encoder: of a lite network whose file lacks the encoder; else None.
         mean: per channel (red, green, blue), subtracted from pixels in [0, 1].
         std: per channel, what the difference is divided by.
     """
@@ -103,8 +122,16 @@ class NetworkSpec(_Part):
     arguments: dict[str, JsonValue] = {}
     file: str = Field(pattern=_FILE_NAME)
     sha256: str = Field(pattern=_SHA256)
+    encoder: EncoderSpec | None = None
     mean: Annotated[tuple[Channel, Channel, Channel], Listed]
     std: Annotated[tuple[Deviation, Deviation, Deviation], Listed]
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unused(self, handler: SerializerFunctionWrapHandler) -> JsonObject:
+        fields: JsonObject = handler(self)
+        if self.encoder is None:
+            del fields["encoder"]
+        return fields
 
 
 class Networks(_Part):
@@ -167,7 +194,7 @@ class BundleSpec(_Part):
         created: date and time, ISO 8601.
     """
 
-    format_version: int = FORMAT_VERSION
+    format_version: int = 1
     name: str = Field(min_length=1, max_length=200)
     classes: Classes
     mpp: float = Field(ge=MPP_MIN, le=MPP_MAX, allow_inf_nan=False)
@@ -215,6 +242,7 @@ class BundleSpec(_Part):
     @model_validator(mode="after")
     def _check_tiles(self) -> Self:
         check_gate_mode(self.gate_mode, self.gate_context, self.gate_rule)
+        check_sides(self.gate_mode, self.networks.classifier.arguments, self.networks.segmenter.arguments)
         if self.tile_px is not None:
             check_tile(self.tile_px, self.patch_size_px, self.stride_px)
             check_margin(self.tile_px, self.tile_margin_px)
@@ -253,6 +281,7 @@ class BundleSpec(_Part):
             overlap: share of a patch's side; None takes the model's. Tiles that do not fit it give way to others.
         """
         share = self.overlap if overlap is None else overlap
+        check_sides(mode or self.gate_mode, self.networks.classifier.arguments, self.networks.segmenter.arguments)
         return tiling(mode or self.gate_mode, self.patch_size_px, share, self.tile_px, self.tile_margin_px)
 
     def to_json(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from wsiseg.choices import GateMode, GateRule
 from wsiseg.errors import BundleError
 from wsiseg.models.gate_kinds import MODES, RULES
@@ -58,6 +60,24 @@ def check_gate_mode(mode: GateMode, gate_context: float, gate_rule: GateRule) ->
         raise BundleError(f"gate mode {mode} goes with gate_context 0 alone, got {gate_context:g}: use mode patches")
     if RULES[gate_rule].by_sign:
         raise BundleError(f"gate mode {mode} goes with the rule exclude alone, got {gate_rule}: use mode patches")
+
+
+def check_sides(mode: GateMode, *arguments: Mapping[str, object]) -> None:
+    """Refuse large tiles for networks whose encoder takes no side but a patch's.
+
+    Args:
+        mode: of the gate.
+        arguments: of each network's builder.
+
+    Raises:
+        BundleError: then.
+    """
+    sides = [given["fixed_px"] for given in arguments if given.get("fixed_px") is not None]
+    if MODES[mode].large_tiles and sides:
+        raise BundleError(
+            f"gate mode {mode} shows tiles larger than a patch, and this encoder's position embeddings are for "
+            f"{sides[0]} px alone: use mode patches, or another encoder"
+        )
 
 
 def default_tile(patch_px: int, overlap: float) -> tuple[int, int]:

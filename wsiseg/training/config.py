@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from wsiseg.choices import Background, GateMode, GateRule, TrainingPrecision
+from wsiseg.choices import Background, EncoderTraining, GateMode, GateRule, TrainingPrecision
 from wsiseg.errors import OptionError
 from wsiseg.models.gate_kinds import MODES
 from wsiseg.models.tile_shape import check_gate_mode
@@ -24,8 +24,11 @@ class NetworkConfig(_Part):
     Attributes:
         architecture: a key of `wsiseg.models.networks.architectures.ARCHITECTURES`.
         arguments: of its builder, without the number of classes.
-        initial_weights: "imagenet", "none", the path of a file (MXNet parameters, published checkpoints), or for the
-            published segmenter "torchvision" or "timm:<name>".
+        initial_weights: "imagenet", "none", the path of a file (MXNet parameters, published checkpoints, or of an
+            encoder alone); for an encoder also "hf-hub:OWNER/NAME" or the folder of a snapshot; or for the published
+            segmenter "torchvision" or "timm:<name>".
+        published: OWNER/NAME of the pathology encoder (docs/encoders.md) whose weights these are, for its licence
+            decides whether a bundle may hold them; empty for others.
         mean: subtracted from pixels in [0, 1], red, green, blue.
         std: what the difference is divided by.
     """
@@ -33,6 +36,7 @@ class NetworkConfig(_Part):
     architecture: str
     arguments: dict[str, JsonValue] = {}
     initial_weights: str = "imagenet"
+    published: str = ""
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
@@ -68,6 +72,8 @@ class OptimiserConfig(_Part):
         learning_rate: of the new layers' neighbours, that is of the pretrained part.
         head_factor: what the learning rate of new layers is multiplied by.
         momentum: of SGD.
+        layer_decay: what the rate of each block of the lite networks' encoder is multiplied by, against the next deeper
+            one; 1 for one rate.
         weight_decay: of everything but biases and BatchNorm ("adamw"), or of everything ("sgd").
         schedule: "poly", (1 - t / T)^power per step; or "one_cycle", a short warm-up, then a cosine to zero.
         power: of "poly".
@@ -85,6 +91,7 @@ class OptimiserConfig(_Part):
     learning_rate: float = Field(default=0.01, gt=0, le=10)
     head_factor: float = Field(default=10.0, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
     weight_decay: float = Field(default=5e-4, ge=0)
     schedule: Literal["poly", "one_cycle"] = "poly"
     power: float = Field(default=0.9, gt=0)
@@ -219,6 +226,10 @@ class TrainingConfig(_Part):
         imbalance: what stage 1 does about rare classes: "sampler" shows patches that have one more often, "weights"
             gives its presence more weight in the loss, "none" leaves it.
         sheet_patches: patches on the sheet of pictures that is drawn after every epoch; 0 draws none.
+        encoder_training: what is learned of the lite networks' encoders: "full", "frozen" for nothing, or "lora" for
+            matrices of low rank beside each layer.
+        lora_rank: of these matrices.
+        shared_encoder: the segmenter takes the trained classifier's encoder as it is, and a bundle holds it once.
         start_from_classifier: begin the segmenter with the trained classifier's encoder, where both have the same.
         val_share: share of groups set aside where the data set does not split itself.
         refit: folds of groups over which thresholds are chosen by cross-validation, so that the networks learn from all
@@ -242,6 +253,9 @@ class TrainingConfig(_Part):
     gate: GateConfig = GateConfig()
     imbalance: Literal["none", "sampler", "weights"] = "none"
     sheet_patches: int = Field(default=6, ge=0, le=64)
+    encoder_training: EncoderTraining = "full"
+    lora_rank: int = Field(default=8, ge=1, le=256)
+    shared_encoder: bool = False
     start_from_classifier: bool = False
     val_share: float = Field(default=0.1, ge=0, lt=1)
     refit: int = Field(default=0, ge=0, le=20)
@@ -295,10 +309,13 @@ def published_config() -> TrainingConfig:
 
 
 def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
-    """Small networks on any timm encoder, for a laptop; every value below was chosen on validation patches."""
-    from wsiseg.models.networks.lite import encoder_normalisation  # noqa: PLC0415  (timm takes seconds to import)
+    """Small networks on any encoder (docs/encoders.md), for a laptop; every value was chosen on validation patches."""
+    from wsiseg.models.weights.encoder_sources import find_encoder  # noqa: PLC0415  (timm takes seconds to import)
 
-    arguments: dict[str, JsonValue] = {"encoder": encoder}
+    source = find_encoder(encoder)
+    arguments: dict[str, JsonValue] = {"encoder": source.architecture}
+    if source.arguments is not None:
+        arguments["encoder_arguments"] = source.arguments
     augmentation = AugmentationConfig(transpose=0.5, stain=1.0, blur=0.2, zoom=0.15)
     optimiser = OptimiserConfig(
         algorithm="adamw",
@@ -310,11 +327,12 @@ def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
         batch_size=32,
         average_decay=0.99,
     )
-    mean, std = encoder_normalisation(encoder)
+    mean, std = source.normalisation
+    weights = {"initial_weights": source.weights, "published": source.published}
     return TrainingConfig(
         preset="lite",
-        classifier=NetworkConfig(architecture="lite_classifier", arguments=arguments, mean=mean, std=std),
-        segmenter=NetworkConfig(architecture="lite_segmenter", arguments=arguments, mean=mean, std=std),
+        classifier=NetworkConfig(architecture="lite_classifier", arguments=arguments, mean=mean, std=std, **weights),
+        segmenter=NetworkConfig(architecture="lite_segmenter", arguments=arguments, mean=mean, std=std, **weights),
         stage1=optimiser,
         stage2=optimiser.model_copy(update={"keep": "best"}),
         augmentation1=augmentation,

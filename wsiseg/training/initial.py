@@ -9,13 +9,16 @@ from torch import Tensor, nn
 
 from wsiseg.errors import OptionError
 from wsiseg.models.networks.deeplab import DeepLabV3Plus
-from wsiseg.models.networks.lite import LiteClassifier, LiteSegmenter, load_imagenet_weights
+from wsiseg.models.networks.lite import DEFAULT_ENCODER, LiteClassifier, LiteSegmenter, load_imagenet_weights
 from wsiseg.models.weights.checkpoints import CLASS_LAYERS, fitting, read_state
+from wsiseg.models.weights.encoder_sources import weight_file
+from wsiseg.models.weights.encoder_weights import MAX_ENCODER_BYTES, fill_encoder
 from wsiseg.models.weights.pretrained import TIMM_PREFIX, hub_weights
 from wsiseg.training.config import NetworkConfig
 
 _BACKBONE = "backbone."
 _HEADS = ("aspp.", "decoder.")
+_OF_LITE = ("fc8.", "network.segmentation_head.")
 
 
 def initialise(network: nn.Module, config: NetworkConfig) -> None:
@@ -27,8 +30,9 @@ def initialise(network: nn.Module, config: NetworkConfig) -> None:
     source = config.initial_weights
     if source == "none":
         return
-    if source == "imagenet" and isinstance(network, LiteClassifier | LiteSegmenter):
-        load_imagenet_weights(network, str(config.arguments.get("encoder", "tf_efficientnet_lite0")))
+    foreign = source == "torchvision" or source.startswith(TIMM_PREFIX)
+    if isinstance(network, LiteClassifier | LiteSegmenter) and not foreign:
+        _initialise_lite(network, str(config.arguments.get("encoder", DEFAULT_ENCODER)), source)
     elif isinstance(network, DeepLabV3Plus) and source in ("imagenet", "torchvision"):
         load_weights(network, hub_weights("torchvision"), Path("torchvision's ResNet-101"))
     elif isinstance(network, DeepLabV3Plus) and source.startswith(TIMM_PREFIX):
@@ -38,10 +42,23 @@ def initialise(network: nn.Module, config: NetworkConfig) -> None:
             f"{config.architecture} needs a file of initial weights (MXNet's .params, or a published checkpoint): "
             "state it with --init-stage1, or --init-stage1 none to begin at random"
         )
-    elif source == "torchvision" or source.startswith(TIMM_PREFIX):
+    elif foreign:
         raise OptionError(f"{source!r:.80} is for the published segmenter, {config.architecture} needs another source")
     else:
         load_checkpoint(network, Path(source))
+
+
+def _initialise_lite(network: LiteClassifier | LiteSegmenter, encoder: str, source: str) -> None:
+    """Fill a lite network from a checkpoint of such a one, or its encoder from weights of the encoder alone."""
+    if source == "imagenet":
+        load_imagenet_weights(network, encoder)
+        return
+    path = weight_file(source)
+    state = read_state(path, MAX_ENCODER_BYTES)
+    if any(name.startswith(_OF_LITE) for name in state):
+        load_weights(network, state, path)
+    else:
+        fill_encoder(network, encoder, state, path)
 
 
 def load_checkpoint(network: nn.Module, path: Path) -> None:
@@ -75,7 +92,7 @@ def share_encoder(classifier: nn.Module, segmenter: nn.Module) -> None:
     """Begin the segmenter with the encoder of the trained classifier, where both have the same one."""
     if not (isinstance(classifier, LiteClassifier) and isinstance(segmenter, LiteSegmenter)):
         return
-    state = classifier.encoder.state_dict()
-    target = segmenter.encoder.state_dict()
+    state = classifier.extractor.state_dict()
+    target = segmenter.extractor.state_dict()
     if all(name in state and state[name].shape == tensor.shape for name, tensor in target.items()):
-        segmenter.encoder.load_state_dict({name: state[name] for name in target})
+        segmenter.extractor.load_state_dict({name: state[name] for name in target})

@@ -23,6 +23,8 @@ _OPTIONS = {
     "stage1.batch_size": "--batch-size",
     "stage2.batch_size": "--batch-size",
     "refit": "--refit",
+    "encoder_training": "--encoder-training",
+    "shared_encoder": "--shared-encoder",
 }
 """Options of the command line by the setting that they change."""
 

@@ -32,6 +32,8 @@ from wsiseg.system.locks import locked
 from wsiseg.training.compare import Networks, measure, told
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.distance import add_distance
+from wsiseg.training.encoder_training import check_encoder_training, merged, prepare_encoder
+from wsiseg.training.encoders import FROZEN, fitted_encoders, held_elsewhere, licence_notes, outside_sha256
 from wsiseg.training.epochs import LEAST_SHARE
 from wsiseg.training.held_out import hold_out
 from wsiseg.training.initial import share_encoder
@@ -127,6 +129,8 @@ def train(
             origin.require_fits(data)
             kept, held_out = hold_out(data.train, config.seed)
             data = replace(data, train=tuple(kept))
+        if origin is None:
+            config = fitted_encoders(config, data.patch_size_px)
         for note in (*data.notes, *(f"careful: {found}" for found in data.check_for_training(strict))):
             say(note)
         if launched() and target.type == "cuda":
@@ -146,8 +150,7 @@ def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool,
     # Built before anything is written, since initial weights may be missing.
     classifier = initial_network(run, "classifier", config.seed) if stage in ("1", "all") else None
     segmenter = initial_network(run, "segmenter", config.seed + 1) if stage in ("2", "all") else None
-    if config.gate.is_shared and segmenter is not None:
-        check_carries_gate(segmenter, config.segmenter.architecture)
+    _check_networks(config, classifier, segmenter)
     wait_for_all()
     if is_first():
         if not out.parent.is_dir():
@@ -186,6 +189,15 @@ def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool,
     return out
 
 
+def _check_networks(config: TrainingConfig, classifier: nn.Module | None, segmenter: nn.Module | None) -> None:
+    """Refuse networks that cannot be trained, or gated, as the configuration says."""
+    for network, part in ((classifier, config.classifier), (segmenter, config.segmenter)):
+        if network is not None:
+            check_encoder_training(network, config.encoder_training, part.architecture)
+    if config.gate.is_shared and segmenter is not None:
+        check_carries_gate(segmenter, config.segmenter.architecture)
+
+
 def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
     target, config, data = run.folder.classifier, run.config, run.data
     if resume and target.is_file():
@@ -193,6 +205,7 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
         return
     labels = np.array([patch.label or (0,) * len(data.classes) for patch in data.train], dtype=np.float64)
     weights = positive_weights(labels) if config.imbalance == "weights" else None
+    prepare_encoder(network, config.encoder_training, config.lora_rank, config.seed)
     stage = ClassifierStage(network, config, weights, unknown=bool((labels < 0).any()), names=data.classes.names)
     images = PatchImages(data.train, len(data.classes))
     labelled = [patch for patch in data.val if patch.label]
@@ -221,7 +234,7 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
         figure="val_map" if labelled else None,
         callbacks=_sheets(run, target.parent),
     )
-    save_weights(stage.result, target)
+    save_weights(merged(stage.result), target)
     run.say(f"Stage 1 is finished: {target}")
 
 
@@ -262,8 +275,11 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
         return
     done = json.loads(folder.masks_done.read_text(encoding="utf-8"))
     classifier = trained_classifier(run)
-    if config.start_from_classifier:
+    if config.start_from_classifier or config.shared_encoder:
         share_encoder(classifier, network)
+    prepare_encoder(
+        network, FROZEN if config.shared_encoder else config.encoder_training, config.lora_rank, config.seed
+    )
     count = len(data.classes)
     probabilities = classify_patches(classifier, PatchImages(data.val, count), config, run.device)
     shares: npt.NDArray[np.float64] = np.array(done["class_shares"])
@@ -296,7 +312,7 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
         figure="val_miou" if data.val and data.val[0].mask is not None else None,
         callbacks=_sheets(run, target.parent, classifier, gate),
     )
-    save_weights(stage.result, target)
+    save_weights(merged(stage.result), target)
     run.say(f"Stage 2 is finished: {target}")
 
 
@@ -358,6 +374,14 @@ def _sheets(
     return [SheetCallback(chosen, run.data.classes, run.config, folder / "sheets", classifier, thresholds)]
 
 
+def _held_elsewhere(run: Run, kind: str) -> JsonObject:
+    """The field `encoder` of a network; a frozen one lies where the model that a training went on from has it."""
+    before = getattr(run.origin.spec.networks, kind).encoder if run.origin is not None else None
+    if before is not None and run.config.encoder_training == FROZEN:
+        return {"encoder": before.model_dump(mode="json")}
+    return held_elsewhere(run.config, kind, outside_sha256(run.config, kind))
+
+
 def _write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) -> None:
     config, data = run.config, run.data
     segmenter = plain_network(run, "segmenter")
@@ -378,7 +402,10 @@ def _write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) ->
         "gate_context": config.gate.context,
         **tiles,
         "networks": {
-            kind: {"architecture": part.architecture, "arguments": arguments[kind], "mean": part.mean, "std": part.std}
+            kind: {
+                **{"architecture": part.architecture, "arguments": arguments[kind], "mean": part.mean, "std": part.std},
+                **_held_elsewhere(run, kind),
+            }
             for kind, part in (("classifier", config.classifier), ("segmenter", config.segmenter))
         },
         "licence": data.about.get("licence", "not stated"),
@@ -402,4 +429,6 @@ def _write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) ->
             f"How far a patch is from the training data will not be known: that takes {LEAST_PATCHES} patches of two "
             "groups or more"
         )
+    for note in licence_notes(config):
+        run.say(f"note: {note}")
     run.say(f"Model: {out} (steps of its training: {run.folder.root})")

@@ -23,6 +23,9 @@ from wsiseg.training.pseudo_masks import PseudoMaskOptions
 NOT_SET = "none"
 """The word in the file for a setting without a value, because TOML has none."""
 
+OF_ENCODER = ("encoder", "encoder_arguments", "multiple_px", "fixed_px")
+"""Arguments of the lite networks that belong to one encoder."""
+
 _BYTES_MAX = 2**20
 _WIDTH = 110
 _DESCRIBED_BY: dict[type[BaseModel], type] = {
@@ -44,7 +47,8 @@ def effective_config(
     Args:
         path: TOML file; None for none.
         preset: wins over the file's `preset`; "lite" where neither says.
-        encoder: of the lite networks, with its normalisation; wins over the file's.
+        encoder: of the lite networks, with its normalisation and weights; wins over the file's. See
+            `wsiseg.models.weights.encoder_sources.find_encoder`.
         published_background: makes the preset behave as the published program, with this background; see
             `wsiseg.training.faithful`. The file wins over it. None leaves the preset as it is.
         gate_mode: wins over the file's `gate.mode`. A mode that a gate's context does not go with switches the preset's
@@ -78,8 +82,11 @@ def effective_config(
         return config
     for name in ("classifier", "segmenter"):
         network = getattr(base, name)
-        arguments = {**getattr(config, name).arguments, **network.arguments}
-        config = config.changed(**{name: {"arguments": arguments, "mean": network.mean, "std": network.std}})
+        kept = {key: value for key, value in getattr(config, name).arguments.items() if key not in OF_ENCODER}
+        changed = {"mean": network.mean, "std": network.std, "published": network.published}
+        if "initial_weights" not in values.get(name, {}):
+            changed["initial_weights"] = network.initial_weights
+        config = config.changed(**{name: {**changed, "arguments": {**kept, **network.arguments}}})
     return config
 
 

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from wsiseg.models.tissue_model import normalise
 from wsiseg.training.augment import Augmentation
 from wsiseg.training.config import AugmentationConfig, NetworkConfig, OptimiserConfig
+from wsiseg.training.encoder_training import keep_still, layer_rates
 from wsiseg.training.epochs import ClassFigures
 from wsiseg.training.loading import Batch
 
@@ -86,6 +87,10 @@ class Stage(LightningModule):
             for name in ADVISERS:
                 logging.getLogger(name).setLevel(logging.ERROR)
 
+    def on_train_epoch_start(self) -> None:
+        """An encoder that is not learned is not changed either."""
+        keep_still(self.network)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Fix what dropout will draw in this step."""
         torch.manual_seed(_mixed(self.seed, self.current_epoch, 2 * batch_idx, self.global_rank))
@@ -139,18 +144,21 @@ class Stage(LightningModule):
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """New layers and the rest, each with and without weight decay."""
         config = self.optimiser_config
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.network.named_parameters():
-            if parameter.requires_grad:
-                decays = config.algorithm == "sgd" or parameter.ndim > 1
-                groups.setdefault((name.startswith(self.head_prefixes), decays), []).append(parameter)
+        named = [(name, parameter) for name, parameter in self.network.named_parameters() if parameter.requires_grad]
+        encoder = [name for name, _ in named if not name.startswith(self.head_prefixes)]
+        rates = layer_rates(encoder, config.layer_decay) if config.layer_decay < 1 else {}
+        groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
+        for name, parameter in named:
+            decays = config.algorithm == "sgd" or parameter.ndim > 1
+            key = (name.startswith(self.head_prefixes), decays, rates.get(name, 1.0))
+            groups.setdefault(key, []).append(parameter)
         return [
             {
                 "params": parameters,
-                "lr": config.learning_rate * (config.head_factor if head else 1.0),
+                "lr": config.learning_rate * (config.head_factor if head else rate),
                 "weight_decay": config.weight_decay if decays else 0.0,
             }
-            for (head, decays), parameters in sorted(groups.items(), key=lambda entry: entry[0])
+            for (head, decays, rate), parameters in sorted(groups.items(), key=lambda entry: entry[0])
         ]
 
 

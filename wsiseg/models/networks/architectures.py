@@ -9,11 +9,10 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Literal
 
-import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from wsiseg.errors import BundleError
+from wsiseg.models.networks.unfilled import unfilled
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +46,9 @@ class Architecture:
         builder = getattr(import_module(module), name)  # outside the modes: libraries make tensors when imported
         with ExitStack() as modes:
             if empty:
-                modes.enter_context(torch.device("meta"))
-                modes.enter_context(_Unfilled())
+                modes.enter_context(unfilled())
             network: nn.Module = builder(num_classes, **arguments)
         return network
-
-
-class _Unfilled(TorchFunctionMode):
-    """Leaves tensors as they are where they would be filled with first weights.
-
-    On the meta device `torch.nn.init.normal_` would fill nothing, but import torch's compiler, for seconds.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init" or getattr(func, "__name__", None) in _FILLING:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
-
-
-_FILLING = {"fill_", "normal_", "uniform_", "zero_", "trunc_normal_"}
 
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(

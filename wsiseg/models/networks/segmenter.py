@@ -21,11 +21,13 @@ class Segmenter(nn.Module, ABC):
         feature_channels: of the encoder's deepest map.
         cell_px: pixels that one place of that map stands for, along either side.
         shared_gate: a 1x1 convolution of that map to K scores, or None.
+        fixed_px: the largest side that images may have; None for any.
     """
 
     feature_channels: int
     cell_px: int
     shared_gate: nn.Conv2d | None
+    fixed_px: int | None = None
 
     @abstractmethod
     def encode(self, images: Tensor) -> list[Tensor]:

@@ -122,7 +122,7 @@ class OpenVinoNetwork:
         return made
 
     def _converted(self, height: int, width: int, settings: dict[str, Any]) -> _Requests:
-        openvino, network = _openvino(), self._network  # folded before it is traced
+        openvino, network = _openvino(), self._network.settled(height, width)  # folded before it is traced
         probe = probe_patches(2, height, width)
         example = probe_patches(1, height, width, seed=1)  # another, so that what tracing took for constant shows
         try:
@@ -140,7 +140,7 @@ class OpenVinoNetwork:
             values = self._infer(idle, probe)
         except Exception as error:  # OpenVINO raises plain RuntimeErrors, torch's tracer of many kinds
             raise OpenVinoError(f"{type(error).__name__}: {' '.join(str(error).split()):.200}") from error
-        wanted = network(probe)
+        wanted = self._network(probe)
         # Weights that give no numbers give none here either; that is told where patches are computed.
         if all(value.isfinite().all() for value in wanted) and not close(values, wanted, _TOLERANCES[self._precision]):
             raise OpenVinoError("its values are not torch's")

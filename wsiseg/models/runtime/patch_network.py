@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
+from wsiseg.models.networks.timm_encoders import TimmEncoder
 
 Task = Literal["classify", "classify_with_features", "activations", "segment", "segment_scored"]
 """What is asked of a network: probabilities (N, K); the same, and the means (N, C) over the shallowest of its three
@@ -74,7 +75,8 @@ class PatchNetwork(nn.Module):
         what one convolution made, once. Then the probe's values must still be the same; else nothing is folded.
         """
         other = self.copied()
-        probe = probe_patches(1, 64, 64).to(self.mean.device)
+        side = getattr(self.network, "fixed_px", None) or 64
+        probe = probe_patches(1, side, side).to(self.mean.device)
         for name, (convolution, norm_name) in _foldable(other, probe).items():
             norm = other.get_submodule(norm_name)
             assert isinstance(norm, nn.BatchNorm2d)
@@ -83,6 +85,16 @@ class PatchNetwork(nn.Module):
             other.set_submodule(norm_name, getattr(norm, "act", None) or nn.Identity())
         other.requires_grad_(False)
         return other if close(other(probe), self(probe), _TOLERANCE) else self
+
+    def settled(self, height: int, width: int) -> PatchNetwork:
+        """This module, or a copy for patches of one size alone where an encoder resamples position embeddings."""
+        if not any(isinstance(module, TimmEncoder) for module in self.modules()):
+            return self
+        other = self.copied()
+        for module in other.modules():
+            if isinstance(module, TimmEncoder):
+                module.settle(height, width)
+        return other.requires_grad_(False)
 
     def in_bfloat16(self) -> PatchNetwork:
         """This module itself, with weights in bfloat16; running statistics of what is not folded keep 32 bits."""

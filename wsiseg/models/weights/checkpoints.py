@@ -27,11 +27,12 @@ CLASS_LAYERS = ("fc8.", "decoder.last_conv.8.", "network.segmentation_head.")
 _COUNTER = "num_batches_tracked"
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, max_bytes: int = MAX_WEIGHT_BYTES) -> dict[str, Tensor]:
     """The state dict in a file: a torch checkpoint, safetensors, or MXNet's parameters of ResNet-38.
 
-    A checkpoint is a state dict, or a mapping that holds one as `state_dict`, as training programs write it beside
-    their optimiser; `module.` before names (of `DataParallel`) is taken off.
+    Files of more than `max_bytes` are refused. A checkpoint is a state dict, or a mapping that holds one as
+    `state_dict`, as training programs write it beside their optimiser; `module.` before names (of `DataParallel`) is
+    taken off.
 
     Raises:
         OptionError: where the file is missing, damaged, or holds anything but plain tensors.
@@ -44,14 +45,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
             head = file.read(9)
     except OSError as error:
         raise OptionError(f"{path} cannot be read: {error.strerror or error}") from error
-    if size > MAX_WEIGHT_BYTES:
-        raise OptionError(f"{path} has {size} bytes, more than the {MAX_WEIGHT_BYTES} that a file of weights may have")
+    if size > max_bytes:
+        raise OptionError(f"{path} has {size} bytes, more than the {max_bytes} that a file of weights may have")
     if head.startswith(MAGIC):
         arrays = resnet38_arrays(read_params(path))
         return _plain({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, path)
     if head[8:] == b"{" or path.suffix == ".safetensors":
         return _plain(_read_safetensors(path), path)
-    content = _read_torch(path)
+    content = _read_torch(path, max_bytes)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     return _plain(content, path)
@@ -64,8 +65,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise OptionError(f"{path} is not a whole safetensors file ({error!s:.100})") from error
 
 
-def _read_torch(path: Path) -> Any:
-    _refuse_compressed(path)
+def _read_torch(path: Path, max_bytes: int) -> Any:
+    _refuse_compressed(path, max_bytes)
     try:
         with torch.serialization.safe_globals(_stand_ins()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -76,7 +77,7 @@ def _read_torch(path: Path) -> Any:
         ) from error
 
 
-def _refuse_compressed(path: Path) -> None:
+def _refuse_compressed(path: Path, max_bytes: int) -> None:
     """Torch stores without compression; a small file that unpacks to a huge one is not torch's."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -84,7 +85,7 @@ def _refuse_compressed(path: Path) -> None:
             total = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return  # the format before zip, or no checkpoint at all: torch says so
-    if packed or total > MAX_WEIGHT_BYTES:
+    if packed or total > max_bytes:
         raise OptionError(f"{path} is no torch checkpoint: its parts are compressed or too large")
 
 
