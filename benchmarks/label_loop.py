@@ -32,6 +32,7 @@ from label_pool import Annotator, Answerable, HeldOut, Pool, brca_pool, clicks, 
 from label_table import print_table
 from PIL import Image
 from torch.nn import functional as F
+from torchmetrics.functional.classification import binary_average_precision
 
 from wsiseg.datasets.provenance import Provenance
 from wsiseg.datasets.write import DatasetWriter, PatchRow
@@ -57,7 +58,8 @@ EPOCHS, LEAST_SEEN = 4, 400
 OVERLAP = 0.0
 NO_GATE, GATE = "no gate", "predicted gate"
 
-Matrices = dict[str, npt.NDArray[np.int64]]
+RESULTS, PRECISION = "results.jsonl", "precision.jsonl"
+KEYS = ("pool", "fold", "seed", "annotator", "strategy", "budget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,21 +301,21 @@ def class_maps(model: TissueModel, pixels: npt.NDArray[np.uint8]) -> dict[str, n
     }
 
 
-def results(out: Path) -> list[dict[str, Any]]:
+def results(out: Path, file: str = RESULTS) -> list[dict[str, Any]]:
     """All that was measured."""
-    path = out / "results.jsonl"
+    path = out / file
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
-def is_done(out: Path, key: dict[str, Any]) -> bool:
+def is_done(out: Path, key: dict[str, Any], file: str = RESULTS) -> bool:
     """Whether a result with these values is there."""
-    return any(all(found.get(name) == value for name, value in key.items()) for found in results(out))
+    return any(all(found.get(name) == value for name, value in key.items()) for found in results(out, file))
 
 
-def record(out: Path, result: dict[str, Any]) -> None:
+def record(out: Path, result: dict[str, Any], file: str = RESULTS) -> None:
     """Add a line to the results."""
-    with (out / "results.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(result) + "\n")
+    with (out / file).open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(result) + "\n")
     short = {name: value for name, value in result.items() if name not in (NO_GATE, GATE)}
     click.echo(f"{time.strftime('%H:%M:%S')} {short}")
 
@@ -383,9 +385,35 @@ def _correct(out: Path, lung: Path | None, work: Path, runs: Sequence[tuple[int,
 
 @main.command()
 @click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--brca", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+def precision(out: Path, brca: Path) -> None:
+    """Average precision of stage 1 on held-out patches, of what was measured on BRCA-M2C; into OUT/precision.jsonl."""
+    torch.set_num_threads(1)
+    pool = brca_pool(brca, out / "pools-0")
+    for result in results(out):
+        key = {name: result.get(name) for name in KEYS}
+        if not result["pool"].startswith(pool.name) or is_done(out, key, PRECISION):
+            continue
+        setting = Setting(pool, result["pool"] != pool.name, result["fold"], result["seed"], Annotator())
+        folder = out / "runs" / setting.folder / f"{result['strategy']}-{result['budget']}"
+        found = average_precisions(load_model(folder, runtime="torch"), pool.patches[result["fold"]])
+        record(out, {**key, "average_precision": found}, PRECISION)
+
+
+def average_precisions(model: TissueModel, patches: Sequence[Answerable]) -> list[float]:
+    """Of each class, of the classifier's probabilities of patches whose truth is known."""
+    batches = [patches[start : start + 32] for start in range(0, len(patches), 32)]
+    pixels = (torch.from_numpy(np.stack([_read(one.path) for one in batch])).permute(0, 3, 1, 2) for batch in batches)
+    seen = torch.cat([model.classify(batch) for batch in pixels])
+    truth = torch.tensor([one.label for one in patches])
+    return [float(binary_average_precision(seen[:, k], truth[:, k])) for k in range(truth.shape[1])]
+
+
+@main.command()
+@click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def table(out: Path) -> None:
     """Print what was measured, as Markdown."""
-    print_table(results(out))
+    print_table(results(out), results(out, PRECISION))
 
 
 if __name__ == "__main__":

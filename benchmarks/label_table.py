@@ -54,6 +54,12 @@ FIGURES: dict[str, Callable[[Result], float]] = {
 }
 
 
+PRECISIONS: dict[str, Callable[[Result], float]] = {
+    "mean average precision": lambda result: float(np.mean(result["average_precision"])),
+    "average precision, rarest class": lambda result: float(result["average_precision"][RARE]),
+}
+
+
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """Mean and its standard error; NaN for the error of one value."""
     array = np.asarray(values, np.float64)
@@ -92,7 +98,7 @@ def areas(curve: Curve, strategy: str, figure: Callable[[Result], float]) -> dic
     return found
 
 
-def print_table(results: Sequence[Result]) -> None:
+def print_table(results: Sequence[Result], precisions: Sequence[Result] = ()) -> None:
     """All tables, as Markdown."""
     curves: dict[tuple[str, str], Curve] = defaultdict(lambda: defaultdict(dict))
     corrections: Curve = defaultdict(dict)
@@ -103,40 +109,51 @@ def print_table(results: Sequence[Result]) -> None:
         else:
             curves[result["pool"], result["annotator"]][result["strategy"], result["budget"]][run] = result
     for (pool, annotator), curve in curves.items():
-        _print_curve(f"{pool}; answers: {annotator}", curve)
+        _print_curve(f"{pool}; answers: {annotator}", curve, FIGURES)
+    by_pool: dict[str, Curve] = defaultdict(lambda: defaultdict(dict))
+    for found in precisions:
+        by_pool[found["pool"]][found["strategy"], found["budget"]][found["fold"], found["seed"]] = found
+    for pool, curve in by_pool.items():
+        _print_curve(f"{pool}; stage 1 on patches held out", curve, PRECISIONS)
     if corrections:
         _print_corrections(corrections)
 
 
-def _print_curve(title: str, curve: Curve) -> None:
+def _print_curve(title: str, curve: Curve, figures: Mapping[str, Callable[[Result], float]]) -> None:
     click.echo(f"\n{title}\n")
-    click.echo(f"| strategy | patches | runs | epochs | clicks | with the rarest class | {' | '.join(FIGURES)} |")
-    click.echo("|---" * (6 + len(FIGURES)) + "|")
+    click.echo(f"| strategy | patches | runs | clicks | with the rarest class | {' | '.join(figures)} |")
+    click.echo("|---" * (5 + len(figures)) + "|")
     for (strategy, budget), runs in sorted(curve.items(), key=lambda entry: (entry[0][1], entry[0][0])):
         each = list(runs.values())
-        cells = [shown([figure(result) for result in each]) for figure in FIGURES.values()]
-        cost = np.mean([result["clicks"] for result in each])
-        rare = np.mean([result["positives"][RARE] for result in each])
-        epochs = each[0]["epochs"]
-        click.echo(
-            f"| {strategy} | {budget} | {len(each)} | {epochs} | {cost:.0f} | {rare:.1f} | {' | '.join(cells)} |"
-        )
-    click.echo(f"\n| difference, run by run | runs | {' | '.join(FIGURES)} |")
-    click.echo("|---" * (2 + len(FIGURES)) + "|")
+        cells = [shown([figure(result) for result in each]) for figure in figures.values()]
+        cost, rare = "", ""
+        if "clicks" in each[0]:
+            cost = f"{np.mean([result['clicks'] for result in each]):.0f}"
+            mean, error = mean_and_error([result["positives"][RARE] for result in each])
+            rare = f"{mean:.1f} ± {error:.1f}"
+        click.echo(f"| {strategy} | {budget} | {len(each)} | {cost} | {rare} | {' | '.join(cells)} |")
+    click.echo(f"\n| difference, run by run | runs | {' | '.join(figures)} |")
+    click.echo("|---" * (2 + len(figures)) + "|")
     for strategy, budget, against, other in COMPARED:
         one, two = curve.get((strategy, budget), {}), curve.get((against, other), {})
         if one.keys() & two.keys():
-            cells = [shown(paired(one, two, figure), "+") for figure in FIGURES.values()]
+            cells = [shown(paired(one, two, figure), "+") for figure in figures.values()]
             count = len(one.keys() & two.keys())
             click.echo(f"| {strategy} {budget} - {against} {other} | {count} | {' | '.join(cells)} |")
-    found = {s: [areas(curve, s, figure) for figure in FIGURES.values()] for s in ("random", "classwise")}
-    if found["random"] and all(found["random"]) and all(found["classwise"]):
-        runs = sorted(found["random"][0].keys() & found["classwise"][0].keys())
-        cells = [
-            shown([one[run] - two[run] for run in runs], "+")
-            for one, two in zip(found["classwise"], found["random"], strict=True)
-        ]
-        click.echo(f"| area under the curve, classwise - random | {len(runs)} | {' | '.join(cells)} |")
+    if "clicks" in next(iter(next(iter(curve.values())).values())):
+        _print_areas(curve, figures)
+
+
+def _print_areas(curve: Curve, figures: Mapping[str, Callable[[Result], float]]) -> None:
+    """Under the curves of both strategies, where they were measured at two budgets or more."""
+    cells, count = [], 0
+    for figure in figures.values():
+        one, two = areas(curve, "classwise", figure), areas(curve, "random", figure)
+        runs = sorted(one.keys() & two.keys())
+        cells.append(shown([one[run] - two[run] for run in runs], "+") if runs else "")
+        count = len(runs)
+    if count:
+        click.echo(f"| area under the curve, classwise - random | {count} | {' | '.join(cells)} |")
 
 
 def _print_corrections(found: Curve) -> None:
