@@ -48,7 +48,7 @@ class Corrections:
     def __init__(self, pool: Pool, images: Sequence[HeldOut]) -> None:
         self.pool, self.images = pool, images
         self.truth = [coarse_truth(image) for image in images]
-        self.known = [np.full(truth.shape, UNKNOWN, np.uint8) for truth in self.truth]
+        self.known: list[Mask] = [np.full(truth.shape, UNKNOWN, np.uint8) for truth in self.truth]
         self.regions = 0
 
     def correct(self, maps: Sequence[npt.NDArray[np.int64]]) -> None:

@@ -287,8 +287,8 @@ def class_maps(model: TissueModel, pixels: npt.NDArray[np.uint8]) -> dict[str, n
     padded = F.pad(torch.from_numpy(pixels.copy()).permute(2, 0, 1), (0, side, 0, side), value=255)
     tiles = list(grid.tiles())
     patches = torch.stack([padded[(slice(None), *tile.box.slices())] for tile in tiles])
-    logits = torch.cat([model.segment(batch) for batch in patches.split(32)])
-    seen = torch.cat([model.classify(batch) for batch in patches.split(32)])
+    logits = torch.cat([model.segment(batch) for batch in torch.split(patches, 32)])
+    seen = torch.cat([model.classify(batch) for batch in torch.split(patches, 32)])
     if model.spec.gate_context:
         values = seen.numpy().reshape(grid.rows, grid.columns, -1)
         whole = np.ones((grid.rows, grid.columns), np.bool_)
