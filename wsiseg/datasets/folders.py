@@ -80,7 +80,8 @@ def list_split(root: Path, folder: Path, split: str, coding: MaskCoding | None, 
             report("twice", file.stem, f"{mask_folder} has two masks named {file.stem} but for their ending; keep one")
     patches = []
     for image in images_in(images or folder):
-        mask, name = masks.pop(image.stem, None), image.relative_to(root).as_posix()
+        mask: Path | None = masks.pop(image.stem, None)
+        name = image.relative_to(root).as_posix()
         label = label_of(image.stem)
         if not all(inside(root, file, report) for file in (image, mask) if file):
             continue
