@@ -49,8 +49,8 @@ def patches_of(pixels: Pixels, side: int) -> list[Pixels]:
         for x in range(0, width - side + 1, side)
     ]
     tissue = [patch for patch in every if (patch.mean(axis=2) < 215).mean() > 0.3]
-    chosen = np.unique(np.linspace(0, len(tissue) - 1, MOST).round().astype(int)) if tissue else []
-    return [tissue[place] for place in chosen]
+    chosen = np.unique(np.linspace(0, max(0, len(tissue) - 1), MOST).round().astype(int))
+    return [tissue[place] for place in chosen] if tissue else []
 
 
 def images_of(folder: Path, mpp: float) -> Iterator[tuple[str, Pixels]]:
@@ -146,7 +146,7 @@ def _measured(data: Path, model: TissueModel, cache: Path | None) -> dict[str, n
             found[name] = features_of(model, images_of(data / folder, mpp))[0]
     found["skin"] = features_of(model, skin())[0]
     if cache is not None:
-        np.savez(cache, **found)
+        np.savez(cache, allow_pickle=False, **found)
     return found
 
 

@@ -27,7 +27,7 @@ FILE = click.Path(path_type=Path)
 DEFAULT_MPP, DEFAULT_PATCH_PX = 0.5, 112
 """Of patches where no model says another: the shipped model's."""
 
-CHOICES = ("auto", "random", "classwise")
+CHOICES = ("random", "classwise")
 SORTS = ("file", "class", "disagreement", "confidence")
 
 
@@ -35,15 +35,19 @@ SORTS = ("file", "class", "disagreement", "confidence")
 @click.argument("slides", nargs=-1)
 @click.option("--out", type=OUTPUT, required=True, metavar="FOLDER", help="Data set to write, or to continue.")
 @click.option("--classes", metavar="NAME,NAME,…", help="Tissue classes, in the order of the keys 1, 2, ….")
-@click.option("--model", metavar="NAME|FOLDER", help="Model that helps to choose patches; its opinion shows on a key.")
+@click.option(
+    "--model",
+    metavar="NAME|FOLDER",
+    help="Model whose opinion shows on a key; --choose classwise asks it.",
+)
 @click.option(
     "--encoder",
     metavar="NAME",
-    help="Encoder that helps to choose in place of a model, as tf_efficientnet_lite0.",
+    help="Encoder in place of a model, as tf_efficientnet_lite0; it learns from the labels so far.",
 )
 @click.option(
-    "--choose", type=click.Choice(CHOICES), default="auto", show_default=True,
-    help="Which patches come next; auto is classwise with --model or --encoder, else random.",
+    "--choose", type=click.Choice(CHOICES), default="random", show_default=True,
+    help="Which patches come next; classwise needs --model or --encoder.",
 )  # fmt: skip
 @click.option(
     "--review",
@@ -140,7 +144,7 @@ def label(
         seed=seed,
         regions=regions,
         patients=None if patients is None else {name: who for name, (who, _) in read_patients(patients).rows.items()},
-        classwise=_CLASSWISE[choose],
+        classwise=choose == "classwise",
         review=dataset,
         sort=sort,
         slide_mpp=mpp,
@@ -159,9 +163,6 @@ def label(
         finally:
             training.close()
     told(f"{place.saved} patches are answered in {out}; train with: wsiseg train {out} --out my-model")
-
-
-_CLASSWISE = {"auto": None, "random": False, "classwise": True}
 
 
 def _classes(names: str | None, dataset: PatchDataset | None) -> ClassTable | None:

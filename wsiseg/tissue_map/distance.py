@@ -121,7 +121,7 @@ class Far:
         found = metadata.get(DISTANCE)
         if not isinstance(found, Mapping):
             return None
-        share, known = found.get("share"), found.get("known")
+        share, known = found.get("share"), found.get("known", -1)
         if not all(is_number(value) and 0 <= value <= 1 for value in (known, 0 if share is None else share)):
             return None
         return cls(float("nan") if share is None else float(share), float(known))

@@ -245,7 +245,7 @@ class TissueMap:
         if said is None and found is None:
             return None
         try:
-            grid = DistanceGrid.from_json(said["grid"])
+            grid = DistanceGrid.from_json(said["grid"] if isinstance(said, Mapping) else said)
             return grid, grid.checked(found)[:]
         except Exception as error:  # Zarr's codecs raise whatever they like on damaged data
             raise damaged(self.path, "in its distances", error) from error

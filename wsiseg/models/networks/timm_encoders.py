@@ -209,7 +209,9 @@ class TimmEncoder(nn.Module):
     def settle(self, height: int, width: int) -> None:
         """Resample position embeddings now, for images of this size: exporters do not resample as torch does."""
         inner = getattr(self.model, "model", None)
-        if self.arguments.get("dynamic_img_size") and getattr(inner, "pos_embed", None) is not None:
+        if inner is None or getattr(inner, "pos_embed", None) is None:
+            return
+        if self.arguments.get("dynamic_img_size"):
             filled = self.filled_up(torch.zeros(1, 3, height, width)).shape[-2:]
             inner.set_input_size((int(filled[0]), int(filled[1])))
 
