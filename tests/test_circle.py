@@ -205,7 +205,7 @@ def test_the_circle_in_a_browser(slide: Path, tmp_path: Path) -> None:
     run("predict", slide, "--model", model, "--out", map_path, "--runtime", "torch", "--overlap", 0, "--quiet")
     corrected, fixes = look_and_correct(map_path, slide), tmp_path / "fixes"
     run(
-        *("correct", map_path, "--corrected", corrected, "--partial", "--slide", slide, "--out", fixes),
+        *("correct", map_path, "--corrected", corrected, "--slide", slide, "--out", fixes),
         *("--model", model, "--quiet"),
     )
     masks = [patch for patch in read_dataset(fixes, val_share=0).train if patch.mask]

@@ -20,7 +20,8 @@ from wsiseg.corrections.run import CorrectOptions, correct
 from wsiseg.datasets.check import check_dataset
 from wsiseg.datasets.dataset import read_dataset, read_image
 from wsiseg.errors import OptionError, WsisegError
-from wsiseg.geometry import Box
+from wsiseg.geojson.drawn import drawn_feature
+from wsiseg.geometry import Box, Size
 from wsiseg.slides import open_slide
 from wsiseg.tissue_map.reader import open_map
 
@@ -387,6 +388,24 @@ def test_areas_that_cross_themselves_are_mended(mapped: Path, slide: Path, tmp_p
     found, _ = masks_of(tmp_path / "out", (2967, 2220))
     assert found[500, 520] == found[500, 680] == 1
     assert found[420, 600] == UNKNOWN
+
+
+def test_what_was_drawn_in_the_viewer_is_a_part_of_its_own(mapped: Path, slide: Path, tmp_path: Path) -> None:
+    """Its file holds no region of the map, which nobody deleted, and replaces nothing that came from QuPath."""
+    out = tmp_path / "out"
+    corrected(mapped, slide, out, [*regions(mapped), drawn(shapely.box(768, 480, 864, 576), "Tumour")])
+    whole = Size(2220, 2967)
+    square, other = [[480, 480], [576, 480], [576, 576], [480, 576]], [[480, 768], [576, 768], [576, 864], [480, 864]]
+    features = [drawn_feature(square, CLASSES[2], whole), drawn_feature(other, None, whole)]
+    file = tmp_path / "drawn.geojson"
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    with open_slide(slide) as opened:
+        record = correct(open_map(mapped / "map.zarr"), file, opened, out, CorrectOptions())
+    assert record["partial"] is True and record["replaced_patches"] == 0
+    rows = {(row["x"], row["y"]): row for row in csv.DictReader((out / "labels.csv").open())}
+    assert rows["768", "480"]["Tumour"] == "1"
+    assert [rows["480", "480"][name] for name in CLASSES.names] == ["0", "1", "0"]
+    assert [rows["480", "768"][name] for name in CLASSES.names] == ["0", "0", "0"]
 
 
 def test_a_newer_file_replaces_what_an_earlier_one_said(mapped: Path, slide: Path, tmp_path: Path) -> None:

@@ -208,17 +208,17 @@ def test_corrections_are_on_the_disk(viewer: Open) -> None:
     answer = viewer.server.post(base, {"points": bow, "class": 2})
     assert (answer.status, answer.json["count"], answer.json["undo"]) == (200, 2, 1)
     answer = viewer.server.post(base, {"points": [[2200, 0], [2300, 0], [2300, 50], [2200, 50]], "class": 0})
-    assert answer.json["areas"][-1]["class"] == ""
+    assert answer.json["areas"][-1]["class"] == "Ignore*"
     written = json.loads(path.read_text())
     assert written["features"][0] == other
     first, second = written["features"][1:]
     assert first["properties"]["objectType"] == "annotation"
     assert first["properties"]["classification"]["name"] == NAMES[1]
-    assert second["properties"] == {"objectType": "annotation"}
+    assert second["properties"]["classification"]["name"] == "Ignore*"
     path.write_text(json.dumps({**written, "features": [first, second]}))  # QuPath wrote it meanwhile
     (bow_area, name), (cut, none) = read_geojson(path)
     assert (bow_area.is_valid, bow_area.area, name) == (True, pytest.approx(5000), NAMES[1])
-    assert (cut.bounds, none) == ((2200, 0, 2220, 50), None)
+    assert (cut.bounds, none) == ((2200, 0, 2220, 50), "Ignore*")
     assert viewer.server.post(f"{base}/undo", {}).json["count"] == 1
     assert viewer.server.post(f"{base}/undo", {}).json["count"] == 0
     answer = viewer.server.post(f"{base}/undo", {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
@@ -18,7 +18,8 @@ from wsiseg.datasets.provenance import CORRECTED, Provenance
 from wsiseg.datasets.write import DatasetWriter
 from wsiseg.errors import OptionError
 from wsiseg.export.picture import require_same_slide
-from wsiseg.geojson.annotations import read_annotations
+from wsiseg.geojson.annotations import Annotation, read_annotations
+from wsiseg.geojson.drawn import DRAWN_IN
 from wsiseg.models.folder import list_bundles
 from wsiseg.models.gate_kinds import MODES
 from wsiseg.models.spec import bundle_hash, read_spec
@@ -37,7 +38,8 @@ class CorrectOptions:
         group: slide or patient that patches belong to; empty takes the slide's name.
         labeller: the person.
         model: name or folder of the map's model; needed where its patch size is not known otherwise.
-        partial: the file holds a selection of the map's regions.
+        partial: the file holds a selection of the map's regions. So does one that holds nothing but what was drawn in
+            `wsiseg view`, also where this is not said.
         trust_locked: untouched locked regions are confirmed.
     """
 
@@ -65,7 +67,7 @@ def correct(
         corrected: GeoJSON that the person exported.
         slide: that the map was made from.
         out: folder of the data set; begun, or appended to. What an earlier call made of the same map and person is
-            replaced, unless `options.partial`.
+            replaced, unless the file holds a part.
         options: see `CorrectOptions`.
         progress: called after each block with its number.
 
@@ -82,8 +84,9 @@ def correct(
     require_of_map(file, tissue_map)
     require_on_slide(file.annotations, slide, file.name)
     originals, source = originals_of(tissue_map, options.original)
+    partial = options.partial or is_drawn_alone(file.annotations)
     changes = find_changes(
-        file, originals, Names(tissue_map.classes, options.names), bounds=slide.bounds, partial=options.partial,
+        file, originals, Names(tissue_map.classes, options.names), bounds=slide.bounds, partial=partial,
         trust_locked=options.trust_locked,
     )  # fmt: skip
     if not changes.changed and not len(changes.points):
@@ -106,12 +109,12 @@ def correct(
         written = write_patches(slide, changes, plan, blocks, writer, progress)
         if not written.files:
             raise OptionError(f"{file.name}: nothing that was changed lies on the map; export in level-0 pixels")
-        replaced = 0 if options.partial else _discard_earlier(writer, provenance, written)
+        replaced = 0 if partial else _discard_earlier(writer, provenance, written)
         record = record_of(
             tissue_map, changes, written, {
                 "corrected": {"name": corrected.name, "sha256": file_sha256(corrected)}, "original": source,
                 "time": now, "labeller": options.labeller, "group": group, "patch_px": patch_px, "mpp": mpp,
-                "map_names": dict(options.names or {}), "partial": options.partial,
+                "map_names": dict(options.names or {}), "partial": partial,
                 "trust_locked": options.trust_locked, "replaced_patches": replaced,
                 "notes": [*file.notes, *changes.notes, *damage_notes(written)],
             },
@@ -143,6 +146,12 @@ def patch_size(tissue_map: TissueMap, model: str | None) -> tuple[int, float]:
     if mode and not mode.large_tiles and isinstance(patch_px, int) and isinstance(mpp, int | float):
         return patch_px, float(mpp)
     raise OptionError(f"{tissue_map.path.name} does not say how large its model's patches are; state it with --model")
+
+
+def is_drawn_alone(annotations: Sequence[Annotation]) -> bool:
+    """Whether all of these were drawn in `wsiseg view`, whose files hold none of a map's regions."""
+    key, value = DRAWN_IN
+    return bool(annotations) and all(annotation.metadata.get(key) == value for annotation in annotations)
 
 
 def require_on_slide(annotations: Any, slide: SlideReader, file: str) -> None:

@@ -17,13 +17,19 @@ MOST_POINTS = 20_000
 _GRID_PX = 0.01
 """QuPath keeps as many decimals."""
 
+DRAWN_IN = ("Drawn in", "wsiseg view")
+"""Metadata of every such annotation. A file of them alone holds what was drawn, and none of the map's regions."""
+
+IGNORED: JsonObject = {"name": "Ignore*", "color": [180, 180, 180]}
+"""QuPath's own class for what is none of the others."""
+
 
 def drawn_feature(points: Sequence[Sequence[float]], tissue_class: TissueClass | None, slide: Size) -> JsonObject:
     """A feature of GeoJSON. A line that crosses itself, as hands draw it, gives the areas that it encloses.
 
     Args:
         points: (x, y) in level-0 pixels along the border; the last is joined to the first.
-        tissue_class: what the area is; None for an annotation without a class, which takes away what the map says.
+        tissue_class: what the area is; None where it is none of the classes, which QuPath calls `Ignore*`.
         slide: level 0; what lies outside is cut off.
 
     Raises:
@@ -43,12 +49,12 @@ def drawn_feature(points: Sequence[Sequence[float]], tissue_class: TissueClass |
     if not parts:
         raise OptionError("the line encloses nothing of the slide; draw around the region")
     shape = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
-    properties: JsonObject = {"objectType": "annotation"}
-    if tissue_class is not None:
-        properties["classification"] = {"name": tissue_class.name, "color": list(tissue_class.color)}
+    stated = {"name": tissue_class.name, "color": list(tissue_class.color)} if tissue_class else dict(IGNORED)
     return {
         "type": "Feature",
         "id": str(uuid.uuid4()),
         "geometry": shapely.geometry.mapping(shape),
-        "properties": properties,
-    }
+        "properties": {
+            "objectType": "annotation", "classification": stated, "metadata": dict([DRAWN_IN]),
+        },
+    }  # fmt: skip
