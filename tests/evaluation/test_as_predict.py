@@ -59,7 +59,7 @@ def test_every_pixel_is_the_one_that_predict_wrote(
     try:
         written = [_predicted(model, crop, tmp_path / str(number), way) for number, crop in enumerate(crops)]
         data = _dataset(tmp_path / "data", crops, written)
-        found = evaluate(model, data, EvaluateOptions(batch_size=8, resamples=0, **WAYS[way]))
+        found = evaluate(model, data, EvaluateOptions(batch_size=8, resamples=0, flips=True, **WAYS[way]))
     finally:
         model.spec = before
     counts = np.bincount(np.concatenate([classes.ravel() for classes in written]), minlength=3)

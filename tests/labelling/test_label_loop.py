@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from wsiseg.classes import ClassTable
-from wsiseg.datasets.table import read_rows
+from wsiseg.datasets.spreadsheet import read_spreadsheet
 from wsiseg.labelling.places import Candidate
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -125,8 +125,9 @@ def test_random_patches_of_a_chosen_round_are_validation(bench, tmp_path: Path) 
         loop.Labelled(given[1], (0, 1, 0), 1, "classwise", "abc"),
         loop.Labelled(given[2], (0, 1, 1), 1, "random", "abc"),
     ]
-    rows, _ = read_rows(loop.write_patches(tmp_path / "data", setting, labelled) / "labels.csv")
-    assert [row["split"] for row in rows] == ["", "", "val"]
+    table = read_spreadsheet(loop.write_patches(tmp_path / "data", setting, labelled) / "labels.csv")
+    rows = [dict(zip(table.header, row, strict=False)) for _, row in table.rows]
+    assert [row.get("split", "") for row in rows] == ["", "", "val"]
     assert [row["C"] for row in rows] == ["0", "0", "1"]
     taken = loop.Loop(tmp_path / "out", setting).labelled("random", 3)
     assert [one.patch.place.id for one in taken] == [one.place.id for one in pool.in_chance_order(given, 0)]

@@ -51,16 +51,16 @@ def test_the_map_is_that_of_one_batch_after_the_other(
 def test_an_error_of_a_batch_ends_the_run_and_leaves_torch_as_it_was(
     tmp_path: Path, slide: Path, model: TissueModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    threads, calls, real = torch.get_num_threads(), 0, model.classify
+    threads, calls, real = torch.get_num_threads(), 0, model.classify_with_features
 
-    def fails(patches: torch.Tensor) -> torch.Tensor:
+    def fails(patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal calls
         calls += 1
         if calls == 5:
             raise NonFiniteError("made up")
         return real(patches)
 
-    monkeypatch.setattr(model, "classify", fails)
+    monkeypatch.setattr(model, "classify_with_features", fails)
     with pytest.raises(NonFiniteError, match="made up"):
         predict(slide, tmp_path / "m.zarr", model, OPTIONS)
     assert torch.get_num_threads() == threads

@@ -89,11 +89,11 @@ def test_a_full_disk(
     place = mounted(f"size={2 * need}")
     (place / "out").mkdir()
     failed = committed = 0
-    for part in range(1, 8):
+    for part in range(1, 12):
         folder = place / "out" / str(part)
         mounted(f"remount,size={2 * need}")
         folder.mkdir()
-        mounted(f"remount,size={part * need // 3 // 4096 * 4096 + 4096}")
+        mounted(f"remount,size={part * need // 5 // 4096 * 4096 + 4096}")
         code, said = server.run(command(slide, folder, *more), **MORE)
         if code == 0:
             break

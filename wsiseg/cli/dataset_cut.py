@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wsiseg.cli.command import Command
 from wsiseg.cli.options import OUTPUT, Told, echo, is_terminal, json_option, quiet_option
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from wsiseg.datasets.cut.run import CutRecord
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", metavar="SOURCE")
 @click.option("--out", required=True, type=OUTPUT, metavar="FOLDER", help="Data set to begin, or to append to.")
 @click.option("--patch", required=True, type=int, metavar="PX", help="Side of a patch.")

@@ -131,20 +131,21 @@ def train(
             data = replace(data, train=tuple(kept))
         if origin is None:
             config = fitted_encoders(config, data.patch_size_px)
-        for note in (*data.notes, *(f"careful: {found}" for found in data.check_for_training(strict))):
-            say(note)
+        notes = [*data.notes, *(f"careful: {found}" for found in data.check_for_training(strict))]
         if launched() and target.type == "cuda":
             target = torch.device("cuda", torch.cuda.current_device())
         run = Run(data, config, folder, target, devices, logger, progress, say, origin, tuple(held_out))
         with cannot_write(folder.root):
-            return _train(run, out, stage, resume, overwrite, held)
+            return _train(run, notes, out, stage, resume, overwrite, held)
 
 
 def _nothing(text: str) -> None:
     """Prints nothing; used by all processes but the first."""
 
 
-def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool, held: ExitStack) -> Path:
+def _train(
+    run: Run, notes: Sequence[str], out: Path, stage: StageName, resume: bool, overwrite: bool, held: ExitStack
+) -> Path:
     """The steps one after the other; of several processes the first alone writes, and all wait for it."""
     config, data, folder = run.config, run.data, run.folder
     # Built before anything is written, since initial weights may be missing.
@@ -158,6 +159,8 @@ def _train(run: Run, out: Path, stage: StageName, resume: bool, overwrite: bool,
             held.enter_context(locked(out))
         begin(run, stage, resume)
     wait_for_all()
+    for note in notes:
+        run.say(note)
     run.say(
         f"{len(data.train)} patches of {data.patch_size_px} px at {data.mpp:g} um/px for training, "
         f"{len(data.val)} for validation; classes: {', '.join(data.classes.names)}"
@@ -423,8 +426,9 @@ def _write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) ->
     save_bundle(
         out, fields, trained_classifier(run), segmenter, overwrite=overwrite or out.exists(), half=config.half_weights
     )
-    known = add_distance(out, data, run.device)
-    if known is None:
+    if any(_held_elsewhere(run, kind) for kind in ("classifier", "segmenter")):
+        run.say(f"How far a patch is from the training data: add it with wsiseg models distance {out.name} PATCHES")
+    elif add_distance(out, data, run.device) is None:
         run.say(
             f"How far a patch is from the training data will not be known: that takes {LEAST_PATCHES} patches of two "
             "groups or more"

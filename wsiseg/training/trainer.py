@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import pickle
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -143,11 +143,8 @@ def _precision(precision: str, device: torch.device) -> str:
 
 def _can_be_sent(say: Callable[[str], None]) -> bool:
     """Whether processes that Lightning starts can get a copy of a function; a lambda they cannot."""
-    try:
-        pickle.dumps(say)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return False
-    return True
+    name = getattr(say, "__qualname__", "<")
+    return "<" not in name and getattr(sys.modules.get(say.__module__), name, None) is say
 
 
 def _logger(name: LoggerName, folder: Path) -> TensorBoardLogger | bool:
