@@ -151,7 +151,7 @@ def label(slides: Sequence[str], out: Path, patches: int) -> None:
         looks = [float(np.asarray(Image.open(io.BytesIO(page.ask(item["patch"])))).mean()) for item in items]
         dark, bright = np.quantile(looks, THIRDS)
         for item, mean in list(zip(items, looks, strict=True))[:patches]:
-            names = [CLASSES[0]] * (mean < bright) + [CLASSES[1]] * (mean > dark)
+            names = [CLASSES[0]] * bool(mean < bright) + [CLASSES[1]] * bool(mean > dark)
             for count in range(1, len(names) + 1):
                 answer(page, item, names[:count], "draft")
             answer(page, item, names, "labelled")
