@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 BUCKET = "slides"
@@ -116,3 +118,21 @@ def proxied(port: int, delay_s: float) -> Iterator[tuple[int, Any]]:
 
         yield int(stdout.readline()), told
         process.terminate()
+
+
+@contextmanager
+def address_of(kind: str, files: Path, work: Path) -> Iterator[str]:
+    """A folder's files behind an address: kind "s3" or "http"; `work` is for nginx. Skips without the server."""
+    pytest.importorskip("obstore")
+    if kind == "http":
+        if nginx_program() is None:
+            pytest.skip("needs nginx")
+        with nginx(files, work) as port:
+            yield f"http://127.0.0.1:{port}"
+        return
+    pytest.importorskip("moto")
+    names = {f"a/{path.relative_to(files)}": path for path in files.rglob("*") if path.is_file()}
+    with s3(names) as port, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
+            patch.setenv(name, value)
+        yield f"s3://{BUCKET}/a"

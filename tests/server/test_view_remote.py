@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.helpers.servers import BUCKET, KEYS, nginx, nginx_program, s3
+from tests.helpers.servers import address_of
 from tests.helpers.shown_maps import HOLE, make_map
 from tests.helpers.shown_page import PLACE, shown_maps
 from wsiseg.geometry import Box
@@ -28,24 +28,13 @@ SLIDE_PIXEL = """([x, y]) => {
 @pytest.fixture(params=["s3", "http"])
 def base(request: pytest.FixtureRequest, tmp_path: Path, sample_data: Path) -> Iterator[str]:
     """Where map and slide lie together."""
-    pytest.importorskip("obstore")
     folder = tmp_path / "files"
     folder.mkdir()
     slide = folder / "CMU-1-Small-Region.svs"
     slide.write_bytes((sample_data / slide.name).read_bytes())
     make_map(folder / "m.zarr", slide, 0.5, records=True)
-    if request.param == "http":
-        if nginx_program() is None:
-            pytest.skip("needs nginx")
-        with nginx(folder, tmp_path) as port:
-            yield f"http://127.0.0.1:{port}"
-        return
-    pytest.importorskip("moto")
-    names = {f"a/{path.relative_to(folder)}": path for path in folder.rglob("*") if path.is_file()}
-    with s3(names) as port, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
-            patch.setenv(name, value)
-        yield f"s3://{BUCKET}/a"
+    with address_of(request.param, folder, tmp_path) as address:
+        yield address
 
 
 def test_map_and_slide_behind_addresses(base: str, tmp_path: Path) -> None:

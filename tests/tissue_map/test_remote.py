@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.maps import write_map
-from tests.helpers.servers import BUCKET, KEYS, nginx, nginx_program, s3
+from tests.helpers.servers import address_of, nginx, nginx_program
 from wsiseg.errors import MapError, OptionError, RemoteError
 from wsiseg.geometry import Box, Size
 from wsiseg.tissue_map.reader import open_map
@@ -34,19 +34,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["s3", "http"])
 def base(request: pytest.FixtureRequest, stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("obstore")
-    if request.param == "http":
-        if nginx_program() is None:
-            pytest.skip("needs nginx")
-        with nginx(stored, tmp_path_factory.mktemp("nginx")) as port:
-            yield f"http://127.0.0.1:{port}"
-        return
-    pytest.importorskip("moto")
-    names = {f"maps/{path.relative_to(stored)}": path for path in stored.rglob("*") if path.is_file()}
-    with s3(names) as port, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
-            patch.setenv(name, value)
-        yield f"s3://{BUCKET}/maps"
+    with address_of(request.param, stored, tmp_path_factory.mktemp("nginx")) as address:
+        yield address
 
 
 def test_it_is_the_same_map(base: str, stored: Path) -> None:

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.helpers.training import one_thread, rows_of, some_patches  # noqa: F401
 from wsiseg.datasets.dataset import PatchDataset, read_dataset
 from wsiseg.errors import DatasetError, OutputError
 from wsiseg.models.networks.lite import LiteClassifier
@@ -51,28 +51,12 @@ write_masks(network.eval(), read_dataset(root), config, Path(folder), torch.devi
 """
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Bits depend on how sums are shared out among threads, so on their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, sample_data: Path) -> Path:
     """160 of the sample patches, 150 of them for training."""
-    source, root = sample_data / "patches", tmp_path_factory.mktemp("patches")
-    (root / "images").mkdir()
-    header, *rows = (source / "labels.csv").read_text().splitlines()
-    training = [row for row in rows if row.endswith("train")][::2][:150]
-    chosen = training + [row for row in rows if row.endswith("val")][:10]
-    (root / "labels.csv").write_text("\n".join([header, *chosen]) + "\n")
-    for row in chosen:
-        shutil.copy(source / row.split(",")[0], root / "images")
-    shutil.copy(source / "dataset.json", root)
-    return root
+    source = sample_data / "patches"
+    chosen = [*rows_of(source, "train")[::2][:150], *rows_of(source, "val")[:10]]
+    return some_patches(source, tmp_path_factory.mktemp("patches"), chosen)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tests.helpers.training import one_thread, rows_of, some_patches  # noqa: F401
 from wsiseg.datasets.dataset import KNOWN_CLASSES, Patch, read_dataset
 from wsiseg.errors import DatasetError, DeviceError, OptionError, OutputError
 from wsiseg.models.bundle import load_model
@@ -29,28 +29,12 @@ CONFIG = lite_config().changed(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Bits depend on how sums are shared out among threads, so on their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory, sample_data: Path) -> Path:
     """Fourteen of the sample patches, six of them for validation."""
-    source, root = sample_data / "patches", tmp_path_factory.mktemp("patches")
-    (root / "images").mkdir()
-    header, *rows = (source / "labels.csv").read_text().splitlines()
-    chosen = [row for row in rows if row.endswith("train")][::60][:8] + [row for row in rows if row.endswith("val")][:6]
-    (root / "labels.csv").write_text("\n".join([header, *chosen]) + "\n")
-    for row in chosen:
-        file = row.split(",")[0]
-        shutil.copy(source / file, root / file)
-    shutil.copy(source / "dataset.json", root)
-    return root
+    source = sample_data / "patches"
+    chosen = [*rows_of(source, "train")[::60][:8], *rows_of(source, "val")[:6]]
+    return some_patches(source, tmp_path_factory.mktemp("patches"), chosen)
 
 
 def run(dataset: Path, out: Path, config: TrainingConfig = CONFIG, **options: object) -> Path:

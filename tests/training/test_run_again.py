@@ -3,8 +3,6 @@
 import csv
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.helpers.full_disk import largest_file
+from tests.helpers.training import one_thread, rows_of, some_patches  # noqa: F401
 from wsiseg.errors import DatasetError, OptionError, OutputError
 from wsiseg.models.bundle import load_model
 from wsiseg.system.locks import lock_path, locked
@@ -27,27 +26,12 @@ CONFIG = lite_config().changed(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory, sample_data: Path) -> Path:
     """Nine of the sample patches, four of them for validation."""
-    source, root = sample_data / "patches", tmp_path_factory.mktemp("patches")
-    (root / "images").mkdir()
-    header, *rows = (source / "labels.csv").read_text().splitlines()
-    chosen = [row for row in rows if row.endswith("train")][::90][:5] + [row for row in rows if row.endswith("val")][:4]
-    (root / "labels.csv").write_text("\n".join([header, *chosen]) + "\n")
-    for row in chosen:
-        file = row.split(",")[0]
-        shutil.copy(source / file, root / file)
-    shutil.copy(source / "dataset.json", root)
-    return root
+    source = sample_data / "patches"
+    chosen = [*rows_of(source, "train")[::90][:5], *rows_of(source, "val")[:4]]
+    return some_patches(source, tmp_path_factory.mktemp("patches"), chosen)
 
 
 def run(dataset: Path, out: Path, config: TrainingConfig = CONFIG, **options: object) -> Path:

@@ -145,7 +145,7 @@ def _sheet_rows(shown: Any, written: Any) -> Iterator[list[str | None]]:
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and value.is_integer():  # neither of infinity nor of what is no number
         return str(int(value))
     return value.isoformat() if isinstance(value, date | datetime) else str(value)
 

@@ -15,10 +15,9 @@ import numpy.typing as npt
 
 from wsiseg.arrays import Float64Array, Int64Array, UInt8Array
 from wsiseg.evaluation.figures import Figure, bootstrap, ratio
-from wsiseg.evaluation.temperature import Temperatures, fit_temperatures
+from wsiseg.evaluation.temperature import BINS, Temperatures, fit_temperatures
 from wsiseg.system.json_values import JsonObject
 
-BINS = 10
 VALUES = 256
 SAMPLE = 2000
 """Pixels of an image that temperatures are fitted to, at most, evenly spread."""

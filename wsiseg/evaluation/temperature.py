@@ -18,6 +18,8 @@ LEAST = 200
 """Pixels or cells; fewer tell too little of a temperature."""
 
 BINS = 10
+"""Of the expected calibration error, of equal width."""
+
 _SMALLEST = 0.5 / 255
 """What a stored probability of 0 may have been."""
 

@@ -117,7 +117,7 @@ class Labelling:
         with self._mutex:
             self._probe()
             if self._classwise and self.advice is None and self._prober is None:
-                raise OptionError("patches are chosen class by class with the help of a model, state --model")
+                raise OptionError("choosing class by class needs help: state --model or --encoder")
             count = count or (ROUND if self._prober is None else PROBED_ROUND)
             number = len(self.rounds) + 1
             chosen = self._choose(count, number)

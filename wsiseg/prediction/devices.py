@@ -17,7 +17,7 @@ from typing import Any
 from wsiseg.errors import DeviceError, WsisegError
 from wsiseg.models.bundle import load_model
 from wsiseg.models.runtime.choose import Runtime
-from wsiseg.prediction.distance_field import DistanceField
+from wsiseg.prediction.distance_field import DistanceField, saved_before
 from wsiseg.prediction.gate_field import GateFieldFile, StoredGateField
 from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.options import ResolvedOptions
@@ -194,13 +194,7 @@ def _work(work: SharedWork, device: str, queued: Any, messages: Any) -> None:
                 unread=True,
             )  # fmt: skip
             distances = None if work.distances is None else DistanceField(work.distances, work.plan.tiles)
-            watch = SlideWatch(slide)
-
-            def check() -> None:
-                if distances is not None:
-                    distances.save()
-                watch.check()
-
+            check = saved_before(distances, SlideWatch(slide).check)
             piece_writer = PieceWriter(writer, work.plan, _Booking(messages), slide.damage, check)
             stream = Stream(model, make_gate(model, options), options, work.memory)
             field = None if work.field is None else StoredGateField(work.field, work.plan.tiles, work.plan.selected)

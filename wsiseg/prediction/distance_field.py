@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,18 @@ class DistanceField:
         """Write to the disk what was put."""
         with cannot_write(self.path):
             self._mapped.flush()
+
+
+def saved_before(field: DistanceField | None, check: Callable[[], None]) -> Callable[[], None]:
+    """What is to be done before a piece is booked: its distances are on the disk, then `check`."""
+    if field is None:
+        return check
+
+    def save_and_check() -> None:
+        field.save()
+        check()
+
+    return save_and_check
 
 
 def write_distances(

@@ -52,6 +52,11 @@ def packed(opened: BoolArray | None) -> str:
     return "" if opened is None else base64.b64encode(zlib.compress(np.packbits(opened).tobytes())).decode()
 
 
+def _bits(text: str) -> UInt8Array:
+    """The bytes that `packed` made a text of."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+
+
 def decisions(
     pieces: Iterable[Piece], plan: Plan, booked: Mapping[int, str], per_tile: int, classes: int
 ) -> Iterator[UInt8Array]:
@@ -65,14 +70,11 @@ def decisions(
         classes: K.
     """
     tiles, windows = plan.tiles, per_tile**2
-    places = [(*owned(piece, tiles), booked.get(piece.index, "")) for piece in pieces]
+    places = [(*owned(piece, tiles), _bits(text)) for piece in pieces if (text := booked.get(piece.index))]
     asked = np.kron(plan.selected, np.ones((per_tile, per_tile), np.bool_))
     for index in range(classes):
         found = np.where(asked, SHUT, NOT_ASKED).astype(np.uint8)
-        for rows, columns, text in places:
-            if not text:
-                continue
-            bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+        for rows, columns, bits in places:
             count = len(rows) * len(columns) * windows * classes
             shape = (len(rows), len(columns), per_tile, per_tile, classes)
             mine = np.unpackbits(bits, count=count).reshape(shape)[..., index].astype(np.bool_)

@@ -16,7 +16,7 @@ from wsiseg.models.context import context_tiles
 from wsiseg.models.devices import device_names
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.devices import SharedWork, run_on_devices
-from wsiseg.prediction.distance_field import DISTANCES, DistanceField, far_of_map, write_distances
+from wsiseg.prediction.distance_field import DISTANCES, DistanceField, far_of_map, saved_before, write_distances
 from wsiseg.prediction.gate_field import GateFieldFile, StoredGateField
 from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.journal import Fingerprint
@@ -216,12 +216,7 @@ class MapJob:
     def _pieces(self, run: UnfinishedRun, plan: Plan, writer: MapWriter) -> Streamed:
         pieces = pieces_of(plan.tiles, plan.selected, self.memory.piece_px)
         distances = DistanceField(run.scratch / DISTANCES, plan.tiles) if self.gate.measures_distance else None
-
-        def check() -> None:
-            if distances is not None:
-                distances.save()
-            self.watch.check()
-
+        check = saved_before(distances, self.watch.check)
         piece_writer = PieceWriter(writer, plan, run.journal, self.slide.damage, check)
         missing = piece_writer.missing(pieces) if distances is None or distances.resumed else pieces
         stream = Stream(self.model, self.gate, self.options, self.memory)
@@ -260,11 +255,11 @@ class MapJob:
         total = int(plan.selected.sum())
         done = total - sum(owned_by(piece, plan.tiles, plan.selected) for piece in missing)
 
+        check = saved_before(distances, self.watch.check)
+
         def book(piece: Piece) -> None:
             field.save()
-            if distances is not None:
-                distances.save()
-            self.watch.check()
+            check()
             run.journal.book(GateStep(piece.index))
 
         work = SlideWork(self.slide, plan, missing, field, [], lambda batch, found: None, distances)

@@ -8,7 +8,7 @@ from typing import Any
 
 import zarr
 
-from wsiseg.errors import MapError
+from wsiseg.errors import MapError, OptionError
 from wsiseg.geometry import Size
 from wsiseg.tissue_map.arrays import levels_of
 from wsiseg.tissue_map.checks import check_levels
@@ -44,7 +44,10 @@ def records_of(path: Path, root: zarr.Group, own: Mapping[str, Any], size: Size,
         check_levels(path / "labels" / UNREAD, [level.shape for level in unread], size, ())
     if records.get("gate") is None:
         return unread, None
-    grid = GateGrid.from_json(records["gate"])
+    try:
+        grid = GateGrid.from_json(records["gate"])
+    except OptionError as error:
+        raise MapError(f"{path} is damaged ({error}), write it anew") from error
     array = root.get(f"{GATE}/0")
     if not isinstance(array, zarr.Array) or array.shape != (classes, grid.rows, grid.columns):
         raise _lacking(path, "where the gate shut classes")

@@ -15,6 +15,10 @@ from wsiseg.choices import EncoderTraining
 from wsiseg.errors import OptionError
 from wsiseg.models.networks.lite import LiteClassifier, LiteSegmenter
 
+FULL: EncoderTraining = "full"
+FROZEN: EncoderTraining = "frozen"
+LORA: EncoderTraining = "lora"
+
 _SMALLEST = 16
 """Channels below which a layer is smaller than what would stand beside it."""
 
@@ -34,10 +38,6 @@ def check_encoder_training(network: nn.Module, how: EncoderTraining, architectur
         raise OptionError(f"--encoder-training {how} is for the lite networks, {architecture} is trained in full")
     if how == LORA and find_spec("peft") is None:
         raise OptionError("LoRA needs peft, which is not installed: pip install 'wsiseg[lora]', or use frozen or full")
-
-
-FULL: EncoderTraining = "full"
-LORA: EncoderTraining = "lora"
 
 
 def prepare_encoder(network: nn.Module, how: EncoderTraining, rank: int, seed: int = 0) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from wsiseg.choices import EncoderTraining
 from wsiseg.errors import OptionError
 from wsiseg.models.folder import file_sha256
 from wsiseg.models.networks.fit_encoder import fitted
@@ -12,8 +11,8 @@ from wsiseg.models.weights.encoder_sources import HUB, weight_file
 from wsiseg.models.weights.foundation import foundation_of
 from wsiseg.system.json_values import JsonObject
 from wsiseg.training.config import NetworkConfig, TrainingConfig
+from wsiseg.training.encoder_training import FROZEN
 
-FROZEN: EncoderTraining = "frozen"
 LITE = ("lite_classifier", "lite_segmenter")
 """Architectures on any encoder of timm."""
 

@@ -20,9 +20,7 @@ from wsiseg.choices import STAGES, LoggerName, StageName, check_choice
 from wsiseg.classes import ClassTable
 from wsiseg.datasets.dataset import Patch, read_dataset
 from wsiseg.errors import OptionError
-from wsiseg.models.bundle import save_bundle
 from wsiseg.models.devices import keep_to_quota, pick_device
-from wsiseg.models.distance import LEAST_PATCHES
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.tissue_model import checked_device
@@ -31,9 +29,8 @@ from wsiseg.system.json_values import JsonObject
 from wsiseg.system.locks import locked
 from wsiseg.training.compare import Networks, measure, told
 from wsiseg.training.config import TrainingConfig, lite_config
-from wsiseg.training.distance import add_distance
-from wsiseg.training.encoder_training import check_encoder_training, merged, prepare_encoder
-from wsiseg.training.encoders import FROZEN, fitted_encoders, held_elsewhere, licence_notes, outside_sha256
+from wsiseg.training.encoder_training import FROZEN, check_encoder_training, merged, prepare_encoder
+from wsiseg.training.encoders import fitted_encoders
 from wsiseg.training.epochs import LEAST_SHARE
 from wsiseg.training.held_out import hold_out
 from wsiseg.training.initial import share_encoder
@@ -44,13 +41,14 @@ from wsiseg.training.origin import Origin, with_old
 from wsiseg.training.processes import is_first, launched, process_group, wait_for_all
 from wsiseg.training.refit import check_refit, cross_validate, cross_validated, with_every_patch
 from wsiseg.training.run_folder import Run, RunFolder, Say, begin, check_outputs, write_text
-from wsiseg.training.shared_gate import check_carries_gate, tile_fields, train_shared_gate
+from wsiseg.training.shared_gate import check_carries_gate, train_shared_gate
 from wsiseg.training.sheets import SheetCallback, choose_patches
 from wsiseg.training.stage1 import ClassifierStage
 from wsiseg.training.stage2 import SegmenterStage
 from wsiseg.training.summary import write_summary
 from wsiseg.training.trainer import check_logger, fit, seed_everything
 from wsiseg.training.weights import initial_network, plain_network, save_weights, trained_classifier
+from wsiseg.training.write_bundle import write_bundle
 
 
 def train(
@@ -185,7 +183,7 @@ def _train(
     if is_first():
         if config.gate.is_shared:
             _train_shared_gate(run, resume)
-        _write_bundle(run, out, overwrite, _compare(run))
+        write_bundle(run, out, overwrite, _compare(run))
         page = write_summary(run, out)
         run.say(f"Summary: {page}")
     wait_for_all()
@@ -375,64 +373,3 @@ def _sheets(
         return []
     chosen = choose_patches(run.data, run.config.sheet_patches)
     return [SheetCallback(chosen, run.data.classes, run.config, folder / "sheets", classifier, thresholds)]
-
-
-def _held_elsewhere(run: Run, kind: str) -> JsonObject:
-    """The field `encoder` of a network; a frozen one lies where the model that a training went on from has it."""
-    before = getattr(run.origin.spec.networks, kind).encoder if run.origin is not None else None
-    if before is not None and run.config.encoder_training == FROZEN:
-        return {"encoder": before.model_dump(mode="json")}
-    return held_elsewhere(run.config, kind, outside_sha256(run.config, kind))
-
-
-def _write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) -> None:
-    config, data = run.config, run.data
-    segmenter = plain_network(run, "segmenter")
-    segmenter.load_state_dict(load_file(run.folder.segmenter))
-    tiles = tile_fields(config, data.patch_size_px)
-    arguments = {"classifier": config.classifier.arguments, "segmenter": config.segmenter.arguments}
-    if config.gate.is_shared:
-        cast(Segmenter, segmenter).add_shared_gate(len(data.classes)).load_state_dict(load_file(run.folder.shared_gate))
-        arguments["segmenter"] = {**arguments["segmenter"], "shared_gate": True}
-        tiles["shared_gate"] = json.loads(run.folder.shared_gate_done.read_text(encoding="utf-8"))["gate"]
-    fields: JsonObject = {
-        "classes": data.classes,
-        "mpp": data.mpp,
-        "patch_size_px": data.patch_size_px,
-        "overlap": config.overlap,
-        "gate": json.loads(run.folder.masks_done.read_text(encoding="utf-8"))["gate"],
-        "gate_rule": config.gate.rule,
-        "gate_context": config.gate.context,
-        **tiles,
-        "networks": {
-            kind: {
-                **{"architecture": part.architecture, "arguments": arguments[kind], "mean": part.mean, "std": part.std},
-                **_held_elsewhere(run, kind),
-            }
-            for kind, part in (("classifier", config.classifier), ("segmenter", config.segmenter))
-        },
-        "licence": data.about.get("licence", "not stated"),
-        "training_data": data.about.get("description") or data.about.get("name") or data.root.resolve().name,
-        "citation": data.about.get("citation", ""),
-        "training": {
-            **config.model_dump(mode="json"),
-            "train_patches": len(data.train),
-            "val_patches": len(data.val),
-            "dataset_sha256": data.fingerprint,
-            **({"continued": compared} if compared else {}),
-            **({"cross_validation": cross_validated(run).to_json()} if config.refit else {}),
-        },
-    }
-    save_bundle(
-        out, fields, trained_classifier(run), segmenter, overwrite=overwrite or out.exists(), half=config.half_weights
-    )
-    if any(_held_elsewhere(run, kind) for kind in ("classifier", "segmenter")):
-        run.say(f"How far a patch is from the training data: add it with wsiseg models distance {out.name} PATCHES")
-    elif add_distance(out, data, run.device) is None:
-        run.say(
-            f"How far a patch is from the training data will not be known: that takes {LEAST_PATCHES} patches of two "
-            "groups or more"
-        )
-    for note in licence_notes(config):
-        run.say(f"note: {note}")
-    run.say(f"Model: {out} (steps of its training: {run.folder.root})")
