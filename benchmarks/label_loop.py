@@ -294,7 +294,7 @@ def class_maps(model: TissueModel, pixels: npt.NDArray[np.uint8]) -> dict[str, n
         whole = np.ones((grid.rows, grid.columns), np.bool_)
         context = context_tiles(model.spec.gate_context, grid)
         seen = torch.from_numpy(mean_in_context(values, whole, context)).flatten(0, 1)
-    found = {NO_GATE: logits, GATE: gate_logits(logits, allowed_classes(seen, model.gate))}
+    found = {NO_GATE: logits, GATE: gate_logits(logits, allowed_classes(seen, model.gate, model.spec.gate_floor))}
     return {
         name: blend(Size(width, height), list(zip(tiles, each.softmax(dim=1).numpy(), strict=True)), grid).argmax(0)
         for name, each in found.items()

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from wsiseg.choices import Background, EncoderTraining, GateMode, GateRule, TrainingPrecision
 from wsiseg.errors import OptionError
-from wsiseg.models.gate_kinds import MODES
+from wsiseg.models.gate_kinds import MODES, check_gate_floor
 from wsiseg.models.tile_shape import check_gate_mode
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -178,6 +178,8 @@ class GateConfig(_Part):
         context: of the bundle; standard deviation, in sides of a patch, of the Gaussian by which the classifier's
             probabilities are averaged over the patches around each before they are compared with the thresholds; 0
             lets each patch decide alone.
+        floor: of the bundle; share of the most probable class's probability from which a class is allowed whatever its
+            threshold. None for no such rule.
         rule: of the bundle; "exclude" takes a suppressed class out, "multiply_logits" is the published program's, which
             multiplies its logits by 0.
         mode: of the bundle. "patches" asks the classifier about each patch by itself; "windows" shows it large tiles
@@ -192,6 +194,7 @@ class GateConfig(_Part):
     threshold: Share = 0.1
     recall: Share | None = None
     context: float = Field(default=0.0, ge=0, le=20)
+    floor: float | None = Field(default=None, gt=0, le=1)
     rule: GateRule = "exclude"
     mode: GateMode = "patches"
     shared_passes: int = Field(default=4, ge=0, le=100)
@@ -200,6 +203,7 @@ class GateConfig(_Part):
     @model_validator(mode="after")
     def _check_mode(self) -> Self:
         check_gate_mode(self.mode, self.context, self.rule)
+        check_gate_floor(self.floor, self.rule)
         return self
 
     @property
@@ -338,7 +342,7 @@ def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
         augmentation1=augmentation,
         augmentation2=augmentation,
         attention=AttentionConfig(first_epoch=None),
-        gate=GateConfig(threshold=0.4, recall=0.98, context=2.0),
+        gate=GateConfig(threshold=0.4, recall=0.98, context=2.0, floor=0.6),
         imbalance="sampler",
         start_from_classifier=True,
         half_weights=True,

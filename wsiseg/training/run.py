@@ -331,8 +331,13 @@ def _compare(run: Run) -> JsonObject:
     segmenter.load_state_dict(load_file(run.folder.segmenter))
     gate = json.loads(run.folder.masks_done.read_text(encoding="utf-8"))["gate"]
     models = (
-        Networks(before.classifier.eval(), before.segmenter.eval(), torch.tensor(run.origin.spec.gate)),
-        Networks(trained_classifier(run), segmenter.to(run.device).eval(), torch.tensor(gate)),
+        Networks(
+            before.classifier.eval(),
+            before.segmenter.eval(),
+            torch.tensor(run.origin.spec.gate),
+            run.origin.spec.gate_floor,
+        ),
+        Networks(trained_classifier(run), segmenter.to(run.device).eval(), torch.tensor(gate), run.config.gate.floor),
     )
     found: JsonObject = {"from": {"name": run.origin.spec.name, "hash": run.origin.hash}}
     for key, name, patches in (
