@@ -158,6 +158,8 @@ class SupervisionConfig(_Part):
             share of the pseudo masks is added to its logits, so that rare classes are not drowned; 0 switches it off.
         select_gated: choose the best epoch behind the gate, as prediction is; the published program does not.
         class_weights: of the cross-entropies: "inverse_sqrt" of the classes' shares of the pseudo masks, or "none".
+        mosaics: share of each batch that mosaics of single-class patches take the place of, see
+            `wsiseg.training.mosaics`; 0 for none.
     """
 
     weights: tuple[float, ...] = (0.6, 0.2, 0.2)
@@ -166,6 +168,7 @@ class SupervisionConfig(_Part):
     prior_adjustment: float = Field(default=0.0, ge=0, le=2)
     select_gated: bool = True
     class_weights: Literal["none", "inverse_sqrt"] = "none"
+    mosaics: float = Field(default=0.0, ge=0, le=1)
 
 
 class GateConfig(_Part):

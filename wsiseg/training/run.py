@@ -285,17 +285,17 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
     probabilities = classify_patches(classifier, PatchImages(data.val, count), config, run.device)
     shares: npt.NDArray[np.float64] = np.array(done["class_shares"])
     gate = torch.tensor(done["gate"])
-    stage = SegmenterStage(network, config, shares, list(data.val), probabilities, gate, data.classes.names)
-    processes = launched() or run.devices
     masks = [folder.masks / f"PM_{depth}" for depth in reversed(classifier.depths)]
+    images = PatchImages(data.train, count, masks)
+    stage = SegmenterStage(network, config, shares, list(data.val), probabilities, gate, data.classes.names, images)
     fit(
         stage,
         train_loader(
-            PatchImages(data.train, count, masks),
+            images,
             config.stage2.batch_size,
             config.seed + 1,
             None,
-            processes,
+            launched() or run.devices,
             config.stage2.drop_incomplete,
             _corrected(run),
         ),

@@ -95,11 +95,14 @@ class Stage(LightningModule):
         """Fix what dropout will draw in this step."""
         torch.manual_seed(_mixed(self.seed, self.current_epoch, 2 * batch_idx, self.global_rank))
 
+    def generator(self, batch_index: int, purpose: int = 0) -> torch.Generator:
+        """Random numbers of a step; those of each purpose are others."""
+        step = 2 * batch_index + 1
+        return torch.Generator().manual_seed(_mixed(self.seed + purpose, self.current_epoch, step, self.global_rank))
+
     def augmented(self, batch: Batch, batch_index: int) -> tuple[Tensor, Tensor | None]:
         """Augmented, normalised images (N, 3, H, W) and masks (N, L, H, W) of a batch."""
-        generator = torch.Generator().manual_seed(
-            _mixed(self.seed, self.current_epoch, 2 * batch_index + 1, self.global_rank)
-        )
+        generator = self.generator(batch_index)
         images, masks = self.augmentation(batch["pixels"].float() / 255, batch.get("masks"), generator)
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         return images, masks
