@@ -11,7 +11,7 @@ training is a line of OUT/results.jsonl; what is there is not computed again. Tw
 0/2` and `--part 1/2`.
 
 Plans: `rare` (BRCA-M2C, patches with lymphocytes thinned to 2 %), `common` (BRCA-M2C as it is), `lung` (WSSS4LUAD as it
-is), `noise` (lung, answers flipped or small classes missed), `correct` (see `label_corrections.py`).
+is), `refit` (lung, all patches teach), `noise` (lung, answers flipped or small classes missed), `correct` (see `label_corrections.py`).
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ EPOCHS, LEAST_SEEN = 4, 400
 
 OVERLAP = 0.0
 NO_GATE, GATE = "no gate", "predicted gate"
+
+AT_RANDOM = ("random", "refit")
+"""Strategies that choose at random; "refit" then learns from validation patches as well, as `train --refit` does."""
 
 RESULTS, PRECISION = "results.jsonl", "precision.jsonl"
 KEYS = ("pool", "fold", "seed", "annotator", "strategy", "budget")
@@ -140,7 +143,7 @@ class Loop:
     def labelled(self, strategy: str, budget: int) -> list[Labelled]:
         """What a person who followed a strategy has answered, up to `budget` patches; trains what that needs."""
         first = ROUNDS[0]
-        if strategy == "random" or budget <= first:
+        if strategy in AT_RANDOM or budget <= first:
             return self._answered(choose_random(range(len(self.candidates)), budget), 0, "")
         before = self.labelled(strategy, max(count for count in ROUNDS if count < budget))
         number = ROUNDS.index(budget)
@@ -186,6 +189,8 @@ class Loop:
             config = training_config(self.setting.pool, len(labelled), self.setting.seed)
             if hasty:
                 config = config.changed(stage2={"epochs": 1})
+            if strategy == "refit":
+                config = config.changed(refit=3)
             train_quietly(data, folder, config)
         return folder
 
@@ -328,6 +333,7 @@ PLANS: dict[str, tuple[str, bool, tuple[Annotator, ...], tuple[tuple[str, int], 
     "common": ("brca", False, (Annotator(),), (("random", 200), ("classwise", 200))),
     "lung": ("lung", False, (Annotator(),), (("random", 100), ("classwise", 100))),
     "lung-curve": ("lung", False, (Annotator(),), (("random", 200), ("classwise", 200))),
+    "refit": ("lung", False, (Annotator(),), (("random", 100), ("refit", 100))),
     "noise": ("lung", False, (Annotator(0.05), Annotator(0.1), Annotator(misses=True)),
               (("random", 100), ("classwise", 100))),
 }  # fmt: skip
