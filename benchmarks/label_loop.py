@@ -11,7 +11,8 @@ training is a line of OUT/results.jsonl; what is there is not computed again. Tw
 0/2` and `--part 1/2`.
 
 Plans: `rare` (BRCA-M2C, patches with lymphocytes thinned to 2 %), `common` (BRCA-M2C as it is), `lung` (WSSS4LUAD as it
-is), `refit` (lung, all patches teach), `noise` (lung, answers flipped or small classes missed), `correct` (see `label_corrections.py`).
+is), `refit` (lung, all patches teach), `noise` (lung, answers flipped or small classes missed), `correct` (see
+`label_corrections.py`).
 """
 
 from __future__ import annotations
@@ -38,11 +39,14 @@ from wsiseg.datasets.provenance import Provenance
 from wsiseg.datasets.write import DatasetWriter, PatchRow
 from wsiseg.geometry import Size
 from wsiseg.labelling.choose import Chosen, choose_classwise, choose_random
-from wsiseg.labelling.opinions import ask
+from wsiseg.labelling.labelling import PROBED_ROUND
+from wsiseg.labelling.opinions import ask, embed
 from wsiseg.labelling.patch_cache import PatchCache
+from wsiseg.labelling.probe import Prober
 from wsiseg.metrics import confusion_matrix
 from wsiseg.models.bundle import load_model
 from wsiseg.models.context import context_tiles, mean_in_context
+from wsiseg.models.embedding import Embedder
 from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.tiling.blending import blend
@@ -54,6 +58,9 @@ ROUNDS = (25, 100, 200, 400)
 BATCH = 8
 EPOCHS, LEAST_SEEN = 4, 400
 """Epochs of either stage, and patches that either sees at least, over and over where there are few."""
+
+ENCODER = "tf_efficientnet_lite0"
+"""That the strategy `encoder` asks."""
 
 OVERLAP = 0.0
 NO_GATE, GATE = "no gate", "predicted gate"
@@ -145,6 +152,8 @@ class Loop:
         first = ROUNDS[0]
         if strategy in AT_RANDOM or budget <= first:
             return self._answered(choose_random(range(len(self.candidates)), budget), 0, "")
+        if strategy == "encoder":
+            return self._by_encoder(budget)
         before = self.labelled(strategy, max(count for count in ROUNDS if count < budget))
         number = ROUNDS.index(budget)
         model = load_model(self.model(strategy, len(before), hasty=True), runtime="torch")
@@ -157,11 +166,42 @@ class Loop:
         groups = [self.candidates[i].place.group for i in available]
         count, seed = budget - len(before), self.setting.seed + number
         if strategy == "classwise":
-            chosen = choose_classwise(range(len(available)), count, probabilities, features, groups, seed)
+            positives = np.sum([one.answer for one in before], axis=0).tolist()
+            chosen = choose_classwise(
+                range(len(available)), count, probabilities, features, groups, seed, positives=positives
+            )
         else:
             chosen = least_certain(probabilities, count)
         chosen = [Chosen(available[one.index], one.source) for one in chosen]
         return [*before, *self._answered(chosen, number, model.hash)]
+
+    def _by_encoder(self, budget: int) -> list[Labelled]:
+        """Rounds as `wsiseg label --encoder … --choose classwise` has them, from the first 25 patches on."""
+        names, answered = self.setting.pool.classes.names, self.labelled("random", ROUNDS[0])
+        prober = Prober(embed(Embedder(ENCODER, "cpu"), self._patches(), [one.place.id for one in self.candidates]))
+        while len(answered) < budget:
+            number, count = answered[-1].round + 1, min(PROBED_ROUND, budget - len(answered))
+            advice = prober.advice(
+                {one.patch.place.id: dict(zip(names, one.answer, strict=True)) for one in answered}, names
+            )
+            assert advice is not None
+            shown = {one.patch.place.id for one in answered}
+            available = [i for i, one in enumerate(self.candidates) if one.place.id not in shown]
+            ids = [self.candidates[i].place.id for i in available]
+            positives = [sum(one.answer[names.index(name)] for one in answered) for name in advice.names]
+            chosen = choose_classwise(
+                range(len(available)),
+                count,
+                np.stack([advice.probabilities[patch] for patch in ids]),
+                np.stack([advice.features[patch] for patch in ids]),
+                [self.candidates[i].place.group for i in available],
+                self.setting.seed + number,
+                positives=positives,
+            )
+            answered += self._answered(
+                [Chosen(available[one.index], one.source) for one in chosen], number, advice.model_hash
+            )
+        return answered
 
     def _answered(self, chosen: Sequence[Chosen], number: int, model_hash: str) -> list[Labelled]:
         annotator = self.setting.annotator
@@ -330,6 +370,7 @@ PLANS: dict[str, tuple[str, bool, tuple[Annotator, ...], tuple[tuple[str, int], 
     "rare-curve": ("brca", True, (Annotator(),), (("random", 25), ("random", 50), ("classwise", 50), ("random", 100),
                                                   ("classwise", 100), ("classwise", 400))),
     "rare-entropy": ("brca", True, (Annotator(),), (("entropy", 200),)),
+    "rare-encoder": ("brca", True, (Annotator(),), (("encoder", 200),)),
     "common": ("brca", False, (Annotator(),), (("random", 200), ("classwise", 200))),
     "lung": ("lung", False, (Annotator(),), (("random", 100), ("classwise", 100))),
     "lung-curve": ("lung", False, (Annotator(),), (("random", 200), ("classwise", 200))),
