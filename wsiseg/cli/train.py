@@ -79,6 +79,11 @@ FOLDS = 3
 )
 @click.option("--shared-encoder", is_flag=True, help="One encoder for both networks, learned in stage 1.")
 @click.option(
+    "--hold-weights",
+    is_flag=True,
+    help="Put a frozen encoder into the model, though its licence is unknown or forbids handing it on.",
+)
+@click.option(
     "--init-stage1",
     metavar="imagenet|none|FILE",
     help="Initial weights of the classifier; FILE is MXNet's .params, .pth or safetensors, also of an encoder alone.",
@@ -142,6 +147,7 @@ def train(
     encoder: str | None,
     encoder_training: str | None,
     shared_encoder: bool,
+    hold_weights: bool,
     init_stage1: str | None,
     init_stage2: str | None,
     init: str | None,
@@ -204,8 +210,7 @@ def train(
         if source is not None:
             networks[name]["initial_weights"] = source
     plain = {"val_share": val_share, "precision": precision, "seed": seed, "encoder_training": encoder_training}
-    if shared_encoder:
-        plain["shared_encoder"] = True
+    plain |= {"shared_encoder": shared_encoder or None, "hold_weights": hold_weights or None}
     if refit:
         settings = settings.changed(refit=settings.refit or FOLDS)
     settings = settings.changed(**stages, **networks, **{name: v for name, v in plain.items() if v is not None})

@@ -230,6 +230,8 @@ class TrainingConfig(_Part):
             matrices of low rank beside each layer.
         lora_rank: of these matrices.
         shared_encoder: the segmenter takes the trained classifier's encoder as it is, and a bundle holds it once.
+        hold_weights: a bundle holds a frozen encoder whatever its licence, instead of naming weights that must not be
+            handed on.
         start_from_classifier: begin the segmenter with the trained classifier's encoder, where both have the same.
         val_share: share of groups set aside where the data set does not split itself.
         refit: folds of groups over which thresholds are chosen by cross-validation, so that the networks learn from all
@@ -256,6 +258,7 @@ class TrainingConfig(_Part):
     encoder_training: EncoderTraining = "full"
     lora_rank: int = Field(default=8, ge=1, le=256)
     shared_encoder: bool = False
+    hold_weights: bool = False
     start_from_classifier: bool = False
     val_share: float = Field(default=0.1, ge=0, lt=1)
     refit: int = Field(default=0, ge=0, le=20)

@@ -25,6 +25,7 @@ _OPTIONS = {
     "refit": "--refit",
     "encoder_training": "--encoder-training",
     "shared_encoder": "--shared-encoder",
+    "hold_weights": "--hold-weights",
 }
 """Options of the command line by the setting that they change."""
 

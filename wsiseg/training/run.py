@@ -30,7 +30,7 @@ from wsiseg.system.locks import locked
 from wsiseg.training.compare import Networks, measure, told
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.encoder_training import FROZEN, check_encoder_training, merged, prepare_encoder
-from wsiseg.training.encoders import fitted_encoders
+from wsiseg.training.encoders import fitted_encoders, licence_notes
 from wsiseg.training.epochs import LEAST_SHARE
 from wsiseg.training.held_out import hold_out
 from wsiseg.training.initial import share_encoder
@@ -163,6 +163,8 @@ def _train(
         f"{len(data.train)} patches of {data.patch_size_px} px at {data.mpp:g} um/px for training, "
         f"{len(data.val)} for validation; classes: {', '.join(data.classes.names)}"
     )
+    for note in licence_notes(config) if run.origin is None else ():
+        run.say(f"careful: {note}")
     seed_everything(config.seed)
     if classifier is not None:
         if config.refit:
