@@ -48,6 +48,7 @@ from wsiseg.training.stage2 import SegmenterStage
 from wsiseg.training.summary import write_summary
 from wsiseg.training.trainer import check_logger, fit, seed_everything
 from wsiseg.training.weights import initial_network, plain_network, save_weights, trained_classifier
+from wsiseg.training.with_features import drop_features, use_features
 from wsiseg.training.write_bundle import write_bundle
 
 
@@ -212,6 +213,8 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
     stage = ClassifierStage(network, config, weights, unknown=bool((labels < 0).any()), names=data.classes.names)
     images = PatchImages(data.train, len(data.classes))
     labelled = [patch for patch in data.val if patch.label]
+    judged = PatchImages(labelled, len(data.classes)) if labelled else None
+    use_features(run, stage, images, judged, target.parent, {})
     fit(
         stage,
         train_loader(
@@ -223,7 +226,7 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
             config.stage1.drop_incomplete,
             _corrected(run),
         ),
-        plain_loader(PatchImages(labelled, len(data.classes)), config.stage1.batch_size) if labelled else None,
+        plain_loader(judged, config.stage1.batch_size) if judged is not None else None,
         run_folder=target.parent,
         title="Stage 1, classifier",
         optimiser=config.stage1,
@@ -238,6 +241,7 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
         callbacks=_sheets(run, target.parent),
     )
     save_weights(merged(stage.result), target)
+    drop_features(stage)
     run.say(f"Stage 1 is finished: {target}")
 
 
@@ -290,10 +294,12 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
     stage = SegmenterStage(network, config, shares, list(data.val), probabilities, gate, data.classes.names)
     processes = launched() or run.devices
     masks = [folder.masks / f"PM_{depth}" for depth in reversed(classifier.depths)]
+    images, judged = PatchImages(data.train, count, masks), PatchImages(data.val, count) if data.val else None
+    use_features(run, stage, images, judged, target.parent, {"masks": dict(made_of(classifier, data, config))})
     fit(
         stage,
         train_loader(
-            PatchImages(data.train, count, masks),
+            images,
             config.stage2.batch_size,
             config.seed + 1,
             None,
@@ -301,7 +307,7 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
             config.stage2.drop_incomplete,
             _corrected(run),
         ),
-        plain_loader(PatchImages(data.val, count), config.stage2.batch_size) if data.val else None,
+        plain_loader(judged, config.stage2.batch_size) if judged is not None else None,
         run_folder=target.parent,
         title="Stage 2, segmenter",
         optimiser=config.stage2,
@@ -316,6 +322,7 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
         callbacks=_sheets(run, target.parent, classifier, gate),
     )
     save_weights(merged(stage.result), target)
+    drop_features(stage)
     run.say(f"Stage 2 is finished: {target}")
 
 
