@@ -203,6 +203,8 @@ def test_it_is_for_encoders_that_are_not_learned() -> None:
     with pytest.raises(OptionError, match=r"--feature-cache.* add --encoder-training frozen"):
         config(feature_cache=PLENTY)
     assert config(feature_cache=PLENTY, shared_encoder=True).feature_views == 4
+    with pytest.raises(OptionError, match="of which no mosaics are made"):
+        config(feature_cache=PLENTY, encoder_training="frozen", supervision={"mosaics": 0.5})
 
 
 def test_a_kill_between_epochs_is_resumed_from_the_features(dataset: Path, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ MIN_COLUMNS = 100
     help="See `wsiseg predict` [default: the model's].",
 )
 @click.option("--gate-context", type=float, metavar="SIDES", help="See `wsiseg predict` [default: the model's].")
+@click.option("--gate-floor", type=float, metavar="SHARE", help="See `wsiseg predict` [default: the model's].")
 @click.option(
     "--gate-threshold", type=float, metavar="P", help="Probability a class must exceed [default: the model's]."
 )

@@ -84,6 +84,13 @@ if TYPE_CHECKING:
     "0 for none [default: the model's].",
 )
 @click.option(
+    "--gate-floor",
+    type=float,
+    metavar="SHARE",
+    help="Allow a class, whatever its threshold, that has this share of the probability of the patch's most probable "
+    "class; 1 for that class alone [default: the model's].",
+)
+@click.option(
     "--faithful",
     is_flag=True,
     help="Predict like the published program: gate rule multiply_logits, no context, overlap 0 unless given.",

@@ -245,8 +245,9 @@ def _complete(fields: Mapping[str, Any], name: str, folder: Path) -> JsonObject:
     given = dict(fields)
     if isinstance(given.get("classes"), ClassTable):
         given["classes"] = given["classes"].to_json()
+    is_new = given.get("gate_floor") is not None or any(network.get("encoder") for network in networks.values())
     defaults = {
-        "format_version": 2 if any(network.get("encoder") for network in networks.values()) else 1,
+        "format_version": 2 if is_new else 1,
         "name": name,
         "tool_version": version("wsiseg"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from wsiseg.prediction.options import ResolvedOptions
     from wsiseg.prediction.piece_reader import PatchBatch
 
-PredictTiles = Callable[[TissueModel, Tensor, Tensor | None, int, int], tuple[Tensor, Tensor]]
+PredictTiles = Callable[[TissueModel, Tensor, Tensor | None, int, int, float | None], tuple[Tensor, Tensor]]
 """What gives probabilities (N, K, T, T) and open classes (N, P, K); see `wsiseg.models.large_tiles.predict_windows`."""
 
 
@@ -95,6 +95,10 @@ class ModelGate(Gate, Protocol):
     """A gate of the model's own: one map, and what it is made of."""
 
     @property
+    def floor(self) -> float | None:
+        """See `wsiseg.models.gate.allowed_classes`."""
+
+    @property
     def measures_distance(self) -> bool:
         """Whether what it asks of the model tells how far a patch is from the training data."""
 
@@ -127,6 +131,7 @@ class PatchGate:
     def __init__(self, model: TissueModel, options: ResolvedOptions) -> None:
         self.thresholds = _thresholds(model, options, model.spec.gate)
         self.context = options.gate_context if options.gate else 0.0
+        self.floor = options.gate_floor
         self.always_segments = RULES[options.gate_rule].by_sign
         self._model = model
         self._rule = options.gate_rule
@@ -158,7 +163,7 @@ class PatchGate:
 
     def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ModelGate`."""
-        return predict_patches(self._model, pixels, self.thresholds, self._rule, presence)
+        return predict_patches(self._model, pixels, self.thresholds, self._rule, presence, self.floor)
 
     def windows(self, side_px: int) -> Windows:
         """See `ModelGate`."""
@@ -193,6 +198,7 @@ class LargeTileGate(ABC):
         self, model: TissueModel, options: ResolvedOptions, thresholds: Sequence[float], predict: PredictTiles
     ) -> None:
         self.thresholds = _thresholds(model, options, thresholds)
+        self.floor = options.gate_floor
         self._model = model
         self._predict = predict
         self._side_px = _tiling(model, options).side_px
@@ -220,7 +226,7 @@ class LargeTileGate(ABC):
 
     def _of_tiles(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities (N, K, T, T), and the classes (N, W, K) left open in each window."""
-        return self._predict(self._model, pixels, self.thresholds, self._window_px, self._stride_px)
+        return self._predict(self._model, pixels, self.thresholds, self._window_px, self._stride_px, self.floor)
 
     def windows(self, side_px: int) -> Windows:
         """See `ModelGate`."""
@@ -333,6 +339,7 @@ def predict_patches(
     thresholds: Tensor | None,
     rule: GateRule = "exclude",
     presence: Tensor | None = None,
+    floor: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Probabilities of patches, gated.
 
@@ -345,6 +352,7 @@ def predict_patches(
         thresholds: of the gate, (K,); None leaves every class open.
         rule: see `PredictOptions.gate_rule`.
         presence: probabilities (N, K) that the gate goes by; None asks the classifier, about each patch by itself.
+        floor: see `wsiseg.models.gate.allowed_classes`; the published rule has none.
 
     Returns:
         Probabilities (N, K, H, W) float32, and which classes the gate allowed, (N, K) bool.
@@ -356,7 +364,7 @@ def predict_patches(
     presence = model.classify(patches) if presence is None else presence.to(model.device)  # (N, K)
     if RULES[rule].by_sign:
         return torch.softmax(gate_published(model.segment(patches), presence, thresholds), dim=1), presence > thresholds
-    allowed = allowed_classes(presence, thresholds)
+    allowed = allowed_classes(presence, thresholds, floor)
     several = allowed.sum(dim=1) > 1
     if several.all():
         return torch.softmax(gate_logits(model.segment(patches), allowed), dim=1), allowed

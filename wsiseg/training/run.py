@@ -291,10 +291,9 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
     probabilities = classify_patches(classifier, PatchImages(data.val, count), config, run.device)
     shares: npt.NDArray[np.float64] = np.array(done["class_shares"])
     gate = torch.tensor(done["gate"])
-    stage = SegmenterStage(network, config, shares, list(data.val), probabilities, gate, data.classes.names)
-    processes = launched() or run.devices
     masks = [folder.masks / f"PM_{depth}" for depth in reversed(classifier.depths)]
     images, judged = PatchImages(data.train, count, masks), PatchImages(data.val, count) if data.val else None
+    stage = SegmenterStage(network, config, shares, list(data.val), probabilities, gate, data.classes.names, images)
     use_features(run, stage, images, judged, target.parent, {"masks": dict(made_of(classifier, data, config))})
     fit(
         stage,
@@ -303,7 +302,7 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
             config.stage2.batch_size,
             config.seed + 1,
             None,
-            processes,
+            launched() or run.devices,
             config.stage2.drop_incomplete,
             _corrected(run),
         ),
@@ -340,8 +339,13 @@ def _compare(run: Run) -> JsonObject:
     segmenter.load_state_dict(load_file(run.folder.segmenter))
     gate = json.loads(run.folder.masks_done.read_text(encoding="utf-8"))["gate"]
     models = (
-        Networks(before.classifier.eval(), before.segmenter.eval(), torch.tensor(run.origin.spec.gate)),
-        Networks(trained_classifier(run), segmenter.to(run.device).eval(), torch.tensor(gate)),
+        Networks(
+            before.classifier.eval(),
+            before.segmenter.eval(),
+            torch.tensor(run.origin.spec.gate),
+            run.origin.spec.gate_floor,
+        ),
+        Networks(trained_classifier(run), segmenter.to(run.device).eval(), torch.tensor(gate), run.config.gate.floor),
     )
     found: JsonObject = {"from": {"name": run.origin.spec.name, "hash": run.origin.hash}}
     for key, name, patches in (

@@ -98,14 +98,17 @@ class Stage(LightningModule):
         """Fix what dropout will draw in this step."""
         torch.manual_seed(_mixed(self.seed, self.current_epoch, 2 * batch_idx, self.global_rank))
 
+    def generator(self, batch_index: int, purpose: int = 0) -> torch.Generator:
+        """Random numbers of a step; those of each purpose are others."""
+        step = 2 * batch_index + 1
+        return torch.Generator().manual_seed(_mixed(self.seed + purpose, self.current_epoch, step, self.global_rank))
+
     def augmented(self, batch: Batch, batch_index: int) -> tuple[Tensor, Tensor | None]:
         """Augmented, normalised images (N, 3, H, W) and masks (N, L, H, W) of a batch.
 
         With `features`, the images are `EncoderMaps`, which stand in for them.
         """
-        generator = torch.Generator().manual_seed(
-            _mixed(self.seed, self.current_epoch, 2 * batch_index + 1, self.global_rank)
-        )
+        generator = self.generator(batch_index)
         if self.features is not None:
             maps, masks = self.features.training(batch["index"], generator, self.mean.device)
             return cast(Tensor, maps), masks

@@ -62,6 +62,7 @@ def write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) -> 
         "gate": json.loads(run.folder.masks_done.read_text(encoding="utf-8"))["gate"],
         "gate_rule": config.gate.rule,
         "gate_context": config.gate.context,
+        "gate_floor": config.gate.floor,
         **tiles,
         "networks": {
             kind: {
