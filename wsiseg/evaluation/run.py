@@ -151,7 +151,10 @@ def evaluate(
     calibration = None
     if CALIBRATED in columns:  # of what is truly of one of the model's own classes
         known = columns[CALIBRATED].confusion[: len(loaded.classes), : len(loaded.classes)]
-        calibration = tally.calibration.report(known, loaded.classes.names, options.resamples, options.seed)
+        asked_of = (known, loaded.classes.names, options.resamples, options.seed)
+        calibration = tally.calibration.report(*asked_of)
+        if tally.applied is not None and calibration is not None:
+            calibration = calibration.followed_by(tally.calibrated.report(*asked_of))
     names = match.names if columns else loaded.classes.names
     unit = {"pixels": "pixels", "cells": "cells", "labels": "patches"}[source.kind]
     true = next(iter(columns.values())).confusion.sum(axis=1) if columns else np.stack(tally.truth).sum(axis=0)

@@ -95,8 +95,8 @@ class EncoderSpec(_Part):
     Attributes:
         held: "classifier" where it is the classifier's encoder; "outside" where its licence does not let a bundle hold
             it, and it is looked for when the model is loaded (`wsiseg.models.weights.outside`).
-        source: where it can be had, as "hf-hub:OWNER/NAME".
-        sha256: of its file, in lower-case hexadecimal digits.
+        source: where it can be had, as "hf-hub:OWNER/NAME", or the name of the folder or file that it came from.
+        sha256: of its tensors (`wsiseg.models.weights.tensor_files.tensors_sha256`), whatever file holds them.
         licence: of it.
     """
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wsiseg.arrays import Float32Array
 from wsiseg.choices import GateMode, GateRule
+from wsiseg.models.calibration import Calibration
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
 from wsiseg.models.gate_kinds import RULES
 from wsiseg.models.large_tiles import (
@@ -282,6 +283,14 @@ def make_gate(model: TissueModel, options: ResolvedOptions) -> ModelGate:
         BundleError: the model has no such gate.
     """
     return _CLASSES[options.gate_mode](model, options)
+
+
+def calibration_of(model: TissueModel, options: ResolvedOptions) -> Calibration | None:
+    """What is done to the map's probabilities; None for nothing.
+
+    It was chosen behind the model's gate. The published rule and an open gate give other probabilities.
+    """
+    return model.calibration if options.gate and not options.published_gate else None
 
 
 def classified(model: TissueModel, patches: Tensor) -> tuple[Tensor, Float32Array | None]:

@@ -237,6 +237,11 @@ class TrainingConfig(_Part):
             matrices of low rank beside each layer.
         lora_rank: of these matrices.
         shared_encoder: the segmenter takes the trained classifier's encoder as it is, and a bundle holds it once.
+        feature_cache: bytes that features of a frozen encoder may take on the disk, so that they are computed once; 0
+            computes them in every epoch.
+        feature_views: augmented views of each patch that are computed for it.
+        hold_weights: a bundle holds a frozen encoder whatever its licence, instead of naming weights that must not be
+            handed on.
         start_from_classifier: begin the segmenter with the trained classifier's encoder, where both have the same.
         val_share: share of groups set aside where the data set does not split itself.
         refit: folds of groups over which thresholds are chosen by cross-validation, so that the networks learn from all
@@ -263,6 +268,9 @@ class TrainingConfig(_Part):
     encoder_training: EncoderTraining = "full"
     lora_rank: int = Field(default=8, ge=1, le=256)
     shared_encoder: bool = False
+    feature_cache: int = Field(default=0, ge=0, le=2**50)
+    feature_views: int = Field(default=4, ge=1, le=64)
+    hold_weights: bool = False
     start_from_classifier: bool = False
     val_share: float = Field(default=0.1, ge=0, lt=1)
     refit: int = Field(default=0, ge=0, le=20)
@@ -277,6 +285,13 @@ class TrainingConfig(_Part):
             raise ValueError("supervision.weights needs three values, one for each depth")
         if self.refit == 1:
             raise ValueError("refit needs at least two folds, or 0 for none")
+        if self.feature_cache and self.encoder_training != "frozen" and not self.shared_encoder:
+            raise ValueError(
+                "feature_cache (--feature-cache) is for an encoder that is not learned: add --encoder-training frozen, "
+                "or --shared-encoder"
+            )
+        if self.feature_cache and self.supervision.mosaics:
+            raise ValueError("feature_cache keeps views of whole patches, of which no mosaics are made: leave out one")
         return self
 
     def changed(self, **parts: object) -> TrainingConfig:
