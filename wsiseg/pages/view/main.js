@@ -55,11 +55,13 @@ class View {
     this.region = -1;
     this.tools.escape();
     document.title = `${state.case.name} – wsiseg`;
+    const corrections = this.readCorrections();
+    corrections.catch(() => {}); // is awaited below
     await this.stage.open();
     this.restyled();
     drawCases(byId("cases", HTMLElement), state, (one) => this.choose(one));
-    this.stage.home(); // when all around has its size
-    await this.readCorrections();
+    this.stage.home(true); // when all around has its size
+    await corrections;
   }
 
   /** @param {CaseFacts} one */
