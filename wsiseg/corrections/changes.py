@@ -123,7 +123,8 @@ def find_changes(
         require_same_drawing(annotation, original, file.name)
     pairs = [(original.area, a.area) for a, original in matched.values() if a.area is not None]
     require_in_place(pairs, bounds, file.name)
-    rest = [a for a in file.annotations if a.number not in {m.number for m, _ in matched.values()}]
+    known = {annotation.number for annotation, _ in matched.values()}
+    rest = [a for a in file.annotations if a.number not in known]
     rest = [a for a in rest if a.identifier not in originals]  # copies that are the same, told once
     _add_points(rest, names, changes)
     fresh = [a for a in rest if a.area is not None]

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import shapely
+import shapely.geometry
 
 from wsiseg.corrections.changes import Correction
 from wsiseg.corrections.evidence import UNKNOWN, changed_blocks
 from wsiseg.corrections.names import NONE_OF_THEM
-from wsiseg.corrections.patches import BLOCK_PATCHES, KnownPatch, PatchPlan, Written, known_patches
+from wsiseg.corrections.patches import BLOCK_PATCHES, LEAST_KNOWN, KnownPatch, PatchPlan, Written, known_patches
 from wsiseg.corrections.record import label_counts, moved_areas
-from wsiseg.corrections.run import CorrectOptions, conflict_notes, read_corrections
+from wsiseg.corrections.run import CorrectOptions, conflict_notes, patch_size, read_corrections
 from wsiseg.datasets.area_labels import PRESENT_SHARE
 from wsiseg.datasets.provenance import Provenance
-from wsiseg.geometry import Grid
+from wsiseg.errors import OptionError
+from wsiseg.geojson.drawn import drawn_feature
+from wsiseg.geometry import Grid, Size
 from wsiseg.slides.base import SlideReader
 from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.reader import TissueMap
@@ -70,6 +73,40 @@ def preview(
         "regions": tally.regions(),
         "notes": [*read.file.notes, *read.changes.notes, *conflict_notes(written)],
     }
+
+
+def patches_of_drawn(points: Sequence[Sequence[float]], tissue_map: TissueMap, slide: Size) -> tuple[int, int] | None:
+    """Patches that an area drawn by hand makes, and those of them that get its label.
+
+    By area, where `correct` counts the pixels whose centres lie in it, so that on the border of 1 % or 5 % of a patch
+    it may be one more or less.
+
+    Args:
+        points: (x, y) in level-0 pixels along the border.
+        tissue_map: open for reading.
+        slide: level 0.
+
+    Returns:
+        None where the map does not say how large its model's patches are.
+
+    Raises:
+        OptionError: the points enclose nothing of the slide.
+    """
+    area = shapely.geometry.shape(drawn_feature(points, None, slide)["geometry"])
+    try:
+        patch_px, _ = patch_size(tissue_map, None)
+    except OptionError:
+        return None
+    grid = tissue_map.grid
+    own = shapely.transform(area, lambda xy: xy / [grid.step_x * patch_px, grid.step_y * patch_px])
+    left, top, right, bottom = own.bounds
+    x, y = np.meshgrid(np.arange(np.floor(left), np.ceil(right)), np.arange(np.floor(top), np.ceil(bottom)))
+    patches = shapely.box(x.ravel(), y.ravel(), x.ravel() + 1, y.ravel() + 1)
+    shapely.prepare(own)
+    shares = shapely.contains_properly(own, patches).astype(np.float64)
+    cut = shapely.intersects(own, patches) & (shares == 0)
+    shares[cut] = shapely.area(shapely.intersection(own, patches[cut]))
+    return int((shares >= LEAST_KNOWN).sum()), int((shares >= PRESENT_SHARE).sum())
 
 
 class _Tally:
