@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from wsiseg.errors import OutputError
-from wsiseg.system.leases import Holder, Lease, Watcher, busy, take
+from wsiseg.system import leases
+from wsiseg.system.files import cannot_write
+from wsiseg.system.leases import Holder, Lease, Watcher, busy, holder_of, take, watched
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What file systems say that have no locks; Lustre's default is ENOSYS."""
@@ -132,6 +135,47 @@ def is_locked(out: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+def what_is_locked(path: Path) -> list[Path]:
+    """The outputs that somebody holds, or held when it was killed: a path itself, or what lies in a folder."""
+    if lock_path(path).exists() or lease_path(path).exists():
+        return [path]
+    if not path.is_dir():
+        return []
+    names = {
+        found.with_name(found.name[1 : -len(ending)])
+        for ending in (".lease", ".lock")
+        for found in path.glob(f"**/.*{ending}")
+    }
+    return sorted(names)
+
+
+def unlock(out: Path, *, force: bool = False) -> tuple[str, bool]:
+    """Free an output whose run is gone.
+
+    Args:
+        out: the output.
+        force: do not watch for a sign of life. Even then a run of this machine that lives keeps its lock.
+
+    Returns:
+        Who held it, for people, and whether it is free now.
+
+    Raises:
+        OutputError: it cannot be freed.
+    """
+    lease = lease_path(out)
+    holder = holder_of(lease)
+    said = holder.text or _holder(lock_path(out))
+    if is_locked(out):
+        return said, False
+    if lease.is_dir():
+        if not (force or holder.has_ended() or watched(lease, leases.WATCHED_S)):
+            return said, False
+        with cannot_write(lease):
+            shutil.rmtree(lease)
+    _unlink(lock_path(out))
+    return said, True
 
 
 def _on_local_disk(folder: Path) -> bool:
