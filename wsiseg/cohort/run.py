@@ -19,6 +19,7 @@ from wsiseg.cohort.state import Mark, Marks, RunJournal, State, now, to_line
 from wsiseg.errors import LockedError, OptionError, WsisegError
 from wsiseg.export.vector_options import VectorOptions
 from wsiseg.models import DEFAULT_MODEL
+from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.batch import SlideResult
 from wsiseg.prediction.many import Keeper, made_folder, refuse_impossible, wanted_maps, whatever_comes
 from wsiseg.prediction.opener import Opener
@@ -100,7 +101,7 @@ class CohortRun:
 
     cohort: Cohort
     folder: Path
-    model: str | Path = DEFAULT_MODEL
+    model: str | Path | TissueModel = DEFAULT_MODEL
     options: PredictOptions = field(default_factory=PredictOptions)
     how: CohortOptions = field(default_factory=CohortOptions)
     progress: Progress | ProgressFunction | None = None
@@ -190,20 +191,21 @@ class CohortRun:
 
     def _claims(self) -> Generator[_Claim, None, None]:
         """The slides that are to be done, each claimed; those that others do come last, once nobody does them."""
-        others: dict[str, tuple[Named, object]] = {}
+        others: dict[str, Named] = {}
         for named in self.cohort.part(*self.how.part):
             claim = self._claimed(named)
             if claim is not None:
                 yield claim
             elif self._is_left(named):
-                others[named.map] = (named, _sign(map_path(self.folder, named)))
+                others[named.map] = named
+        signs = {name: _sign(map_path(self.folder, named)) for name, named in others.items()}
         while others and not self.how.skip_locked:
-            for name, (named, sign) in list(others.items()):
+            for name, named in list(others.items()):
                 claim = self._claimed(named)
                 path = map_path(self.folder, named)
                 if claim is not None:
                     yield claim
-                elif self._is_left(named) and not (is_locked(path) or _sign(path) not in (sign, None)):
+                elif self._is_left(named) and not (is_locked(path) or _sign(path) not in (signs[name], None)):
                     continue  # nobody was seen to renew its lease
                 elif self._is_left(named):
                     self.tally[LOCKED] += 1

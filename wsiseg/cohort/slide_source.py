@@ -164,7 +164,8 @@ class SlideSource:
         except (OSError, UnicodeError) as error:
             if isinstance(error, WsisegError):
                 raise
-            raise OptionError(f"{self.text} cannot be read ({error}); give a list of slides, text or CSV") from error
+            reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8, UTF-16 or Latin-1"
+            raise OptionError(f"{self.text} cannot be read ({reason}); give a list of slides, text or CSV") from error
 
     @contextmanager
     def _bytes(self) -> Iterator[BinaryIO]:
