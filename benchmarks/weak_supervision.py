@@ -339,7 +339,7 @@ def _gated(logits: Tensor, seen: Tensor, config: TrainingConfig, grid: TileGrid,
     thresholds = torch.full((K,), gate.threshold)
     if RULES[gate.rule].by_sign:
         return gate_published(logits, seen, thresholds)
-    return gate_logits(logits, allowed_classes(seen, thresholds, gate.floor))
+    return gate_logits(logits, allowed_classes(seen, thresholds, gate.floor_by_rule))
 
 
 def _truly_in_image(image: LungImage) -> Tensor:

@@ -23,6 +23,7 @@ from wsiseg.training.stage1 import ClassifierStage, average_precision
 
 CONFIG = lite_config().changed(
     sheet_patches=2,
+    refit=0,
     stage1={"epochs": 2, "batch_size": 4},
     stage2={"epochs": 1, "batch_size": 4},
     gate={"rule": "multiply_logits"},  # not the default, so that it must come from here

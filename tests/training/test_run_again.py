@@ -22,7 +22,7 @@ from wsiseg.training.run_folder import RunFolder
 from wsiseg.training.stage import normalise_lone_values
 
 CONFIG = lite_config().changed(
-    sheet_patches=0, stage1={"epochs": 1, "batch_size": 4}, stage2={"epochs": 1, "batch_size": 4}
+    sheet_patches=0, refit=0, stage1={"epochs": 1, "batch_size": 4}, stage2={"epochs": 1, "batch_size": 4}
 )
 
 

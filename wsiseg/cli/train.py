@@ -26,9 +26,6 @@ from wsiseg.system.json_values import JsonObject
 if TYPE_CHECKING:
     from wsiseg.training.origin import Origin
 
-FOLDS = 3
-"""Of --refit, where the settings do not say how many."""
-
 
 @click.command(cls=Command)
 @click.argument("dataset", type=click.Path(path_type=Path), required=False)
@@ -108,7 +105,12 @@ FOLDS = 3
     "[default: the file's, else patches].",
 )
 @click.option("--val-share", type=float, help="Share used for validation if the data set has no split.")
-@click.option("--refit", is_flag=True, help="Learn from all patches; thresholds come from cross-validation.")
+@click.option(
+    "--refit/--no-refit",
+    default=None,
+    help="Learn from all patches, with thresholds from cross-validation, or set --val-share aside [default: learn from "
+    "all where a data set has up to 2,000 patches and does not split itself].",
+)
 @click.option("--precision", type=click.Choice(TRAINING_PRECISIONS), help="Arithmetic of the networks [default: auto].")
 @click.option("--seed", type=int, help="Seed of everything random [default: 0].")
 @click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="Number of GPUs (or processes).")
@@ -160,7 +162,7 @@ def train(
     init2: str | None,
     gate_mode: str | None,
     val_share: float | None,
-    refit: bool,
+    refit: bool | None,
     precision: str | None,
     seed: int | None,
     devices: int,
@@ -188,6 +190,7 @@ def train(
         _require_folders(dataset, out)
 
     from wsiseg.system.memory import parse_bytes
+    from wsiseg.training.config import AUTO_FOLDS
     from wsiseg.training.settings import effective_config, format_settings
 
     if published_background is not None and not faithful:
@@ -220,8 +223,8 @@ def train(
     if feature_cache is not None:
         plain["feature_cache"] = parse_bytes(feature_cache)
     plain |= {"shared_encoder": shared_encoder or None, "hold_weights": hold_weights or None}
-    if refit:
-        settings = settings.changed(refit=settings.refit or FOLDS)
+    if refit is not None or (val_share is not None and settings.refit == "auto"):
+        settings = settings.changed(refit=(settings.folds or AUTO_FOLDS) if refit else 0)
     settings = settings.changed(**stages, **networks, **{name: v for name, v in plain.items() if v is not None})
     if print_config:
         click.echo(format_settings(settings), nl=False)

@@ -71,6 +71,7 @@ class PatchDataset:
         test: what a finished model is measured on, and nothing else; may be empty. Images with masks may be larger
             than a patch, here and in `val`.
         notes: what a person should know of how it was read, one line each.
+        is_set_aside: whether `val` was drawn, since the data set does not split itself.
     """
 
     root: Path
@@ -82,6 +83,7 @@ class PatchDataset:
     about: dict[str, str]
     test: tuple[Patch, ...] = ()
     notes: tuple[str, ...] = ()
+    is_set_aside: bool = False
 
     def split(self, name: SplitName) -> tuple[Patch, ...]:
         """The patches of one split.
@@ -181,7 +183,8 @@ def read_dataset(
     check_stems(root, everything, strict)
     splits, facts, size = check_files(listing.splits, len(listing.classes), strict, contents=False)
     train, val = splits["train"], splits["val"]
-    if not val:
+    is_set_aside = not val
+    if is_set_aside:
         train, val = _set_aside(train, val_share, seed)
     text = {key: str(value) for key, value in about.items() if key in ("name", "licence", "citation", "description")}
     sizes = [seen.size_px for seen in (*facts["train"], *facts["val"]) if seen.size_px and fits(seen.size_px, size)]
@@ -190,7 +193,16 @@ def read_dataset(
         counts = ", ".join(f"{count} {status}" for status, count in sorted(listing.left_out.items()))
         notes.append(f"rows left out: {counts}")
     return PatchDataset(
-        root, listing.classes, resolved, size, tuple(train), tuple(val), text, tuple(splits["test"]), tuple(notes)
+        root,
+        listing.classes,
+        resolved,
+        size,
+        tuple(train),
+        tuple(val),
+        text,
+        tuple(splits["test"]),
+        tuple(notes),
+        is_set_aside,
     )
 
 

@@ -8,10 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from wsiseg.choices import Background, EncoderTraining, GateMode, GateRule, TrainingPrecision
 from wsiseg.errors import OptionError
-from wsiseg.models.gate_kinds import MODES, check_gate_floor
+from wsiseg.models.gate_kinds import MODES, RULES
 from wsiseg.models.tile_shape import check_gate_mode
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+AUTO_FOLDS, AUTO_PATCHES = 3, 2000
+"""Folds of `refit` "auto", and patches above which it sets a part aside: it is missed less there, folds take long."""
 
 
 class _Part(BaseModel):
@@ -158,8 +162,7 @@ class SupervisionConfig(_Part):
             share of the pseudo masks is added to its logits, so that rare classes are not drowned; 0 switches it off.
         select_gated: choose the best epoch behind the gate, as prediction is; the published program does not.
         class_weights: of the cross-entropies: "inverse_sqrt" of the classes' shares of the pseudo masks, or "none".
-        mosaics: share of each batch that mosaics of single-class patches take the place of, see
-            `wsiseg.training.mosaics`; 0 for none.
+        mosaics: share of each batch that mosaics of four patches with a single class take the place of; 0 for none.
     """
 
     weights: tuple[float, ...] = (0.6, 0.2, 0.2)
@@ -182,7 +185,7 @@ class GateConfig(_Part):
             probabilities are averaged over the patches around each before they are compared with the thresholds; 0
             lets each patch decide alone.
         floor: of the bundle; share of the most probable class's probability from which a class is allowed whatever its
-            threshold. None for no such rule.
+            threshold. None for no such rule, as by the published rule.
         rule: of the bundle; "exclude" takes a suppressed class out, "multiply_logits" is the published program's, which
             multiplies its logits by 0.
         mode: of the bundle. "patches" asks the classifier about each patch by itself; "windows" shows it large tiles
@@ -206,8 +209,12 @@ class GateConfig(_Part):
     @model_validator(mode="after")
     def _check_mode(self) -> Self:
         check_gate_mode(self.mode, self.context, self.rule)
-        check_gate_floor(self.floor, self.rule)
         return self
+
+    @property
+    def floor_by_rule(self) -> float | None:
+        """The floor, where the rule has one."""
+        return None if RULES[self.rule].by_sign else self.floor
 
     @property
     def is_shared(self) -> bool:
@@ -245,7 +252,8 @@ class TrainingConfig(_Part):
         start_from_classifier: begin the segmenter with the trained classifier's encoder, where both have the same.
         val_share: share of groups set aside where the data set does not split itself.
         refit: folds of groups over which thresholds are chosen by cross-validation, so that the networks learn from all
-            patches and none is set aside; 0 sets `val_share` aside instead.
+            patches and none is set aside; 0 sets `val_share` aside instead. "auto" takes three folds
+            where the data set does not split itself and has at most 2,000 patches.
         overlap: share of a patch that neighbours cover at prediction.
         seed: of everything random.
         precision: of the arithmetic; "auto" is bf16-mixed on a GPU that has it, else 32-true.
@@ -273,7 +281,7 @@ class TrainingConfig(_Part):
     hold_weights: bool = False
     start_from_classifier: bool = False
     val_share: float = Field(default=0.1, ge=0, lt=1)
-    refit: int = Field(default=0, ge=0, le=20)
+    refit: Annotated[int, Field(ge=0, le=20)] | Literal["auto"] = 0
     overlap: float = Field(default=0.5, ge=0, lt=1)
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     precision: TrainingPrecision = "auto"
@@ -293,6 +301,11 @@ class TrainingConfig(_Part):
         if self.feature_cache and self.supervision.mosaics:
             raise ValueError("feature_cache keeps views of whole patches, of which no mosaics are made: leave out one")
         return self
+
+    @property
+    def folds(self) -> int:
+        """Of cross-validation; 0 where there is none, or nothing is decided yet."""
+        return 0 if self.refit == "auto" else self.refit
 
     def changed(self, **parts: object) -> TrainingConfig:
         """A copy with other values, checked; a mapping changes the named values of a part.
@@ -362,6 +375,7 @@ def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
         attention=AttentionConfig(first_epoch=None),
         gate=GateConfig(threshold=0.4, recall=0.98, context=2.0, floor=0.6),
         imbalance="sampler",
+        refit="auto",
         start_from_classifier=True,
         half_weights=True,
     )

@@ -80,7 +80,9 @@ class Origin:
             name: {"learning_rate": part.learning_rate * GENTLER, "epochs": EPOCHS}
             for name, part in (("stage1", config.stage1), ("stage2", config.stage2))
         }
-        return config.changed(**networks, **stages, gate=gate, overlap=self.spec.overlap, start_from_classifier=False)
+        return config.changed(
+            **networks, **stages, gate=gate, overlap=self.spec.overlap, start_from_classifier=False, refit=0
+        )
 
     def require_fits(self, data: PatchDataset) -> None:
         """Refuse a data set of other classes, patch size or resolution.

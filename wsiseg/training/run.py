@@ -39,7 +39,7 @@ from wsiseg.training.make_masks import classify_patches, gate_thresholds, write_
 from wsiseg.training.mask_files import is_made_of, made_of
 from wsiseg.training.origin import Origin, with_old
 from wsiseg.training.processes import is_first, launched, process_group, wait_for_all
-from wsiseg.training.refit import check_refit, cross_validate, cross_validated, with_every_patch
+from wsiseg.training.refit import check_refit, cross_validate, cross_validated, decided, with_every_patch
 from wsiseg.training.run_folder import Run, RunFolder, Say, begin, check_outputs, write_text
 from wsiseg.training.shared_gate import check_carries_gate, train_shared_gate
 from wsiseg.training.sheets import SheetCallback, choose_patches
@@ -117,10 +117,11 @@ def train(
         if is_first() and out.parent.is_dir():
             held.enter_context(locked(out))
         check_outputs(out, folder, stage, resume, overwrite)
-        share = 0 if config.refit else config.val_share
+        share = 0 if config.folds else config.val_share
         data = read_dataset(dataset, mpp, classes, share, config.seed, ignore=ignore_columns)
-        if config.refit:
-            data = with_every_patch(data, config.refit)
+        config = decided(config, data, origin is not None)
+        if config.folds:
+            data = with_every_patch(data, config.folds)
         if old is not None:
             data = with_old(data, old, config)
         held_out: list[Patch] = []
@@ -168,7 +169,8 @@ def _train(
         run.say(f"careful: {note}")
     seed_everything(config.seed)
     if classifier is not None:
-        if config.refit:
+        if config.folds:
+            run.say(f"Every patch teaches; {config.folds} folds choose the gate's thresholds (not so: --no-refit)")
             cross_validate(run, _train_classifier, resume)
         _train_classifier(run, cast(Classifier, classifier), resume)
         wait_for_all()
@@ -255,12 +257,12 @@ def _make_masks(run: Run, resume: bool) -> None:
     written = write_masks(classifier, data, config, folder.masks, run.device, run.progress)
     for note in written.notes:
         run.say(note)
-    if config.refit:
+    if config.folds:
         thresholds = cross_validated(run).gate
     else:
         seen = classify_patches(classifier, PatchImages(data.val, len(data.classes)), config, run.device)
         thresholds = gate_thresholds(seen, data.val, config.gate)
-    judged = data.train if config.refit else data.val
+    judged = data.train if config.folds else data.val
     if lacking := [n for k, n in enumerate(data.classes.names) if not any(patch.has(k) for patch in judged)]:
         kept = f"{config.gate.threshold:g}" if thresholds or not run.origin else "the model's"
         run.say(f"no validation patch has {', '.join(lacking)}: no threshold is chosen, {kept} stays")
@@ -345,7 +347,9 @@ def _compare(run: Run) -> JsonObject:
             torch.tensor(run.origin.spec.gate),
             run.origin.spec.gate_floor,
         ),
-        Networks(trained_classifier(run), segmenter.to(run.device).eval(), torch.tensor(gate), run.config.gate.floor),
+        Networks(
+            trained_classifier(run), segmenter.to(run.device).eval(), torch.tensor(gate), run.config.gate.floor_by_rule
+        ),
     )
     found: JsonObject = {"from": {"name": run.origin.spec.name, "hash": run.origin.hash}}
     for key, name, patches in (

@@ -69,7 +69,7 @@ class SegmenterStage(Stage):
         self.validation = validation
         self.allowed: Tensor | None = None
         if len(validation):
-            gated = allowed_classes(probabilities, thresholds, config.gate.floor)
+            gated = allowed_classes(probabilities, thresholds, config.gate.floor_by_rule)
             self.allowed = gated if supervision.select_gated else torch.ones_like(gated)
         self._confusion = np.zeros((len(class_shares),) * 2, dtype=np.int64)
         self.names, self.shares = tuple(names), class_shares.tolist()

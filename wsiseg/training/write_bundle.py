@@ -62,7 +62,7 @@ def write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) -> 
         "gate": json.loads(run.folder.masks_done.read_text(encoding="utf-8"))["gate"],
         "gate_rule": config.gate.rule,
         "gate_context": config.gate.context,
-        "gate_floor": config.gate.floor,
+        "gate_floor": config.gate.floor_by_rule,
         **tiles,
         "networks": {
             kind: {
@@ -80,7 +80,7 @@ def write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) -> 
             "val_patches": len(data.val),
             "dataset_sha256": data.fingerprint,
             **({"continued": compared} if compared else {}),
-            **({"cross_validation": cross_validated(run).to_json()} if config.refit else {}),
+            **({"cross_validation": cross_validated(run).to_json()} if config.folds else {}),
         },
     }
     save_bundle(
