@@ -85,7 +85,8 @@ def run_circle(slides: Sequence[str], folder: Path, patches: int, epochs: int) -
     command("correct", maps[0], "--corrected", corrected, "--slide", slides[0], "--out", fixes, "--quiet")
     command("train", fixes, "--from", first, "--with", labels, "--out", second, "--epochs", epochs, "--quiet")
     after = predict(slides, second, folder, "-2")
-    given = [part for slide in slides for part in ("--slide", slide)]
+    folders = {str(Path(slide).parent) for slide in slides}  # report takes one folder of all slides
+    given = ["--slides", *folders] if len(folders) == 1 else []
     command("report", *after, *given, "--out", folder / "report.html", "--quiet")
     print(f"{time.perf_counter() - begun:7.1f} s  all")
 

@@ -10,9 +10,9 @@ random fifth of a class-wise round is validation), and `wsiseg.training.run.trai
 training is a line of OUT/results.jsonl; what is there is not computed again. Two processes may share a plan, `--part
 0/2` and `--part 1/2`.
 
-Plans: `rare` (BRCA-M2C, patches with lymphocytes thinned to 2 %), `common` (BRCA-M2C as it is), `lung` (WSSS4LUAD as it
-is), `refit` (lung, all patches teach), `noise` (lung, answers flipped or small classes missed), `correct` (see
-`label_corrections.py`).
+Plans: `rare` (BRCA-M2C, patches with lymphocytes thinned to 2 %), `rare-encoder` (the same, chosen by an encoder),
+`common` (BRCA-M2C as it is), `lung` (WSSS4LUAD as it is), `refit` and `mosaics` (lung, other ways to train), `noise`
+(lung, answers flipped or small classes missed), `correct` (see `label_corrections.py`).
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ ENCODER = "tf_efficientnet_lite0"
 OVERLAP = 0.0
 NO_GATE, GATE = "no gate", "predicted gate"
 
-AT_RANDOM = ("random", "refit")
-"""Strategies that choose at random; "refit" then learns from validation patches as well, as `train --refit` does."""
+WAYS: dict[str, dict[str, Any]] = {"refit": {"refit": 3}, "mosaics": {"supervision": {"mosaics": 0.5}}}
+"""Strategies that choose at random, and train in another way."""
 
 RESULTS, PRECISION = "results.jsonl", "precision.jsonl"
 KEYS = ("pool", "fold", "seed", "annotator", "strategy", "budget")
@@ -150,7 +150,7 @@ class Loop:
     def labelled(self, strategy: str, budget: int) -> list[Labelled]:
         """What a person who followed a strategy has answered, up to `budget` patches; trains what that needs."""
         first = ROUNDS[0]
-        if strategy in AT_RANDOM or budget <= first:
+        if strategy == "random" or strategy in WAYS or budget <= first:
             return self._answered(choose_random(range(len(self.candidates)), budget), 0, "")
         if strategy == "encoder":
             return self._by_encoder(budget)
@@ -229,8 +229,7 @@ class Loop:
             config = training_config(self.setting.pool, len(labelled), self.setting.seed)
             if hasty:
                 config = config.changed(stage2={"epochs": 1})
-            if strategy == "refit":
-                config = config.changed(refit=3)
+            config = config.changed(**WAYS.get(strategy, {}))
             train_quietly(data, folder, config)
         return folder
 
@@ -375,6 +374,7 @@ PLANS: dict[str, tuple[str, bool, tuple[Annotator, ...], tuple[tuple[str, int], 
     "lung": ("lung", False, (Annotator(),), (("random", 100), ("classwise", 100))),
     "lung-curve": ("lung", False, (Annotator(),), (("random", 200), ("classwise", 200))),
     "refit": ("lung", False, (Annotator(),), (("random", 100), ("refit", 100))),
+    "mosaics": ("lung", False, (Annotator(),), (("random", 100), ("mosaics", 100))),
     "noise": ("lung", False, (Annotator(0.05), Annotator(0.1), Annotator(misses=True)),
               (("random", 100), ("classwise", 100))),
 }  # fmt: skip

@@ -12,7 +12,7 @@ import shapely
 from shapely import affinity
 
 from tests.helpers.commands import Run, run  # noqa: F401
-from tests.helpers.corrections import TISSUE, area_of, drawn, exported, map_of_slide, regions, value_of
+from tests.helpers.corrections import TISSUE, area_of, drawn, exported, regions, value_of
 from tests.helpers.stored_maps import CLASSES
 from wsiseg.cli.main import main
 from wsiseg.corrections.offset import require_in_place
@@ -28,18 +28,6 @@ from wsiseg.tissue_map.reader import open_map
 PATCH = 96
 UNKNOWN = 3
 """What `Patch.read_truth` returns where nothing is known."""
-
-
-@pytest.fixture(scope="session")
-def mapped(tmp_path_factory: pytest.TempPathFactory, sample_data: Path) -> Path:
-    folder = tmp_path_factory.mktemp("mapped")
-    map_of_slide(folder, sample_data / "CMU-1-Small-Region.svs")
-    return folder
-
-
-@pytest.fixture
-def slide(sample_data: Path) -> Path:
-    return sample_data / "CMU-1-Small-Region.svs"
 
 
 def corrected(mapped: Path, slide: Path, out: Path, features: list[Any], form: str = "0.7", **options: Any) -> Any:

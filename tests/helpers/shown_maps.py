@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,17 +69,18 @@ def write(
             holes = None if unread is None else unread[box.slices()]
             writer.write(box, classes[box.slices()], values[(slice(None), *box.slices())], holes)
     list(writer.write_levels())
-    parameters = {}
+    stated: dict[str, Any] = {"gate_mode": "patches", "patch_px": 96}
+    parameters: dict[str, Any] = {"parameters": stated}
     if unread is not None:
         writer.write_gate(*gate_of(grid.size))
         shut = dict.fromkeys(NAMES, 7)
-        parameters = {"parameters": {"gate": True}, "tiles": {"gated": 9, "read": 9, "shut": shut}}
+        parameters = {"parameters": {**stated, "gate": True}, "tiles": {"gated": 9, "read": 9, "shut": shut}}
     areas = [float((classes == i).sum() * grid.mpp.pixel_area_um2 / 1e6) for i in (1, 2, 3)]
     rows = [
         {"name": n, "area_mm2": a, "share": 0.3, "mean_probability": 0.5} for n, a in zip(NAMES, areas, strict=True)
     ]
     slide = {"name": name, "quick_hash": quick_hash, "width": size.width, "height": size.height}
-    provenance = {"slide": slide, "model": {"name": path.stem, "hash": path.stem}, "areas": rows}
+    provenance = {"slide": slide, "model": {"name": path.stem, "hash": path.stem, "mpp": grid.mpp.mean}, "areas": rows}
     unread_mm2 = 0.0 if unread is None else float(unread.sum() * grid.mpp.pixel_area_um2 / 1e6)
     found = {"tissue_mm2": sum(areas) + unread_mm2, "white_mm2": 0.0, "unread_mm2": unread_mm2}
     writer.write_metadata({**provenance, **parameters, **found})

@@ -226,6 +226,24 @@ def test_corrections_are_on_the_disk(viewer: Open) -> None:
     assert not list(viewer.folder.glob(".*partial"))
 
 
+def test_how_many_patches_a_drawing_makes(viewer: Open) -> None:
+    """By the map's patches, here of 96 px of 0.5 um; nothing is written."""
+    size = 96 * viewer.maps[0].grid.step_x
+    corners = [[size * x, size * y] for x, y in ((2.02, 3.5), (4.5, 3.5), (4.5, 5.001), (2.02, 5.001))]
+    base = f"/m/{viewer.map_id(0)}/corrections"
+    before = viewer.server.get(base).json
+    found = viewer.server.post(f"{base}/preview", {"points": corners})
+    # 3 columns of 2 rows; of the third row 0.1 %, which makes no patch.
+    assert (found.status, found.json) == (200, {"patches": 6, "labels": 6})
+    thin = [[size * x, size * y] for x, y in ((2.1, 3.1), (2.13, 3.1), (2.13, 3.9), (2.1, 3.9))]
+    assert viewer.server.post(f"{base}/preview", {"points": thin}).json == {"patches": 1, "labels": 0}
+    assert viewer.server.get(base).json == before
+    other = viewer.server.post(f"/m/{viewer.map_id(2)}/corrections/preview", {"points": corners})
+    assert other.json == {"patches": None, "labels": None}
+    assert viewer.server.post(f"{base}/preview", {"points": [[0, 0], [1, 1]]}).status == 400
+    assert viewer.server.post(f"{base}/preview", {"points": 7}).status == 400
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -228,6 +228,7 @@ def test_a_lasso_and_a_key_write_a_correction(viewer: Shown) -> None:
         page.mouse.move(*viewer.at(*corner), steps=12)
     page.mouse.up()
     expect(page.locator("#prompt")).to_contain_text("What is it?")
+    expect(page.locator("#prompt")).to_contain_text("49 patches, 0.090 mm²")  # 7 x 7 of 96 px of 0.5 um
     page.keyboard.press("2")
     expect(page.locator("#message")).to_have_text("saved: 1 in a.corrected.geojson")
     ((area, name),) = read_geojson(path)

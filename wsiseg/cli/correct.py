@@ -17,7 +17,8 @@ from wsiseg.cli.options import OUTPUT, echo, json_option, quiet_option
 @click.option("--corrected", required=True, type=click.Path(path_type=Path), metavar="FILE.geojson",
               help="The corrected annotations, as QuPath or wsiseg view exported them.")  # fmt: skip
 @click.option("--slide", required=True, metavar="SLIDE", help="The slide that the map was made from.")
-@click.option("--out", required=True, type=OUTPUT, metavar="FOLDER", help="Data set to begin, or to append to.")
+@click.option("--out", type=OUTPUT, metavar="FOLDER", help="Data set to begin, or to append to.")
+@click.option("--dry-run", is_flag=True, help="Tell what each correction would come to; write nothing.")
 @click.option("--original", type=click.Path(path_type=Path), metavar="FILE.geojson",
               help="The file that was opened in QuPath [default: the one beside the map].")  # fmt: skip
 @click.option("--map", "names", multiple=True, metavar="NAME=CLASS",
@@ -34,7 +35,8 @@ def correct(
     tissue_map: Path,
     corrected: Path,
     slide: str,
-    out: Path,
+    out: Path | None,
+    dry_run: bool,
     original: Path | None,
     names: tuple[str, ...],
     group: str,
@@ -50,6 +52,8 @@ def correct(
     Regions that were changed, redrawn, deleted or added count, and so does what lies in an area called Reviewed. What
     was left as it was says nothing.
     """
+    if out is None and not dry_run:
+        raise click.UsageError("expected --out FOLDER, or --dry-run to see what would be written")
     import json
 
     from wsiseg.corrections.names import parse_map
@@ -64,22 +68,49 @@ def correct(
     with open_slide(
         slide, mpp=parameters.get("mpp"), reader=parameters.get("reader"), series=parameters.get("series")
     ) as opened:
-        record = run(found, corrected, opened, out, options)
+        if dry_run or out is None:
+            from wsiseg.corrections.preview import preview
+
+            record = preview(found, corrected, opened, options)
+        else:
+            record = run(found, corrected, opened, out, options)
     if as_json:
         click.echo(json.dumps(record))
+    elif dry_run:  # is asked for nothing but what it tells
+        show_regions(record)
+        show(record, None)
     elif not quiet:
         show(record, out)
 
 
-def show(record: Mapping[str, Any], out: Path) -> None:
-    """Tell what became of a file of annotations."""
+def show_regions(record: Mapping[str, Any]) -> None:
+    """Tell what each correction would come to."""
+    echo("feature  correction                     mm²  patches  labels  masks  counts as")
+    for row in record["regions"]:
+        names = " to ".join(name for name in (row["from"], row["to"]) if name)
+        what = f"{row['kind']}: {names}" if names else row["kind"]
+        number = row["feature"] or "-"
+        echo(
+            f"{number:>7}  {what:24.60} {row['area_um2'] / 1e6:9.4f} {row['patches']:8} {row['labels']:7} "
+            f"{row['masks']:6}  {row['strength']}"
+        )
+    echo("")
+
+
+def show(record: Mapping[str, Any], out: Path | None) -> None:
+    """Tell what became of a file of annotations, or without a folder what would become of it."""
     for kind, count in record["changes"].items():
         echo(f"{count:6} {kind}")
     for row in record["moved"]:
         echo(f"{row['area_um2'] / 1e6:.4f} mm²: {row['from']} to {row['to']}")
-    echo(f"{record['patches']} patches of {record['patch_px']} px, {record['masks']} with masks, in {out}")
+    place = "" if out is None else f", in {out}"
+    echo(f"{record['patches']} patches of {record['patch_px']} px, {record['masks']} with masks{place}")
     for name, counts in record["labels"].items():
-        echo(f"{name}: present in {counts['present']}, absent in {counts['absent']}, unknown in {counts['unknown']}")
+        known = f"; {counts['mask_um2'] / 1e6:.4f} mm² in masks" if "mask_um2" in counts else ""
+        echo(
+            f"{name}: present in {counts['present']}, absent in {counts['absent']}, unknown in {counts['unknown']}"
+            f"{known}"
+        )
     for note in record["notes"]:
         echo(f"note: {note}")
-    echo(f"wrote {out / record['record']}")
+    echo("wrote nothing" if out is None else f"wrote {out / record['record']}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import shapely
 
 from wsiseg.arrays import Float64Array
 from wsiseg.corrections.names import NONE_OF_THEM, NOTHING, REVIEWED, Names
@@ -17,7 +18,10 @@ from wsiseg.errors import OptionError
 from wsiseg.geojson.annotations import Annotation, AnnotationFile, Area
 from wsiseg.geometry import Box
 
-Kind = Literal["class changed", "edited", "edited and class changed", "deleted", "new", "none of the classes"]
+Kind = Literal[
+    "class changed", "edited", "edited and class changed", "deleted", "new", "none of the classes", "reviewed areas",
+    "class points",
+]  # fmt: skip
 
 WHOLE_SHARE = 0.5
 """A file with fewer of a map's regions is a selection, whose missing regions nobody deleted."""
@@ -36,6 +40,25 @@ class Shape:
     value: int
 
 
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What was done to one region, or by one annotation of class points.
+
+    Attributes:
+        number: of the feature in the file, from 1; 0 for a region that is not in it.
+        kind: as it is counted.
+        place: all that it concerns, in level-0 pixels: before and after, or points.
+        before: class index of the region, 0 where the map had none.
+        after: class index, `NONE_OF_THEM`, or 0 where nothing else is known.
+    """
+
+    number: int
+    kind: Kind
+    place: Area | shapely.MultiPoint
+    before: int
+    after: int
+
+
 @dataclass(slots=True)
 class Changes:
     """The regions of a map before and after a person's corrections.
@@ -49,6 +72,7 @@ class Changes:
         confirmed: untouched regions that the person vouches for.
         reviewed: areas within which everything was looked at.
         points: (n, 2) in level-0 pixels, and `point_classes` (n,) their class indices.
+        corrections: all that counts, one by one; reviewed areas as well.
         counts: of each kind of change, and of what was left as it was.
         changed: bounding boxes (n, 4) of all that changed, in level-0 pixels.
         notes: what a person should know, one sentence each.
@@ -63,6 +87,7 @@ class Changes:
     reviewed: list[Area] = field(default_factory=list)
     points: Float64Array = field(default_factory=lambda: np.zeros((0, 2)))
     point_classes: list[int] = field(default_factory=list)
+    corrections: list[Correction] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     changed: list[tuple[float, float, float, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -98,7 +123,8 @@ def find_changes(
         require_same_drawing(annotation, original, file.name)
     pairs = [(original.area, a.area) for a, original in matched.values() if a.area is not None]
     require_in_place(pairs, bounds, file.name)
-    rest = [a for a in file.annotations if a.number not in {m.number for m, _ in matched.values()}]
+    known = {annotation.number for annotation, _ in matched.values()}
+    rest = [a for a in file.annotations if a.number not in known]
     rest = [a for a in rest if a.identifier not in originals]  # copies that are the same, told once
     _add_points(rest, names, changes)
     fresh = [a for a in rest if a.area is not None]
@@ -167,10 +193,9 @@ def _compare(annotation: Annotation, original: Original, meaning: int, trust_loc
         if meaning == REVIEWED:  # a region of the map that was renamed: what it holds is what it held
             changes.reviewed.append(area)
             changes.untouched.append(Shape(original.area, original.class_index))
-            changes.changed.append(area.bounds)
-            changes.counts["reviewed areas"] += 1
+            _count(changes, annotation.number, "reviewed areas", 0, 0, area)
             return
-        _count(changes, "deleted", original.area)
+        _count(changes, annotation.number, "deleted", original.class_index, 0, original.area)
         return
     if meaning == original.class_index and same:
         changes.untouched.append(Shape(original.area, meaning))
@@ -186,7 +211,7 @@ def _compare(annotation: Annotation, original: Original, meaning: int, trust_loc
     kind: Kind = (
         "edited" if meaning == original.class_index else "class changed" if same else "edited and class changed"
     )
-    _count(changes, kind, original.area, area)
+    _count(changes, annotation.number, kind, original.class_index, meaning, original.area, area)
 
 
 def _add_new(annotation: Annotation, meaning: int, changes: Changes) -> None:
@@ -196,12 +221,12 @@ def _add_new(annotation: Annotation, meaning: int, changes: Changes) -> None:
         return
     if meaning == REVIEWED:
         changes.reviewed.append(area)
-        changes.changed.append(area.bounds)
-        changes.counts["reviewed areas"] += 1
+        _count(changes, annotation.number, "reviewed areas", 0, 0, area)
         return
     changes.new.append(Shape(area, meaning))
     changes.stated.append(area)
-    _count(changes, "none of the classes" if meaning == NONE_OF_THEM else "new", area)
+    kind: Kind = "none of the classes" if meaning == NONE_OF_THEM else "new"
+    _count(changes, annotation.number, kind, 0, meaning, area)
 
 
 def _add_points(annotations: Sequence[Annotation], names: Names, changes: Changes) -> None:
@@ -216,6 +241,8 @@ def _add_points(annotations: Sequence[Annotation], names: Names, changes: Change
         points.append(annotation.points)
         changes.point_classes += [meaning] * len(annotation.points)
         changes.counts["class points"] += len(annotation.points)
+        place = shapely.MultiPoint(annotation.points)
+        changes.corrections.append(Correction(annotation.number, "class points", place, 0, meaning))
     changes.points = np.concatenate(points)
 
 
@@ -233,9 +260,11 @@ def _add_missing(lost: Sequence[Original], matched: int, file: str, partial: boo
             "export all objects, or say --partial, with which missing regions are as they were"
         )
     for one in lost:
-        _count(changes, "deleted", one.area)
+        _count(changes, 0, "deleted", one.class_index, 0, one.area)
 
 
-def _count(changes: Changes, kind: Kind, *areas: Area) -> None:
+def _count(changes: Changes, number: int, kind: Kind, before: int, after: int, *areas: Area) -> None:
+    place = areas[0] if len(areas) == 1 else shapely.union_all(areas)
+    changes.corrections.append(Correction(number, kind, place, before, after))
     changes.counts[kind] += 1
     changes.changed += [area.bounds for area in areas]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from wsiseg.arrays import BoolArray, UInt8Array
 from wsiseg.corrections.changes import Changes, Shape
 from wsiseg.corrections.names import NONE_OF_THEM
 from wsiseg.geojson.annotations import Area
-from wsiseg.geometry import Box, Grid, Size
+from wsiseg.geometry import Box, Grid
 from wsiseg.polygons.fill import fill_areas
 
 UNKNOWN = 255
@@ -118,15 +119,22 @@ class _Shapes:
         painted = np.zeros(box.size.shape, np.int16)
         if not self.areas:
             return painted
-        corner = np.array([box.x, box.y], np.float64)
-        size = Size(box.width, box.height)
         for index in np.sort(self.tree.query(shapely.box(box.x, box.y, box.right, box.bottom))):
-            moved = shapely.transform(self.areas[index], lambda xy: xy - corner)
-            inside = fill_areas([moved], size, 1.0)
-            taken = inside & (painted != _EMPTY) & (painted != self.values[index])
-            painted[inside] = self.values[index]
-            painted[taken] = _CONFLICT
+            part = _around(self.areas[index], box)  # a block holds hundreds of small areas
+            corner = np.array([part.x, part.y], np.float64)
+            inside = fill_areas([shapely.transform(self.areas[index], lambda xy, c=corner: xy - c)], part.size, 1.0)
+            here = painted[part.slices(box)]  # a view
+            taken = inside & (here != _EMPTY) & (here != self.values[index])
+            here[inside] = self.values[index]
+            here[taken] = _CONFLICT
         return painted
+
+
+def _around(area: Area, box: Box) -> Box:
+    """The pixels of a box that an area may have, one more at each side."""
+    left, top, right, bottom = area.bounds
+    x, y = math.floor(left) - 1, math.floor(top) - 1
+    return Box(x, y, math.ceil(right) + 1 - x, math.ceil(bottom) + 1 - y).intersect(box)
 
 
 def changed_blocks(changes: Changes, grid: Grid, side_px: int) -> Iterator[Box]:

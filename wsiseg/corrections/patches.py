@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.arrays import UInt8Array
 from wsiseg.classes import ClassTable
 from wsiseg.corrections.changes import Changes
 from wsiseg.corrections.evidence import UNKNOWN, Evidence, Painter
@@ -72,6 +73,64 @@ class Written:
     moved: npt.NDArray[np.int64] | None = None
     conflicts: int = 0
 
+    def count(self, patch: KnownPatch) -> None:
+        """Count a patch's labels, and its mask."""
+        self.masked += patch.mask is not None
+        for name, value in patch.labels.items():
+            table = self.present if value else self.absent
+            table[name] = table.get(name, 0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPatch:
+    """A patch of which something is known.
+
+    Attributes:
+        box: in map pixels; it may reach beyond the map.
+        labels: 1 or 0 by class; a class that is not in it is unknown.
+        mask: (P, P) uint8, class channel, 255 where it is unknown; None where no pixel is known.
+    """
+
+    box: Box
+    labels: dict[str, int]
+    mask: UInt8Array | None
+
+
+def known_patches(
+    changes: Changes,
+    plan: PatchPlan,
+    blocks: Iterable[Box],
+    written: Written,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[KnownPatch]:
+    """All patches of which something is known, block by block. No slide is read.
+
+    Args:
+        changes: what was corrected or drawn.
+        plan: where patches lie.
+        blocks: squares of map pixels to look at, their sides multiples of a patch's.
+        written: what moved and conflicts are added to.
+        progress: called after each block with its number, from 1.
+    """
+    painter = Painter(changes, plan.grid, len(plan.classes))
+    places = np.floor(changes.points / [plan.grid.step_x * plan.patch_px, plan.grid.step_y * plan.patch_px])
+    dots: dict[tuple[int, int], set[int]] = {}
+    for (column, row), index in zip(places.astype(int).tolist(), changes.point_classes, strict=True):
+        dots.setdefault((column, row), set()).add(index - 1)
+    for number, block in enumerate(blocks, start=1):
+        evidence = painter.paint(block)
+        written.moved = evidence.moved if written.moved is None else written.moved + evidence.moved
+        written.conflicts += evidence.conflicts
+        for y in range(0, block.height, plan.patch_px):
+            for x in range(0, block.width, plan.patch_px):
+                box = Box(block.x + x, block.y + y, plan.patch_px, plan.patch_px)
+                part = crop(evidence, slice(y, y + plan.patch_px), slice(x, x + plan.patch_px))
+                here = dots.get((box.x // plan.patch_px, box.y // plan.patch_px), set())
+                found = _known(part, plan, box, here)
+                if found is not None:
+                    yield found
+        progress(number)
+
 
 def write_patches(
     slide: SlideReader,
@@ -91,55 +150,32 @@ def write_patches(
         writer: takes the patches.
         progress: called after each block with its number, from 1.
     """
-    painter, written = Painter(changes, plan.grid, len(plan.classes)), Written()
-    places = np.floor(changes.points / [plan.grid.step_x * plan.patch_px, plan.grid.step_y * plan.patch_px])
-    dots: dict[tuple[int, int], set[int]] = {}
-    for (column, row), index in zip(places.astype(int).tolist(), changes.point_classes, strict=True):
-        dots.setdefault((column, row), set()).add(index - 1)
-    for number, block in enumerate(blocks, start=1):
-        evidence = painter.paint(block)
-        written.moved = evidence.moved if written.moved is None else written.moved + evidence.moved
-        written.conflicts += evidence.conflicts
-        for y in range(0, block.height, plan.patch_px):
-            for x in range(0, block.width, plan.patch_px):
-                box = Box(block.x + x, block.y + y, plan.patch_px, plan.patch_px)
-                part = crop(evidence, slice(y, y + plan.patch_px), slice(x, x + plan.patch_px))
-                here = dots.get((box.x // plan.patch_px, box.y // plan.patch_px), set())
-                _write_patch(slide, part, plan, box, here, writer, written)
-        progress(number)
+    written = Written()
+    for patch in known_patches(changes, plan, blocks, written, progress):
+        region = slide.read(plan.grid, patch.box)
+        if region.damaged is not None and region.damaged.any():
+            written.damaged += 1
+            continue
+        x, y = patch.box.x * plan.grid.step_x, patch.box.y * plan.grid.step_y
+        name = f"{PurePath(plan.provenance.slide).stem}_x{x:.0f}_y{y:.0f}_{plan.suffix}"
+        about = replace(plan.provenance, x=x, y=y, size_px=plan.patch_px)
+        row = PatchRow(patch.labels, plan.group, plan.split, about, name)
+        written.files.append(writer.add(np.ascontiguousarray(region.pixels), row, patch.mask))
+        written.count(patch)
     return written
 
 
-def _write_patch(
-    slide: SlideReader,
-    evidence: Evidence,
-    plan: PatchPlan,
-    box: Box,
-    dots: set[int],
-    writer: DatasetWriter,
-    written: Written,
-) -> None:
+def _known(evidence: Evidence, plan: PatchPlan, box: Box, dots: set[int]) -> KnownPatch | None:
+    """What is known of a patch; None where that is nothing, or too little for a file."""
     inside = box.intersect(Box.from_size(plan.grid.size))
     touched = (
         bool(dots) or (evidence.known != UNKNOWN).any() or evidence.none.any() or (evidence.absent != UNKNOWN).any()
     )
     if inside.is_empty or not touched:
-        return
+        return None
     outside_px = box.size.area - inside.size.area
     labels = patch_labels(evidence, plan.classes.names, outside_px, dots, coarse=plan.coarse)
     known = 0 if plan.coarse else int((evidence.known != UNKNOWN).sum())
     if not labels and known < LEAST_KNOWN * box.size.area:
-        return
-    region = slide.read(plan.grid, box)
-    if region.damaged is not None and region.damaged.any():
-        written.damaged += 1
-        return
-    x, y = box.x * plan.grid.step_x, box.y * plan.grid.step_y
-    name = f"{PurePath(plan.provenance.slide).stem}_x{x:.0f}_y{y:.0f}_{plan.suffix}"
-    row = PatchRow(labels, plan.group, plan.split, replace(plan.provenance, x=x, y=y, size_px=plan.patch_px), name)
-    file = writer.add(np.ascontiguousarray(region.pixels), row, evidence.known if known else None)
-    written.files.append(file)
-    written.masked += bool(known)
-    for name, value in labels.items():
-        table = written.present if value else written.absent
-        table[name] = table.get(name, 0) + 1
+        return None
+    return KnownPatch(box, labels, evidence.known if known else None)

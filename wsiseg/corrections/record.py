@@ -29,16 +29,6 @@ def record_of(tissue_map: TissueMap, changes: Changes, written: Written, about: 
         about: the files and options.
     """
     own = tissue_map.metadata
-    um2 = tissue_map.grid.mpp.pixel_area_um2
-    names = ["no region", *tissue_map.classes.names, "none of the classes"]
-    moved = []
-    if written.moved is not None:
-        for before, row in enumerate(written.moved.tolist()):
-            moved += [
-                {"from": names[before], "to": names[after], "area_um2": count * um2}
-                for after, count in enumerate(row)
-                if count
-            ]
     return {
         "format": FORMAT,
         "wsiseg": version("wsiseg"),
@@ -48,7 +38,7 @@ def record_of(tissue_map: TissueMap, changes: Changes, written: Written, about: 
         "classes": list(tissue_map.classes.names),
         **about,
         "changes": dict(changes.counts),
-        "moved": sorted(moved, key=lambda row: -row["area_um2"]),
+        "moved": moved_areas(tissue_map, written),
         "patches": len(written.files),
         "masks": written.masked,
         "labels": label_counts(written, tissue_map.classes.names),
@@ -56,12 +46,27 @@ def record_of(tissue_map: TissueMap, changes: Changes, written: Written, about: 
     }
 
 
-def label_counts(written: Written, names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Patches that have each class, that do not, and of which it is unknown."""
-    counts = {}
+def moved_areas(tissue_map: TissueMap, written: Written) -> list[JsonObject]:
+    """Area in µm² that went from one class to another, the largest first."""
+    if written.moved is None:
+        return []
+    um2 = tissue_map.grid.mpp.pixel_area_um2
+    names = ["no region", *tissue_map.classes.names, "none of the classes"]
+    moved: list[JsonObject] = [
+        {"from": names[before], "to": names[after], "area_um2": count * um2}
+        for before, row in enumerate(written.moved.tolist())
+        for after, count in enumerate(row)
+        if count
+    ]
+    return sorted(moved, key=lambda row: -row["area_um2"])
+
+
+def label_counts(written: Written, names: Sequence[str], patches: int | None = None) -> dict[str, dict[str, int]]:
+    """Patches that have each class, that do not, and of which it is unknown; of `patches`, by default of all files."""
+    counts, total = {}, len(written.files) if patches is None else patches
     for name in names:
         present, absent = written.present.get(name, 0), written.absent.get(name, 0)
-        counts[name] = {"present": present, "absent": absent, "unknown": len(written.files) - present - absent}
+        counts[name] = {"present": present, "absent": absent, "unknown": total - present - absent}
     return counts
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from wsiseg.corrections.changes import find_changes
+from wsiseg.corrections.changes import Changes, find_changes
 from wsiseg.corrections.evidence import changed_blocks
 from wsiseg.corrections.names import Names
 from wsiseg.corrections.originals import originals_of, require_of_map
@@ -18,7 +18,7 @@ from wsiseg.datasets.provenance import CORRECTED, Provenance
 from wsiseg.datasets.write import DatasetWriter
 from wsiseg.errors import OptionError
 from wsiseg.export.picture import require_same_slide
-from wsiseg.geojson.annotations import Annotation, read_annotations
+from wsiseg.geojson.annotations import Annotation, AnnotationFile, read_annotations
 from wsiseg.geojson.drawn import DRAWN_IN
 from wsiseg.models.folder import list_bundles
 from wsiseg.models.gate_kinds import MODES
@@ -78,6 +78,67 @@ def correct(
         WsisegError: on bad input; `out` is then as it was.
     """
     options = options or CorrectOptions()
+    read = read_corrections(tissue_map, corrected, slide, options)
+    file, changes, patch_px, mpp = read.file, read.changes, read.patch_px, read.mpp
+    own = tissue_map.metadata
+    now = datetime.now(UTC).replace(microsecond=0).isoformat()
+    provenance = Provenance(
+        slide=own["slide"]["name"], mpp=mpp, status="labelled", labeller=options.labeller, round=records_in(out),
+        source=CORRECTED, shown_prediction="1", time=now, model_hash=own["model"]["hash"],
+    )  # fmt: skip
+    group = options.group or PurePath(own["slide"]["name"]).stem
+    # Corrections of another map or person are others, on the same patch as well.
+    suffix = "_".join(part for part in (f"c{own['model']['hash'][:8]}", options.labeller) if part)
+    plan = PatchPlan(tissue_map.grid, patch_px, tissue_map.classes, group, provenance, suffix)
+    with DatasetWriter(out, tissue_map.classes, mpp, patch_px) as writer:
+        blocks = changed_blocks(changes, tissue_map.grid, BLOCK_PATCHES * patch_px)
+        written = write_patches(slide, changes, plan, blocks, writer, progress)
+        if not written.files:
+            raise OptionError(f"{file.name}: nothing that was changed lies on the map; export in level-0 pixels")
+        replaced = 0 if read.partial else _discard_earlier(writer, provenance, written)
+        record = record_of(
+            tissue_map, changes, written, {
+                "corrected": {"name": corrected.name, "sha256": file_sha256(corrected)}, "original": read.source,
+                "time": now, "labeller": options.labeller, "group": group, "patch_px": patch_px, "mpp": mpp,
+                "map_names": dict(options.names or {}), "partial": read.partial,
+                "trust_locked": options.trust_locked, "replaced_patches": replaced,
+                "notes": [*file.notes, *changes.notes, *damage_notes(written)],
+            },
+        )  # fmt: skip
+        writer.finish()
+        record["record"] = write_record(out, record)
+    return record
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """A file of corrections that was understood.
+
+    Attributes:
+        file: as it was read.
+        changes: against the map's own regions.
+        source: where these are from.
+        partial: the file holds a selection.
+        patch_px: side of a patch of the model.
+        mpp: its resolution.
+    """
+
+    file: AnnotationFile
+    changes: Changes
+    source: str
+    partial: bool
+    patch_px: int
+    mpp: float
+
+
+def read_corrections(
+    tissue_map: TissueMap, corrected: Path, slide: SlideReader, options: CorrectOptions
+) -> Corrections:
+    """Understand a person's file; nothing of the slide is read but what it is.
+
+    Raises:
+        WsisegError: on bad input, or where the file corrects nothing.
+    """
     require_same_slide(tissue_map, slide)
     patch_px, mpp = patch_size(tissue_map, options.model)
     file = read_annotations(corrected)
@@ -94,34 +155,7 @@ def correct(
             f"{file.name} holds the map's {changes.counts['unchanged']} regions as they were; correct something, draw "
             "an area called Reviewed around what is right, or give the file that was saved after correcting"
         )
-    own = tissue_map.metadata
-    now = datetime.now(UTC).replace(microsecond=0).isoformat()
-    provenance = Provenance(
-        slide=own["slide"]["name"], mpp=mpp, status="labelled", labeller=options.labeller, round=records_in(out),
-        source=CORRECTED, shown_prediction="1", time=now, model_hash=own["model"]["hash"],
-    )  # fmt: skip
-    group = options.group or PurePath(own["slide"]["name"]).stem
-    # Corrections of another map or person are others, on the same patch as well.
-    suffix = "_".join(part for part in (f"c{own['model']['hash'][:8]}", options.labeller) if part)
-    plan = PatchPlan(tissue_map.grid, patch_px, tissue_map.classes, group, provenance, suffix)
-    with DatasetWriter(out, tissue_map.classes, mpp, patch_px) as writer:
-        blocks = changed_blocks(changes, tissue_map.grid, BLOCK_PATCHES * patch_px)
-        written = write_patches(slide, changes, plan, blocks, writer, progress)
-        if not written.files:
-            raise OptionError(f"{file.name}: nothing that was changed lies on the map; export in level-0 pixels")
-        replaced = 0 if partial else _discard_earlier(writer, provenance, written)
-        record = record_of(
-            tissue_map, changes, written, {
-                "corrected": {"name": corrected.name, "sha256": file_sha256(corrected)}, "original": source,
-                "time": now, "labeller": options.labeller, "group": group, "patch_px": patch_px, "mpp": mpp,
-                "map_names": dict(options.names or {}), "partial": partial,
-                "trust_locked": options.trust_locked, "replaced_patches": replaced,
-                "notes": [*file.notes, *changes.notes, *damage_notes(written)],
-            },
-        )  # fmt: skip
-        writer.finish()
-        record["record"] = write_record(out, record)
-    return record
+    return Corrections(file, changes, source, partial, patch_px, mpp)
 
 
 def patch_size(tissue_map: TissueMap, model: str | None) -> tuple[int, float]:
@@ -181,6 +215,11 @@ def damage_notes(written: Written) -> list[str]:
     notes = []
     if written.damaged:
         notes.append(f"{written.damaged} patches left out, since the slide cannot be read there")
-    if written.conflicts:
-        notes.append(f"{written.conflicts} pixels that two corrections give different classes count as unknown")
-    return notes
+    return [*notes, *conflict_notes(written)]
+
+
+def conflict_notes(written: Written) -> list[str]:
+    """What two corrections contradict each other in."""
+    if not written.conflicts:
+        return []
+    return [f"{written.conflicts} pixels that two corrections give different classes count as unknown"]

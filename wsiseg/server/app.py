@@ -41,8 +41,11 @@ def make_app(session: Session, page: str, routes: Sequence[BaseRoute]) -> Starle
     """
     files = page_files(page)
 
-    def show(request: Request) -> Response:
-        """A file of the page: only what was listed is found, so that no path leads elsewhere."""
+    async def show(request: Request) -> Response:
+        """A file of the page: only what was listed is found, so that no path leads elsewhere.
+
+        Not in a thread, where two dozen small files would wait for tiles that are made at the same time.
+        """
         path = files.get(request.url.path)
         if path is None:
             raise HTTPException(404, "there is no such file")
@@ -53,7 +56,7 @@ def make_app(session: Session, page: str, routes: Sequence[BaseRoute]) -> Starle
 
     own = [Route("/", show), Route("/pages/{path:path}", show), Route("/static/{path:path}", show)]
     return Starlette(
-        routes=[*routes, *own],
+        routes=[*own, *routes],
         middleware=[Middleware(Guard, session=session)],
         exception_handlers={WsisegError: _bad_input, HTTPException: _no},
     )

@@ -55,11 +55,13 @@ class View {
     this.region = -1;
     this.tools.escape();
     document.title = `${state.case.name} – wsiseg`;
+    const corrections = this.readCorrections();
+    corrections.catch(() => {}); // is awaited below
     await this.stage.open();
     this.restyled();
     drawCases(byId("cases", HTMLElement), state, (one) => this.choose(one));
-    this.stage.home(); // when all around has its size
-    await this.readCorrections();
+    this.stage.home(true); // when all around has its size
+    await corrections;
   }
 
   /** @param {CaseFacts} one */
@@ -309,9 +311,23 @@ class View {
     } else if (tools.isClosed) {
       const classes = state.classes().slice(0, 9).map(({ name }, index) => `${index + 1} ${name}`);
       prompt.textContent = `${area(enclosed(tools.lasso, state.case.mpp))} mm². What is it?  ${classes.join("  ")}  0 none of these  Esc drops it`;
+      this.attempt(() => this.previewLasso(prompt));
     } else {
       prompt.textContent = "Correct: draw around a region. Esc ends.";
     }
+  }
+
+  /** Says in how many patches a training learns of what was drawn. @param {HTMLElement} prompt */
+  async previewLasso(prompt) {
+    const drawn = this.tools.lasso;
+    const { patches, labels } = await post(`/m/${this.state.first.id}/corrections/preview`, { points: this.lassoPoints() });
+    if (patches === null || this.tools.lasso !== drawn || !this.tools.isClosed) return;
+    const few = labels === patches ? "" : `, ${patches - labels} of them too little covered for its label`;
+    prompt.textContent = `${patches} ${patches === 1 ? "patch" : "patches"}${few}, ${prompt.textContent}`;
+  }
+
+  lassoPoints() {
+    return this.tools.lasso.map(({ x, y }) => [Number(x.toFixed(1)), Number(y.toFixed(1))]);
   }
 
   /** Sends the region that was drawn. @param {string | undefined} name of its class; undefined is none */
@@ -319,8 +335,7 @@ class View {
     const { first } = this.state;
     const index = first.classes.find((one) => one.name === name)?.index ?? 0;
     if (name !== undefined && index === 0) return this.say(`${first.name} has no class ${name}`);
-    const points = this.tools.lasso.map(({ x, y }) => [Number(x.toFixed(1)), Number(y.toFixed(1))]);
-    this.stage.corrections = await post(`/m/${first.id}/corrections`, { points, class: index });
+    this.stage.corrections = await post(`/m/${first.id}/corrections`, { points: this.lassoPoints(), class: index });
     this.tools.dropLasso();
     this.sayCorrections("saved");
   }

@@ -25,6 +25,9 @@ import { element } from "../common/dom.js";
 const MOST_MAGNIFIED = 8;
 /** Screen pixels per level-0 pixel that one can zoom in to. */
 
+const TILES_AT_ONCE = 6;
+/** As many as a browser asks one server for. */
+
 // OpenSeadragon puts a style of its own into pages that have none marked so; the page's policy refuses it, with a
 // message. This is no style to the browser, since it is no element of HTML.
 const mark = document.createElementNS("urn:wsiseg", "style");
@@ -62,7 +65,8 @@ export class Pane {
       zoomPerScroll: 1.35,
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
       gestureSettingsTouch: { clickToZoom: false, dblClickToZoom: true },
-      imageLoaderLimit: 6,
+      imageLoaderLimit: TILES_AT_ONCE,
+      maxTilesPerFrame: TILES_AT_ONCE, // as it comes, one tile is asked for in each frame that is drawn
       timeout: 120000,
       maxImageCacheCount: 300,
     });

@@ -155,10 +155,11 @@ export class Stage {
     this.isFollowing = false;
   }
 
-  home() {
+  /** Shows the whole slide. @param {boolean} [immediately] */
+  home(immediately = false) {
     for (const { root, viewer } of this.panes) {
       viewer.viewport.resize(new OpenSeadragon.Point(root.clientWidth, root.clientHeight), true);
-      viewer.viewport.goHome();
+      viewer.viewport.goHome(immediately);
     }
   }
 

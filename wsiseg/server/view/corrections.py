@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from wsiseg.corrections.preview import patches_of_drawn
 from wsiseg.errors import OptionError
 from wsiseg.geojson.drawn import drawn_feature
 from wsiseg.server.view.cases import Case, ShownMap
@@ -45,7 +46,7 @@ class Corrections:
     def __init__(self, path: Path, case: Case, shown: ShownMap) -> None:
         self.path = path
         self._case = case
-        self._classes = shown.map.classes
+        self._map, self._classes = shown.map, shown.map.classes
         self._mine: list[str] = []
         self._lock = threading.Lock()
 
@@ -80,6 +81,18 @@ class Corrections:
             document["features"].append(feature)
             self._write(document)
             self._mine.append(feature["id"])
+
+    def preview(self, points: Sequence[Sequence[float]]) -> JsonObject:
+        """How many patches an area would make in `wsiseg correct`, and how many of these get its label.
+
+        Both are None where the map does not say how large its model's patches are.
+
+        Raises:
+            OptionError: the points enclose nothing.
+        """
+        found = patches_of_drawn(points, self._map, self._case.size)
+        patches, labels = found or (None, None)
+        return {"patches": patches, "labels": labels}
 
     def undo(self) -> None:
         """Take away the area that was drawn last, since the server was started.

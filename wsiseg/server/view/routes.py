@@ -23,6 +23,7 @@ from wsiseg.server.view.corrections import Corrections, default_path
 from wsiseg.server.view.facts import case_facts
 from wsiseg.server.view.map_tiles import Values
 from wsiseg.server.view.slide_tiles import SlideTiles, encode_jpeg
+from wsiseg.system.json_values import JsonObject
 
 T = TypeVar("T")
 
@@ -89,6 +90,7 @@ class Viewer:
             Route("/m/{map}/uncertain", self.uncertain),
             Route("/m/{map}/corrections", self.corrections),
             Route("/m/{map}/corrections", self.correct, methods=["POST"]),
+            Route("/m/{map}/corrections/preview", self.preview, methods=["POST"]),
             Route("/m/{map}/corrections/undo", self.undo, methods=["POST"]),
         ]
 
@@ -170,11 +172,17 @@ class Viewer:
         """Add an area; answered when it is on the disk."""
         corrections = _found(self._corrections, request.path_params["map"])
         body = await json_body(request)
-        points, index = body.get("points"), body.get("class")
-        if not isinstance(points, list) or not isinstance(index, int) or isinstance(index, bool):
+        points, index = _points(body), body.get("class")
+        if not isinstance(index, int) or isinstance(index, bool):
             raise HTTPException(400, "a correction needs points and the number of a class")
         await run_in_threadpool(corrections.add, points, index)
         return JSONResponse(await run_in_threadpool(corrections.shown), headers=_FRESH)
+
+    async def preview(self, request: Request) -> Response:
+        """What an area that was drawn would come to; nothing is added."""
+        corrections = _found(self._corrections, request.path_params["map"])
+        points = _points(await json_body(request))
+        return JSONResponse(await run_in_threadpool(corrections.preview, points), headers=_FRESH)
 
     async def undo(self, request: Request) -> Response:
         """Take away the last area that was added."""
@@ -206,6 +214,13 @@ def _found(known: Mapping[str, T], name: str) -> T:
 def _place(request: Request) -> tuple[int, int, int]:
     level, x, y = (request.path_params[name] for name in ("level", "x", "y"))
     return level, x, y
+
+
+def _points(body: JsonObject) -> list[Any]:
+    points = body.get("points")
+    if not isinstance(points, list):
+        raise HTTPException(400, "a correction needs points and the number of a class")
+    return points
 
 
 def _number(request: Request, name: str) -> float:
