@@ -158,8 +158,7 @@ class SupervisionConfig(_Part):
             share of the pseudo masks is added to its logits, so that rare classes are not drowned; 0 switches it off.
         select_gated: choose the best epoch behind the gate, as prediction is; the published program does not.
         class_weights: of the cross-entropies: "inverse_sqrt" of the classes' shares of the pseudo masks, or "none".
-        mosaics: share of each batch that mosaics of single-class patches take the place of, see
-            `wsiseg.training.mosaics`; 0 for none.
+        mosaics: share of each batch that mosaics of four single-class patches take the place of; 0 for none.
     """
 
     weights: tuple[float, ...] = (0.6, 0.2, 0.2)
