@@ -200,7 +200,10 @@ def test_a_training_computes_its_encoder_once(dataset: Path, tmp_path: Path, mon
 
 
 def test_it_is_for_encoders_that_are_not_learned() -> None:
-    with pytest.raises(OptionError, match=r"--feature-cache.* add --encoder-training frozen"):
+    with pytest.raises(
+        OptionError,
+        match=r"^feature_cache \(--feature-cache\) is for .* add --encoder-training frozen, or --shared-encoder$",
+    ):
         config(feature_cache=PLENTY)
     assert config(feature_cache=PLENTY, shared_encoder=True).feature_views == 4
     with pytest.raises(OptionError, match="of which no mosaics are made"):

@@ -320,6 +320,8 @@ class TrainingConfig(_Part):
             return TrainingConfig.model_validate(fields)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
+            if not first["loc"]:  # what several settings say together
+                raise OptionError(first["msg"].removeprefix("Value error, ")) from error
             place = ".".join(str(part) for part in first["loc"])
             raise OptionError(f"{place}: {first['msg']}, got {first['input']!r:.60}") from error
 
