@@ -5,7 +5,11 @@
 DATA is a folder with brca-m2c, wsss4luad, crc-val-he-70, ocdc-oral and osteosarcoma-60, as far as they are there; skin
 is `sample_data/CMU-1-Small-Region.svs`. The distance is fitted to the training images of BRCA-M2C, its limit to those
 of the folds that it was not fitted to, and false flags are counted on the test images, most of them of tissue source
-sites that occur nowhere in training. Besides what the program uses, other distances in the same features are printed.
+sites that occur nowhere in training. Besides what the program uses, other distances in the same features are printed,
+and first those of the distance that MODEL itself holds.
+
+The margin of the limit is judged without the test images: each tissue source site of the training images is left out
+in turn, and its flagged share stands against that of other organs.
 
 Patches are of the model's size, up to nine an image, at 0.5 um per pixel; images of 1 um are enlarged, as `predict`
 would.
@@ -120,14 +124,43 @@ def main(data: Path, model: str, cache: Path | None) -> None:
     folds = np.unique(kept["groups"], return_inverse=True)[1] % distance.FOLDS
     others = [name for name in (*SETS, "skin") if name in kept]
     click.echo(f"{len(train)} patches of {len(set(groups))} training images, {len(test)} of the test images")
+    model_distance = load_model(model).distance
+    if model_distance is not None:
+        near = model_distance.of(test).astype(np.float64)
+        told = ", ".join(
+            f"{other} {_told(near, model_distance.of(kept[other]).astype(np.float64), 1.0)}" for other in others
+        )
+        seen = (model_distance.of(kept["val"]) > 1).mean()
+        click.echo(
+            f"in the model: breast flagged {(near > 1).mean():.1%}, validation {seen:.1%}; AUROC (flagged): {told}"
+        )
+    for margin, left_out, flagged in margins(train, groups, [kept[other] for other in others]):
+        click.echo(
+            f"margin {margin:.2f}: sites left out {left_out:.1%}, other organs {flagged:.1%}, {flagged - left_out:.3f}"
+        )
     for name, way in ways(train).items():
         whole = way(train)
         unseen = np.concatenate([way(train[folds != fold])(train[folds == fold]) for fold in range(distance.FOLDS)])
         limit, near = distance.MARGIN * np.quantile(unseen, distance.LIMIT_SHARE), whole(test)
-        told = ", ".join(
-            f"{other} {auroc(near, far := whole(kept[other])):.3f} ({(far > limit).mean():.0%})" for other in others
-        )
+        told = ", ".join(f"{other} {_told(near, whole(kept[other]), limit)}" for other in others)
         click.echo(f"{name}: breast flagged {(near > limit).mean():.1%}; AUROC (flagged): {told}")
+
+
+def margins(train: Features, groups: list[str], organs: list[Features]) -> Iterator[tuple[float, float, float]]:
+    """Margins, each with the mean flagged share of sites that were not fitted to, and that of other organs' sets."""
+    sites = np.array([name[5:7] for name in groups])
+    left_out = []
+    for site in np.unique(sites):
+        rest = sites != site
+        found = distance.fit(train[rest], [name for name, kept in zip(groups, rest, strict=True) if kept], "")
+        assert found is not None
+        left_out.append(found.of(train[~rest]) * distance.MARGIN)
+    whole = distance.fit(train, groups, "")
+    assert whole is not None
+    far = [whole.of(features) * distance.MARGIN for features in organs]
+    for margin in np.arange(0.9, 1.41, 0.05):
+        shares = (float(np.mean([(values > margin).mean() for values in part])) for part in (left_out, far))
+        yield float(margin), next(shares), next(shares)
 
 
 def _told(near: npt.NDArray[np.float64], far: npt.NDArray[np.float64], limit: float) -> str:
@@ -136,7 +169,7 @@ def _told(near: npt.NDArray[np.float64], far: npt.NDArray[np.float64], limit: fl
 
 def _measured(data: Path, model: TissueModel, cache: Path | None) -> dict[str, npt.NDArray[Any]]:
     found: dict[str, npt.NDArray[Any]] = {}
-    for split in ("train", "test"):
+    for split in ("train", "val", "test"):
         images = ((image.name, image.pixels) for image in read_images(data / "brca-m2c", split))
         found[split], names = features_of(model, images)
         if split == "train":

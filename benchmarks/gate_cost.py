@@ -123,7 +123,7 @@ def _tiled(model: TissueModel, predict_tiles: PredictTiles, thresholds: Tensor) 
     spec = model.spec
 
     def predict(images: Tensor) -> Tensor:
-        return predict_tiles(model, images, thresholds, spec.patch_size_px, spec.stride_px)[0]
+        return predict_tiles(model, images, thresholds, spec.patch_size_px, spec.stride_px, spec.gate_floor)[0]
 
     return predict
 

@@ -10,8 +10,9 @@ random fifth of a class-wise round is validation), and `wsiseg.training.run.trai
 training is a line of OUT/results.jsonl; what is there is not computed again. Two processes may share a plan, `--part
 0/2` and `--part 1/2`.
 
-Plans: `rare` (BRCA-M2C, patches with lymphocytes thinned to 2 %), `common` (BRCA-M2C as it is), `lung` (WSSS4LUAD as it
-is), `noise` (lung, answers flipped or small classes missed), `correct` (see `label_corrections.py`).
+Plans: `rare` (BRCA-M2C, patches with lymphocytes thinned to 2 %), `rare-encoder` (the same, chosen by an encoder),
+`common` (BRCA-M2C as it is), `lung` (WSSS4LUAD as it is), `refit` and `mosaics` (lung, other ways to train), `noise`
+(lung, answers flipped or small classes missed), `correct` (see `label_corrections.py`).
 """
 
 from __future__ import annotations
@@ -38,11 +39,14 @@ from wsiseg.datasets.provenance import Provenance
 from wsiseg.datasets.write import DatasetWriter, PatchRow
 from wsiseg.geometry import Size
 from wsiseg.labelling.choose import Chosen, choose_classwise, choose_random
-from wsiseg.labelling.opinions import ask
+from wsiseg.labelling.labelling import PROBED_ROUND
+from wsiseg.labelling.opinions import ask, embed
 from wsiseg.labelling.patch_cache import PatchCache
+from wsiseg.labelling.probe import Prober
 from wsiseg.metrics import confusion_matrix
 from wsiseg.models.bundle import load_model
 from wsiseg.models.context import context_tiles, mean_in_context
+from wsiseg.models.embedding import Embedder
 from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.tiling.blending import blend
@@ -55,8 +59,14 @@ BATCH = 8
 EPOCHS, LEAST_SEEN = 4, 400
 """Epochs of either stage, and patches that either sees at least, over and over where there are few."""
 
+ENCODER = "tf_efficientnet_lite0"
+"""That the strategy `encoder` asks."""
+
 OVERLAP = 0.0
 NO_GATE, GATE = "no gate", "predicted gate"
+
+WAYS: dict[str, dict[str, Any]] = {"refit": {"refit": 3}, "mosaics": {"supervision": {"mosaics": 0.5}}}
+"""Strategies that choose at random, and train in another way."""
 
 RESULTS, PRECISION = "results.jsonl", "precision.jsonl"
 KEYS = ("pool", "fold", "seed", "annotator", "strategy", "budget")
@@ -140,8 +150,10 @@ class Loop:
     def labelled(self, strategy: str, budget: int) -> list[Labelled]:
         """What a person who followed a strategy has answered, up to `budget` patches; trains what that needs."""
         first = ROUNDS[0]
-        if strategy == "random" or budget <= first:
+        if strategy == "random" or strategy in WAYS or budget <= first:
             return self._answered(choose_random(range(len(self.candidates)), budget), 0, "")
+        if strategy == "encoder":
+            return self._by_encoder(budget)
         before = self.labelled(strategy, max(count for count in ROUNDS if count < budget))
         number = ROUNDS.index(budget)
         model = load_model(self.model(strategy, len(before), hasty=True), runtime="torch")
@@ -154,11 +166,42 @@ class Loop:
         groups = [self.candidates[i].place.group for i in available]
         count, seed = budget - len(before), self.setting.seed + number
         if strategy == "classwise":
-            chosen = choose_classwise(range(len(available)), count, probabilities, features, groups, seed)
+            positives = np.sum([one.answer for one in before], axis=0).tolist()
+            chosen = choose_classwise(
+                range(len(available)), count, probabilities, features, groups, seed, positives=positives
+            )
         else:
             chosen = least_certain(probabilities, count)
         chosen = [Chosen(available[one.index], one.source) for one in chosen]
         return [*before, *self._answered(chosen, number, model.hash)]
+
+    def _by_encoder(self, budget: int) -> list[Labelled]:
+        """Rounds as `wsiseg label --encoder … --choose classwise` has them, from the first 25 patches on."""
+        names, answered = self.setting.pool.classes.names, self.labelled("random", ROUNDS[0])
+        prober = Prober(embed(Embedder(ENCODER, "cpu"), self._patches(), [one.place.id for one in self.candidates]))
+        while len(answered) < budget:
+            number, count = answered[-1].round + 1, min(PROBED_ROUND, budget - len(answered))
+            advice = prober.advice(
+                {one.patch.place.id: dict(zip(names, one.answer, strict=True)) for one in answered}, names
+            )
+            assert advice is not None
+            shown = {one.patch.place.id for one in answered}
+            available = [i for i, one in enumerate(self.candidates) if one.place.id not in shown]
+            ids = [self.candidates[i].place.id for i in available]
+            positives = [sum(one.answer[names.index(name)] for one in answered) for name in advice.names]
+            chosen = choose_classwise(
+                range(len(available)),
+                count,
+                np.stack([advice.probabilities[patch] for patch in ids]),
+                np.stack([advice.features[patch] for patch in ids]),
+                [self.candidates[i].place.group for i in available],
+                self.setting.seed + number,
+                positives=positives,
+            )
+            answered += self._answered(
+                [Chosen(available[one.index], one.source) for one in chosen], number, advice.model_hash
+            )
+        return answered
 
     def _answered(self, chosen: Sequence[Chosen], number: int, model_hash: str) -> list[Labelled]:
         annotator = self.setting.annotator
@@ -186,6 +229,7 @@ class Loop:
             config = training_config(self.setting.pool, len(labelled), self.setting.seed)
             if hasty:
                 config = config.changed(stage2={"epochs": 1})
+            config = config.changed(**WAYS.get(strategy, {}))
             train_quietly(data, folder, config)
         return folder
 
@@ -294,7 +338,7 @@ def class_maps(model: TissueModel, pixels: npt.NDArray[np.uint8]) -> dict[str, n
         whole = np.ones((grid.rows, grid.columns), np.bool_)
         context = context_tiles(model.spec.gate_context, grid)
         seen = torch.from_numpy(mean_in_context(values, whole, context)).flatten(0, 1)
-    found = {NO_GATE: logits, GATE: gate_logits(logits, allowed_classes(seen, model.gate))}
+    found = {NO_GATE: logits, GATE: gate_logits(logits, allowed_classes(seen, model.gate, model.spec.gate_floor))}
     return {
         name: blend(Size(width, height), list(zip(tiles, each.softmax(dim=1).numpy(), strict=True)), grid).argmax(0)
         for name, each in found.items()
@@ -325,9 +369,12 @@ PLANS: dict[str, tuple[str, bool, tuple[Annotator, ...], tuple[tuple[str, int], 
     "rare-curve": ("brca", True, (Annotator(),), (("random", 25), ("random", 50), ("classwise", 50), ("random", 100),
                                                   ("classwise", 100), ("classwise", 400))),
     "rare-entropy": ("brca", True, (Annotator(),), (("entropy", 200),)),
+    "rare-encoder": ("brca", True, (Annotator(),), (("encoder", 200),)),
     "common": ("brca", False, (Annotator(),), (("random", 200), ("classwise", 200))),
     "lung": ("lung", False, (Annotator(),), (("random", 100), ("classwise", 100))),
     "lung-curve": ("lung", False, (Annotator(),), (("random", 200), ("classwise", 200))),
+    "refit": ("lung", False, (Annotator(),), (("random", 100), ("refit", 100))),
+    "mosaics": ("lung", False, (Annotator(),), (("random", 100), ("mosaics", 100))),
     "noise": ("lung", False, (Annotator(0.05), Annotator(0.1), Annotator(misses=True)),
               (("random", 100), ("classwise", 100))),
 }  # fmt: skip

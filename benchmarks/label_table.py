@@ -23,7 +23,9 @@ RARE = 2
 
 COLUMNS = ("no gate", "predicted gate")
 COMPARED = (("classwise", 100, "random", 100), ("classwise", 200, "random", 200), ("classwise", 200, "random", 400),
-            ("classwise", 400, "random", 400), ("entropy", 200, "random", 200))  # fmt: skip
+            ("classwise", 400, "random", 400), ("entropy", 200, "random", 200),
+            ("encoder", 200, "random", 200), ("encoder", 200, "random", 400),
+            ("refit", 100, "random", 100), ("mosaics", 100, "random", 100))  # fmt: skip
 
 
 def scores(result: Result, column: str) -> SegmentationScores:

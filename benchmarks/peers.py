@@ -59,7 +59,7 @@ class Peer(ModelABC):  # type: ignore[misc]
         """Probabilities (N, K, H, W) of patches (N, 3, H, W), uint8."""
         if not self.gate:
             return torch.softmax(self.model.segment(patches), dim=1)
-        allowed = allowed_classes(self.model.classify(patches), self.model.gate)
+        allowed = allowed_classes(self.model.classify(patches), self.model.gate, self.model.spec.gate_floor)
         values = allowed[:, :, None, None].float().repeat(1, 1, *patches.shape[2:])
         several = allowed.sum(dim=1) > 1
         if several.any():

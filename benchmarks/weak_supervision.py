@@ -108,6 +108,7 @@ ROWS = (
     Row("8", "default, gate on its own patch, 0.1", DEFAULT.changed(gate={"context": 0.0, "threshold": 0.1})),
     Row("9", "default, self-training", teacher="self"),
     Row("10", "default, averaged over flips", flips=True),
+    Row("12", "default, half of each batch mosaics", DEFAULT.changed(supervision={"mosaics": 0.5})),
     Row("11", "default, rare classes not drawn more often", DEFAULT.changed(imbalance="none")),
 )
 
@@ -275,7 +276,9 @@ def train_segmenter(study: Study, config: TrainingConfig, fold: int, teacher: st
         # Names without their folder, since each kind of mask has a folder of its own.
         patches = [Patch(p.path, p.path.name, p.label, p.group) for p in study.training_patches(fold)]
         images = PatchImages(patches, K, folders)
-        stage = SegmenterStage(network, own, np.full(K, 1 / K), [], torch.zeros(0, K), torch.full((K,), 0.1))
+        stage = SegmenterStage(
+            network, own, np.full(K, 1 / K), [], torch.zeros(0, K), torch.full((K,), 0.1), images=images
+        )
         _fit(stage, images, own.seed + 1, None, target)
 
     return study.step("stage2", depends, make), depends
@@ -336,7 +339,7 @@ def _gated(logits: Tensor, seen: Tensor, config: TrainingConfig, grid: TileGrid,
     thresholds = torch.full((K,), gate.threshold)
     if RULES[gate.rule].by_sign:
         return gate_published(logits, seen, thresholds)
-    return gate_logits(logits, allowed_classes(seen, thresholds))
+    return gate_logits(logits, allowed_classes(seen, thresholds, gate.floor))
 
 
 def _truly_in_image(image: LungImage) -> Tensor:

@@ -22,6 +22,7 @@ LAYERS = [
     {"geojson", "tiling"},
     {"tissue", "models", "export"},
     {"datasets", "prediction"},
+    {"cohort"},
     {"training", "evaluation", "labelling", "corrections", "report"},
     {"server"},
     {"cli"},
@@ -33,7 +34,7 @@ FACES = {"__init__.py", "__main__.py"}
 
 USERS = {
     "torch": {"models", "training", "evaluation", "labelling/opinions.py", "cli/doctor_facts.py", "cli/verbose.py", *(
-        f"prediction/{name}.py" for name in ("run", "job", "many", "stream", "gated", "sums", "devices")
+        f"prediction/{name}.py" for name in ("run", "job", "many", "opener", "stream", "gated", "sums", "devices")
     )},
     "torchvision": {"models", "training"},
     "timm": {"models"},

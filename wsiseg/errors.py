@@ -6,7 +6,14 @@ line turns them into an exit code (2) and a message.
 
 
 class WsisegError(Exception):
-    """Bad input or an environment that cannot do what was asked; never a bug in this package."""
+    """Bad input or an environment that cannot do what was asked; never a bug in this package.
+
+    Attributes:
+        transient: whether the same command may do better later: a server that did not answer, an output that another
+            run is writing.
+    """
+
+    transient = False
 
 
 class SlideError(WsisegError, OSError):
@@ -23,6 +30,12 @@ class MapError(WsisegError, OSError):
 
 class OutputError(WsisegError, OSError):
     """An output that exists already, or cannot be written."""
+
+
+class LockedError(OutputError):
+    """An output that another run is writing."""
+
+    transient = True
 
 
 class BundleError(WsisegError, ValueError):
@@ -46,7 +59,13 @@ class NonFiniteError(WsisegError, ArithmeticError):
 
 
 class RemoteError(SlideError):
-    """A slide behind an address that its server does not deliver, or no longer delivers. Never damage of the slide."""
+    """A slide behind an address that its server does not deliver, or no longer delivers. Never damage of the slide.
+
+    Attributes:
+        transient: false where asking again would not help: it is not there, or must not be read.
+    """
+
+    transient = True
 
 
 class MissingExtraError(WsisegError, ImportError):

@@ -88,12 +88,22 @@ def test_a_bundle_keeps_its_figures_and_a_report_finds_them(
     found = read_evaluation(bundle)
     assert found.model_hash == before == bundle_hash(bundle)
     assert found.classes == ("Tumour", "Stroma", "Lymphocytes")
+    card = (bundle / "card.html").read_text(encoding="utf-8")
+    assert "Expected calibration error" in card
+    assert "probabilities are as the networks give them" in card
+    with pytest.raises(SystemExit) as stop:
+        main([*(str(a) for a in arguments[:-1]), "--device", "cpu", "--quiet", "--calibrate"])
+    assert stop.value.code == 2
+    assert "no temperature can be chosen: that takes masks or cell dots" in capsys.readouterr().err  # six cells
+    assert not (bundle / "calibration.json").exists()
+    assert bundle_hash(bundle) == before
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--choose-thresholds"], "--split val alone"),
+        (["--calibrate"], "a temperature is chosen on --split val alone"),
         (["--write-bundle", "b"], "--choose-thresholds"),
         (["--cell-classes", "2"], "VALUE=NAME"),
         (["--mpp", "0.5", "--split", "train"], "no row of split train"),

@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,17 @@ import pytest
 
 from tests.helpers.color_model import color_model
 from tests.helpers.evaluation_data import write_dataset
+from wsiseg.errors import BundleError, OptionError
+from wsiseg.evaluation.calibrate import calibration_from
 from wsiseg.evaluation.calibration import CalibrationReport, CalibrationTally
-from wsiseg.evaluation.run import evaluate
+from wsiseg.evaluation.card import write_card
+from wsiseg.evaluation.result import Evaluation
+from wsiseg.evaluation.run import EvaluateOptions, evaluate
 from wsiseg.evaluation.temperature import calibrated, fit_temperatures
 from wsiseg.metrics import confusion_matrix
+from wsiseg.models.calibration import networks_of, save
+from wsiseg.models.folder import BUNDLES_FOLDER
+from wsiseg.models.spec import read_spec
 
 NAMES = ("A", "B", "C")
 
@@ -107,3 +116,72 @@ def test_an_evaluation_has_it(tmp_path: Path) -> None:
     assert found.areas["Red"].counted == 1
     assert found.areas["Red"].summed == 1, "the gate leaves one class alone"
     assert found.error.value == pytest.approx(0.25)
+
+
+def too_sure(root: Path) -> Path:
+    """A data set on which a pixel is often of another class than its colour; each image shows all three colours."""
+    rng = np.random.default_rng(5)
+    images = []
+    for split, group in (("train", "t"), ("val", "a"), ("val", "b"), ("val", "c"), ("test", "d"), ("test", "e")):
+        shown = np.repeat(np.arange(3), 22)[:64][:, None].repeat(64, axis=1)
+        wrong = rng.random(shown.shape) < 0.4
+        images.append((shown, np.where(wrong, rng.integers(0, 3, shown.shape), shown), group, split))
+    return write_dataset(root, images)
+
+
+def test_a_temperature_is_chosen_on_validation_and_judged_on_test(tmp_path: Path) -> None:
+    model, data = color_model(gate=0.01), too_sure(tmp_path / "d")
+    chosen = calibration_from(evaluate(model, data, EvaluateOptions(split="val")), model.spec.networks)
+    assert chosen.temperature > 1.5
+    assert chosen.networks == networks_of(model.spec.networks)
+    errors = chosen.fitted["expected_calibration_error"]
+    assert errors["after"] < 0.5 * errors["before"]
+    before = evaluate(model, data).calibration
+    model.calibration = chosen
+    result = evaluate(model, data)
+    after = result.calibration
+    assert before is not None
+    assert after is not None
+    assert after.before is not None
+    assert after.before[0].value == before.error.value
+    assert after.error.value < 0.5 * before.error.value
+    assert after.temperatures == before.temperatures  # of what the networks give
+    assert {name: area.counted for name, area in after.areas.items()} == {n: a.counted for n, a in before.areas.items()}
+    said = json.loads(json.dumps(result.to_json(), allow_nan=False))["calibration"]["before_temperature"]
+    assert said["expected_calibration_error"]["value"] == pytest.approx(before.error.value, abs=1e-6)
+    again = calibration_from(evaluate(model, data, EvaluateOptions(split="val")), model.spec.networks)
+    assert again == chosen  # whatever the model brings with it
+
+
+def test_no_temperature_is_chosen_where_it_would_not_help_or_nothing_is_known() -> None:
+    found = report()
+    result = Evaluation("pixels", NAMES, {}, None, None, {}, {}, {}, found)  # type: ignore[arg-type]
+    assert found.temperatures is not None
+    worse = replace(found.temperatures, error=(0.01, 0.02, 0.02))
+    with pytest.raises(OptionError, match="the model needs none"):
+        calibration_from(replace(result, calibration=replace(found, temperatures=worse)), color_model().spec.networks)
+    with pytest.raises(OptionError, match="that takes masks or cell dots"):
+        calibration_from(replace(result, calibration=None), color_model().spec.networks)
+
+
+def test_the_card_shows_reliability_before_and_after(tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(BUNDLES_FOLDER / "tissue-brca-lite", tmp_path / "bundle"))
+    assert "probabilities are as the networks give them" in write_card(bundle).read_text(encoding="utf-8")
+    model = color_model(gate=0.01)
+    chosen = calibration_from(
+        evaluate(model, too_sure(tmp_path / "d"), EvaluateOptions(split="val")), read_spec(bundle).networks
+    )
+    chosen.fitted["data"] = "<b>patches</b>"
+    save(chosen, bundle)
+    card = write_card(bundle).read_text(encoding="utf-8")
+    errors = chosen.fitted["expected_calibration_error"]
+    assert f"<p>{chosen.temperature:g}, fitted to" in card
+    assert f"falls from {errors['before']:.3f} to {errors['after']:.3f}" in card
+    assert "<th>before: mean</th>" in card
+    assert "<th>after: mean</th>" in card
+    assert card.count("<polyline") == 3
+    assert "<b>patches" not in card
+    assert "&lt;b&gt;patches" in card
+    save(replace(chosen, fitted={"reliability": {"before": 3}}), bundle)
+    with pytest.raises(BundleError, match=r"holds no figures of wsiseg evaluate: remove it"):
+        write_card(bundle)

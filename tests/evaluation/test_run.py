@@ -11,7 +11,7 @@ from tests.helpers.color_model import color_model
 from tests.helpers.evaluation_data import painted, write_dataset
 from wsiseg.choices import GateMode
 from wsiseg.errors import BundleError, DatasetError, OptionError
-from wsiseg.evaluation.gates import Exclude, MultiplyLogits, orientations, undone
+from wsiseg.evaluation.gates import Exclude, Limits, MultiplyLogits, orientations, undone
 from wsiseg.evaluation.result import TITLES
 from wsiseg.evaluation.run import EvaluateOptions, evaluate
 from wsiseg.models.large_tiles import Windows
@@ -241,7 +241,8 @@ def test_the_mean_of_equal_views_is_gated_as_each_of_them(rule: Exclude | Multip
     random = torch.Generator().manual_seed(0)
     logits, presence = torch.randn(2, 3, 8, 8, generator=random), torch.rand(2, 1, 3, generator=random)
     thresholds, windows = torch.tensor([0.3, 0.5, 0.7]), Windows(8, 8, 8)
-    plain, mean = (rule.apply(values, presence, thresholds, windows) for values in (logits, rule.mean([logits] * 8)))
+    limits = Limits(thresholds)
+    plain, mean = (rule.apply(values, presence, limits, windows) for values in (logits, rule.mean([logits] * 8)))
     assert (plain[presence[:, 0] > thresholds] > 0).all()
     torch.testing.assert_close(plain, mean)
 

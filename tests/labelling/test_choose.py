@@ -36,6 +36,22 @@ def test_as_many_as_wanted_and_none_twice(count: int, most: int, classes: int, p
     assert all(index % 2 == 0 for index in indices)
 
 
+def test_rare_classes_get_more_of_a_round_and_their_most_uncertain_patches() -> None:
+    rng = np.random.default_rng(0)
+    groups, features = [f"p{i}" for i in range(400)], rng.normal(size=(400, 4)).astype(np.float32)
+    features[40:60] = 0.0  # all alike
+    probabilities = np.full((400, 2), 0.01, np.float32)
+    probabilities[40:60, 1] = np.linspace(0.3, 0.4, 20)
+    probabilities[200:400, 0] = np.linspace(0.4, 0.5, 200)
+    chosen = choose_classwise(range(400), 30, probabilities, features, groups, 0, positives=(50, 10))
+    sought = {one.index for one in chosen if one.source == "classwise"}
+    assert len(sought) == 24
+    assert sought & set(range(40, 60)) == set(range(40, 60))  # 50 / 60 of 24, though alike
+    assert sought - set(range(40, 60)) <= set(range(200, 400))
+    even = choose_classwise(range(400), 30, probabilities, features, groups, 0, positives=(50, 50))
+    assert len({one.index for one in even if one.source == "classwise"} & set(range(200, 400))) == 12
+
+
 def test_no_patient_has_it_all() -> None:
     rng = np.random.default_rng(0)
     groups = ["a"] * 180 + ["b"] * 20

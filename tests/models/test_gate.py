@@ -41,6 +41,29 @@ def test_where_none_passes_the_most_probable_one_is_allowed():
     assert allowed.tolist() == [[False, True, False], [True, False, False]]
 
 
+def test_a_floor_keeps_what_is_hardly_less_probable_and_shuts_what_is_clearly_less():
+    seen = torch.tensor([[0.55, 0.399, 0.1], [0.9, 0.399, 0.1], [0.3, 0.2, 0.17], [0.6, 0.36, 0.0]])
+    assert allowed_classes(seen, torch.tensor(0.4)).tolist()[0] == [True, False, False]  # by a hair
+    assert allowed_classes(seen, torch.tensor(0.4), 0.6).tolist() == [
+        [True, True, False],
+        [True, False, False],
+        [True, True, False],
+        [True, True, False],  # reaches it exactly
+    ]
+    # The most probable class is never shut, whatever its own threshold.
+    assert allowed_classes(torch.tensor([[0.8, 0.6]]), torch.tensor([0.9, 0.5]), 1.0).tolist() == [[True, True]]
+    assert allowed_classes(torch.zeros(1, 3), torch.tensor(0.4), 0.6).all()
+
+
+@given(PROBABILITIES, arrays(np.float32, 4, elements=st.floats(0, 1, width=32)), st.floats(0.01, 1))
+def test_a_floor_only_ever_allows_more(probabilities, thresholds, floor):
+    seen, limits = torch.from_numpy(probabilities), torch.from_numpy(thresholds)
+    plain, floored = allowed_classes(seen, limits), allowed_classes(seen, limits, floor)
+    assert (floored | ~plain).all()
+    assert floored.gather(1, seen.max(dim=1, keepdim=True).indices).all()
+    assert torch.equal(floored & ~plain, ~plain & (seen >= floor * seen.max(dim=1, keepdim=True).values))
+
+
 @given(PROBABILITIES, arrays(np.float32, 4, elements=st.floats(0, 1, width=32)))
 def test_some_class_is_always_allowed_and_no_other_can_win(probabilities, thresholds):
     allowed = allowed_classes(torch.from_numpy(probabilities), torch.from_numpy(thresholds))

@@ -158,6 +158,8 @@ def test_the_shared_gate_decides_and_the_classifier_is_not_asked() -> None:
     some = (seen > thresholds).any(dim=2)
     assert torch.equal(allowed[some], (seen > thresholds)[some])
     torch.testing.assert_close(found.sum(dim=1), torch.ones(2, 192, 192))
+    _, floored = predict_shared(model, tiles, torch.ones(3), 96, 48, 0.9)
+    assert torch.equal(floored, seen >= 0.9 * seen.max(dim=2, keepdim=True).values)
     closed, _ = predict_shared(model, tiles, torch.tensor([1.0, 0.0, 1.0]), 96, 48)
     assert (closed[:, 1] == 1).all()
 

@@ -26,6 +26,7 @@ def fields(**changes: object) -> dict[str, Any]:
         {**TILES, "gate_mode": "shared", "shared_gate": [0.1, 0.2, 0.3]},
         {**TILES, "gate_mode": "patches", "shared_gate": [0.1, 0.2, 0.3]},
         {"gate_mode": "windows", "tile_px": 96},
+        {"gate_floor": 0.6},
     ],
 )
 def test_round_trip(changes: dict[str, Any]) -> None:
@@ -44,12 +45,17 @@ def test_bundles_without_tiles_are_written_as_before() -> None:
     before = json.loads(Path(path).read_text(encoding="utf-8"))
     assert list(text) == list(before)
     plain = parse_spec(fields(gate_mode="patches", tile_px=None, tile_margin_px=0, shared_gate=None), "test")
-    assert not {"gate_mode", "tile_px", "tile_margin_px", "shared_gate"} & set(json.loads(plain.to_json()))
+    assert not {"gate_floor", "gate_mode", "tile_px", "tile_margin_px", "shared_gate"} & set(
+        json.loads(plain.to_json())
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"gate_floor": 0.0}, "gate_floor"),
+        ({"gate_floor": 1.1}, "gate_floor"),
+        ({"gate_floor": 0.6, "gate_rule": "multiply_logits"}, "has no floor"),
         ({**TILES, "tile_px": 200}, "nearest is 192"),
         ({**TILES, "tile_px": 48}, "nearest is 96"),
         ({**TILES, "tile_px": 10**6}, "8192"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from tests.helpers.color_model import color_model
 from tests.helpers.maps import painted
+from wsiseg.errors import BundleError, OptionError
 from wsiseg.geometry import Box
 from wsiseg.prediction.gate_places import PiecePlaces, decisions, owned, packed
 from wsiseg.prediction.plan import Plan
@@ -33,6 +35,32 @@ def test_places_explain_the_probabilities(tmp_path: Path, context: float) -> Non
         assert (found.read_probability(index, box)[shut] == 0).all()
     assert sum(result.counts.shut) > 0
     assert (found.gate.decisions(0) == SHUT).sum() == result.counts.decided
+
+
+def test_a_floor_opens_what_a_threshold_shuts(tmp_path: Path) -> None:
+    """With thresholds that nothing reaches, the most probable class alone is left, or all that come near enough."""
+    painted(tmp_path / "p.png", (400, 600))
+    options = PredictOptions(mpp=1, tissue="none", white=False, gate_threshold=1.0)
+    shut = {}
+    for floor in (None, 1.0, 1e-3, 1e-30):
+        asked = replace(options, gate_floor=floor)
+        found = predict(tmp_path / "p.png", tmp_path / f"{floor}.zarr", color_model(gate=0.2), asked)
+        shut[floor] = found.counts.shut
+        parameters = open_map(tmp_path / f"{floor}.zarr").metadata["parameters"]
+        assert parameters["gate_floor"] == floor
+    assert all(a >= b for a, b in zip(shut[None], shut[1.0], strict=True))  # a floor of 1 leaves equals
+    assert sum(shut[1.0]) > sum(shut[1e-3]) > sum(shut[1e-30]) == 0
+
+
+def test_the_published_rule_has_no_floor() -> None:
+    spec = color_model(gate=0.2).spec
+    floored = spec.model_copy(update={"gate_floor": 0.6})
+    assert PredictOptions().resolved_by(floored, "cpu").gate_floor == 0.6
+    assert PredictOptions(faithful=True).resolved_by(floored, "cpu").gate_floor is None
+    with pytest.raises(BundleError, match="has no floor"):
+        PredictOptions(faithful=True, gate_floor=0.6).resolved_by(spec, "cpu")
+    with pytest.raises(OptionError, match="above 0 up to 1, got 0"):
+        PredictOptions(gate_floor=0.0)
 
 
 @pytest.mark.parametrize(("stride", "per_tile"), [(48, 1), (160, 3)])

@@ -332,7 +332,7 @@ def test_the_summary_lists_each_kind(tmp_path: Path, sample_data: Path) -> None:
 
 
 def test_it_is_seen_whether_a_file_system_tells_cases_apart(tmp_path: Path) -> None:
-    from wsiseg.prediction.many import folds_case
+    from wsiseg.system.files import folds_case
 
     (tmp_path / "a").touch()
     assert folds_case(tmp_path / "not" / "there") == (tmp_path / "A").exists()

@@ -1,6 +1,7 @@
 """Whole trainings on encoders that cannot be dilated; frozen, by LoRA, shared; and encoders that no bundle may hold."""
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from wsiseg.models.bundle import load_model
 from wsiseg.models.large_tiles import predict_shared
 from wsiseg.models.networks.lite import LiteClassifier
 from wsiseg.models.weights import outside
+from wsiseg.models.weights.tensor_files import convert
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.encoder_training import check_encoder_training, keep_still, layer_rates, merged, prepare_encoder
-from wsiseg.training.encoders import licence_notes
+from wsiseg.training.encoders import held_elsewhere, licence_notes
 from wsiseg.training.run import train
 from wsiseg.training.settings import effective_config
 
@@ -89,34 +91,105 @@ def test_a_frozen_encoder_stays_and_is_held_once(dataset: Path, tmp_path: Path) 
     assert model.segment(torch.zeros(1, 3, 96, 96, dtype=torch.uint8)).isfinite().all()
 
 
-def test_what_no_bundle_may_hold_is_asked_for(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Hostile:
+    """Leaves a file behind where its pickle is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.trace,)
+
+
+def frozen(dataset: Path, out: Path, weights: dict[str, object], **changes: object) -> tuple[Path, list[str]]:
+    settings = config(encoder_training="frozen", **changes).changed(classifier=weights, segmenter=weights)
+    return run(dataset, out, settings)
+
+
+def test_what_no_bundle_may_hold_is_asked_for_as_safetensors(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained from a torch checkpoint, loaded with what `wsiseg models convert` makes of it, and with nothing else."""
+    torch.manual_seed(1)
     source = timm.create_model(VIT, pretrained=False, **SMALL).state_dict()
-    save_file(source, tmp_path / "uni.safetensors")
-    weights = {"initial_weights": str(tmp_path / "uni.safetensors"), "published": "MahmoodLab/UNI2-h"}
-    settings = config(encoder_training="frozen").changed(classifier=weights, segmenter=weights)
-    assert not licence_notes(settings)
-    out, _ = run(dataset, tmp_path / "model", settings)
+    torch.save({"state_dict": source}, tmp_path / "uni.pth")
+    weights = {"initial_weights": str(tmp_path / "uni.pth"), "published": "MahmoodLab/UNI2-h"}
+    out, said = frozen(dataset, tmp_path / "model", weights)
+    assert sum("names the weights of MahmoodLab/UNI2-h" in line and "--hold-weights" in line for line in said) == 2
     for kind in ("classifier", "segmenter"):
         assert not [name for name in names_in(out / f"{kind}.safetensors") if "blocks." in name]
         held = json.loads((out / "model.json").read_text())["networks"][kind]["encoder"]
         assert (held["source"], held["licence"]) == ("hf-hub:MahmoodLab/UNI2-h", "CC-BY-NC-ND-4.0")
-    with pytest.raises(
-        BundleError, match=r"needs the encoder hf-hub:MahmoodLab/UNI2-h .* set WSISEG_ENCODERS"
-    ) as caught:
+    with pytest.raises(BundleError, match=r"needs the encoder hf-hub:MahmoodLab/UNI2-h .* set WSISEG_ENCODERS"):
+        load_model(out, runtime="torch")
+    (tmp_path / "elsewhere").mkdir()
+    hostile, trace = tmp_path / "elsewhere" / "a.bin", tmp_path / "trace"
+    hostile.write_bytes(pickle.dumps(Hostile(trace)))
+    shutil.copy(hostile, tmp_path / "elsewhere" / "b.safetensors")
+    shutil.move(tmp_path / "uni.pth", tmp_path / "elsewhere" / "c.pth")
+    monkeypatch.setenv(outside.VARIABLE, str(tmp_path / "elsewhere"))
+    with monkeypatch.context() as patched, pytest.raises(BundleError, match="wsiseg models convert") as caught:
+        patched.setattr(torch, "load", None)  # no checkpoint is opened, not even the one that would do
         load_model(out, runtime="torch")
     assert "\n" not in str(caught.value)
-    (tmp_path / "elsewhere").mkdir()
-    shutil.move(tmp_path / "uni.safetensors", tmp_path / "elsewhere" / "renamed.safetensors")
-    monkeypatch.setenv(outside.VARIABLE, str(tmp_path / "elsewhere"))
+    pickle.loads(hostile.read_bytes())  # what it would have done
+    trace.unlink()
+    with pytest.raises(OptionError, match="no torch checkpoint of plain tensors"):
+        convert(hostile, tmp_path / "never.safetensors", 2**30)
+    assert not trace.exists()
+    assert not (tmp_path / "never.safetensors").exists()
+    assert convert(tmp_path / "elsewhere" / "c.pth", tmp_path / "elsewhere" / "d.safetensors", 2**30) == (
+        len(source),
+        held["sha256"],
+    )
     model = load_model(out, runtime="torch")
     for network in (model.classifier, model.segmenter):
         name = "blocks.2.mlp.fc1.weight"
         assert network.extractor.state_dict()[f"model.{name}"].equal(source[name])
 
 
+@pytest.mark.parametrize(
+    ("card", "hold", "expected"),
+    [
+        ("---\nlicense: cc-by-nc-nd-4.0\n---\n", False, "cc-by-nc-nd-4.0"),
+        (None, False, "not stated"),
+        ("---\nlicense: apache-2.0\n---\n", False, None),
+        (None, True, None),
+    ],
+)
+def test_a_snapshots_licence_decides_what_a_bundle_holds(
+    dataset: Path, tmp_path: Path, card: str | None, hold: bool, expected: str | None
+) -> None:
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    save_file(timm.create_model(VIT, pretrained=False, **SMALL).state_dict(), snapshot / "model.safetensors")
+    if card is not None:
+        (snapshot / "README.md").write_text(card)
+    settings = config(encoder_training="frozen", hold_weights=hold).changed(
+        classifier={"initial_weights": str(snapshot)}, segmenter={"initial_weights": str(snapshot)}
+    )
+    found = held_elsewhere(settings, "segmenter").get("encoder", {})
+    assert found.get("licence") == expected
+    assert found.get("source") == (None if expected is None else "snapshot")
+    assert bool(licence_notes(settings)) == (card is None or "nc" in card)
+
+
+def test_a_bundle_lacks_the_weights_of_an_unknown_licence(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "snapshot").mkdir()
+    save_file(timm.create_model(VIT, pretrained=False, **SMALL).state_dict(), tmp_path / "snapshot/model.safetensors")
+    out, said = frozen(dataset, tmp_path / "model", {"initial_weights": str(tmp_path / "snapshot")})
+    assert any("whose licence is not stated: it may forbid" in line for line in said)
+    assert not [name for name in names_in(out / "segmenter.safetensors") if "blocks." in name]
+    assert str(tmp_path) not in json.dumps(json.loads((out / "model.json").read_text())["networks"])
+    monkeypatch.setenv(outside.VARIABLE, str(tmp_path / "snapshot"))
+    assert load_model(out, runtime="torch").segment(torch.zeros(1, 3, 96, 96, dtype=torch.uint8)).isfinite().all()
+
+
 def test_learning_further_from_it_is_said() -> None:
     (note,) = licence_notes(config().changed(classifier={"published": "MahmoodLab/UNI2-h"}))
-    assert "MahmoodLab/UNI2-h, whose licence (CC-BY-NC-ND-4.0) forbids" in note
+    assert "MahmoodLab/UNI2-h, whose licence (CC-BY-NC-ND-4.0) forbids or limits" in note
     assert not licence_notes(config().changed(classifier={"published": "bioptimus/H-optimus-0"}))
 
 

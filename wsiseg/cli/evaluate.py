@@ -78,6 +78,7 @@ MIN_COLUMNS = 100
     help="See `wsiseg predict` [default: the model's].",
 )
 @click.option("--gate-context", type=float, metavar="SIDES", help="See `wsiseg predict` [default: the model's].")
+@click.option("--gate-floor", type=float, metavar="SHARE", help="See `wsiseg predict` [default: the model's].")
 @click.option(
     "--gate-threshold", type=float, metavar="P", help="Probability a class must exceed [default: the model's]."
 )
@@ -94,6 +95,11 @@ MIN_COLUMNS = 100
     "--write-bundle", type=OUTPUT, metavar="FOLDER", help="Write a copy of BUNDLE with the chosen thresholds."
 )
 @click.option("--into-bundle", is_flag=True, help="Put the figures into BUNDLE, where `wsiseg report` finds them.")
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Choose one temperature for the probabilities and put it into BUNDLE, for `predict`; only on --split val.",
+)
 @json_file_option
 @click.option("--picture", type=OUTPUT, metavar="FILE", help="Draw the confusion matrices (.png).")
 @click.option(
@@ -124,6 +130,7 @@ def evaluate(
     gate_recall: float,
     write_bundle: Path | None,
     into_bundle: bool,
+    calibrate: bool,
     as_json: Path | None,
     picture: Path | None,
     overwrite: bool,
@@ -135,15 +142,17 @@ def evaluate(
     """Measure BUNDLE on the pixel masks or cell dots of DATASET: no gate, predicted gate, and oracle gate."""
     if write_bundle is not None and not choose_thresholds:
         raise click.UsageError("--write-bundle writes chosen thresholds; give --choose-thresholds as well")
-    if choose_thresholds and options["split"] != "val":
-        raise click.UsageError(f"thresholds are chosen on --split val alone, not on {options['split']}")
+    for chosen_there, what in ((choose_thresholds, "thresholds are"), (calibrate, "a temperature is")):
+        if chosen_there and options["split"] != "val":
+            raise click.UsageError(f"{what} chosen on --split val alone, not on {options['split']}")
     table = cell_table(cell_classes)
-    from wsiseg.models.folder import EVALUATION_FILE, find_bundle
+    from wsiseg.models.folder import CALIBRATION_FILE, EVALUATION_FILE, find_bundle
     from wsiseg.system.files import check_file
 
     json_file = None if as_json == PRINTED else as_json
     kept = find_bundle(bundle) / EVALUATION_FILE if into_bundle else None
-    for path, suffix in ((json_file, ".json"), (kept, ".json"), (picture, ".png")):
+    temperature = find_bundle(bundle) / CALIBRATION_FILE if calibrate else None
+    for path, suffix in ((json_file, ".json"), (kept, ".json"), (temperature, ".json"), (picture, ".png")):
         if path is not None:
             check_file(path, (suffix,), overwrite)
 
@@ -169,8 +178,7 @@ def evaluate(
     asked = "--picture draws" if picture is not None else "--into-bundle keeps" if into_bundle else ""
     if asked and not result.columns:
         raise click.UsageError(f"{asked} confusion matrices, but the data set has no masks or dots")
-    for path in filter(None, (json_file, kept)):
-        _write_json(result, path)
+    card = _keep(result, bundle, calibrate, [path for path in (json_file, kept) if path is not None], kept is not None)
     if picture is not None:
         write_picture(result, picture)
     if write_bundle is not None and result.chosen_thresholds is not None:
@@ -180,7 +188,7 @@ def evaluate(
     elif not quiet:
         _print(result)
     told = Told(as_json == PRINTED, quiet)
-    for written in filter(None, (json_file, kept, picture, write_bundle)):
+    for written in filter(None, (json_file, kept, temperature, card, picture, write_bundle)):
         told.wrote(written)
 
 
@@ -201,6 +209,21 @@ def _write_json(result: Evaluation, path: Path) -> None:
 
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _keep(result: Evaluation, bundle: str, calibrate: bool, files: list[Path], into_bundle: bool) -> Path | None:
+    """Write figures, and into the bundle its temperature; the card that says so, or None where nothing went there."""
+    from wsiseg.evaluation.calibrate import calibration_from
+    from wsiseg.evaluation.card import write_card
+    from wsiseg.models.calibration import save
+    from wsiseg.models.folder import find_bundle
+    from wsiseg.models.spec import read_spec
+
+    if calibrate:
+        save(calibration_from(result, read_spec(bundle).networks), find_bundle(bundle))
+    for path in files:
+        _write_json(result, path)
+    return write_card(find_bundle(bundle)) if calibrate or into_bundle else None
 
 
 def _print(result: Evaluation) -> None:
@@ -271,8 +294,9 @@ def _print_calibration(console: Console, found: CalibrationReport, kind: str) ->
         shares = (f"{100 * share:.1f}" for share in (area.true, area.counted, area.summed))
         table.add_row(Text(name), *shares, _shown(found.class_errors[name], None))
     console.print(table)
+    before = "" if found.before is None else f"; {_shown(found.before[0])} without the model's temperature"
     console.print(
-        f"\nprobability of the class that won: expected calibration error {_shown(found.error)}\n"
+        f"\nprobability of the class that won: expected calibration error {_shown(found.error)}{before}\n"
         "probability  mean   right   count"
     )
     _print_bins(console, found.reliability)

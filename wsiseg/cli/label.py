@@ -227,11 +227,11 @@ def _ask(
     from wsiseg.labelling.opinions import ask, says
 
     opinions = ask(model, cache, [candidate.id for candidate in candidates], progress)
-    names, thresholds = model.classes.names, model.spec.gate
+    names, limits = model.classes.names, (model.spec.gate, model.spec.gate_floor)
     return Advice(
         model.hash,
         names,
-        {patch: says(opinion, names, thresholds) for patch, opinion in opinions.items()},
+        {patch: says(opinion, names, *limits) for patch, opinion in opinions.items()},
         {patch: opinion[0] for patch, opinion in opinions.items()},
         {patch: opinion[1] for patch, opinion in opinions.items()},
     )

@@ -29,6 +29,8 @@ COMMANDS = {
     "view": "Show maps upon their slides in the browser: toggle, measure, compare, correct.",
     "export": "Write polygons, pictures, rasters or areas of a map.",
     "report": "Report endpoints, intervals and quality of maps: a page and tables.",
+    "status": "Show how far a cohort is: slides done, failed and running, time left.",
+    "unlock": "Free a map or a cohort from a run whose machine is gone.",
     "models": "List the models that come with wsiseg, or import published checkpoints.",
     "doctor": "Check this installation, and print what a bug report needs.",
     "help": "Show the help of a command.",

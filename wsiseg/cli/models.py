@@ -77,6 +77,28 @@ def distance_command(model: str, dataset: Path, mpp: float | None, device: str, 
         echo(f"{path}: from {found.patches} patches of {found.groups} slides or patients")
 
 
+@models.command("convert")
+@click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT", type=OUTPUT)
+@overwrite_option
+@json_option
+@quiet_option
+def convert_command(source: Path, target: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
+    """Write the tensors of FILE, a torch checkpoint (.pth, .bin), as OUT.safetensors; nothing else in FILE is loaded.
+
+    Models that name an encoder instead of holding it are loaded with safetensors alone. They compare the hash of the
+    tensors that is printed here, which is the same for both files.
+    """
+    from wsiseg.models.weights.encoder_weights import MAX_ENCODER_BYTES
+    from wsiseg.models.weights.tensor_files import convert
+
+    count, digest = convert(source, target, MAX_ENCODER_BYTES, overwrite=overwrite)
+    if as_json:
+        click.echo(json.dumps({"file": str(target), "tensors": count, "tensors_sha256": digest}))
+    elif not quiet:
+        echo(f"{target}: {count} tensors, SHA-256 of the tensors {digest}")
+
+
 @models.command("import")
 @click.option(
     "--stage1",

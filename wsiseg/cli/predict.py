@@ -33,7 +33,14 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("slides", nargs=-1, required=True, metavar="SLIDE...")
+@click.argument("slides", nargs=-1, metavar="SLIDE...")
+@click.option(
+    "--slides",
+    "slide_list",
+    metavar="LIST|PATTERN",
+    help="Instead of SLIDE: a file with a slide a line, a CSV (path, name, mpp, group), a folder or a pattern; here or "
+    "at an address, s3://bucket/prefix/*.svs.",
+)
 @click.option(
     "--out",
     required=True,
@@ -82,6 +89,13 @@ if TYPE_CHECKING:
     metavar="SIDES",
     help="Average the gate's probabilities over nearby patches, by a Gaussian of this width in sides of a patch; "
     "0 for none [default: the model's].",
+)
+@click.option(
+    "--gate-floor",
+    type=float,
+    metavar="SHARE",
+    help="Allow a class, whatever its threshold, that has this share of the probability of the patch's most probable "
+    "class; 1 for that class alone [default: the model's].",
 )
 @click.option(
     "--faithful",
@@ -139,12 +153,19 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Put maps into the same subfolders as their slides, for slides with equal names.",
 )
+@click.option("--part", metavar="I/N", help="Of --slides, do part I of N, from 1 on: one for each job of an array.")
+@click.option("--skip-locked", is_flag=True, help="Of --slides, leave to other runs what they do; no exit code 75.")
+@click.option("--retry-failed", is_flag=True, help="Of --slides, try again what failed for good.")
 @click.option("--restart", is_flag=True, help="Discard an unfinished run of this output instead of resuming it.")
 @click.option("--log", type=OUTPUT, metavar="FILE", help="Append events to FILE, one line of JSON each.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress and no table.")
 def predict(
     slides: tuple[str, ...],
+    slide_list: str | None,
+    part: str | None,
+    skip_locked: bool,
+    retry_failed: bool,
     out: Path,
     model: str,
     geojson: Path | None,
@@ -165,8 +186,10 @@ def predict(
 
     Where --out is a folder (its name does not end in .zarr), each slide gets a map in it. Slides that have one, made
     from them by the same model with the same parameters, are left out, so the same command goes on where it was
-    interrupted; one that fails does not keep the others.
+    interrupted; one that fails does not keep the others. With --slides, several runs share the slides of a list, and
+    `wsiseg status` says how far they are. Exit codes: 0 all done, 2 some failed for good, 75 repeat the command.
     """
+    _check_list(slides, slide_list, out, of_list=bool(part or skip_locked or retry_failed))
     if geojson is not None and no_geojson:
         raise click.UsageError("--geojson and --no-geojson contradict each other; drop one of them")
     from wsiseg.slides.arguments import slides_of
@@ -174,7 +197,7 @@ def predict(
 
     refuse_address(out)
     slides = tuple(slides_of(slides))
-    many = _is_folder(out, slides)
+    many = slide_list is not None or _is_folder(out, slides)
     if many and geojson is not None:
         raise click.UsageError(
             "--geojson names the polygons of one map, NAME.zarr; in a folder they are written beside each map"
@@ -197,7 +220,7 @@ def predict(
         "max_memory": max_memory,
     }
     asked |= {"overwrite": overwrite, "restart": restart}
-    shown = [without_secrets(slide) for slide in slides]
+    shown = [without_secrets(slide) for slide in slides] if slide_list is None else [without_secrets(slide_list)]
     with run_log(
         log, slide=shown if many else shown[0], out=out, geojson=geojson, model=model, options=asked
     ) as events:
@@ -205,6 +228,14 @@ def predict(
             options["max_memory"] = parse_bytes(max_memory)
         how = PredictOptions(**options)
         vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)
+        if slide_list is not None:
+            from wsiseg.cli.cohort import predict_list
+
+            return predict_list(
+                slide_list, out, model, how, events, part=part, skip_locked=skip_locked, retry_failed=retry_failed,
+                vectors=vectors, polygons=not no_geojson, overwrite=overwrite, restart=restart,
+                keep_folders=keep_folders, as_json=as_json, quiet=quiet,
+            )  # fmt: skip
         if many:
             return many_slides(
                 slides, out, model, how, events, vectors=vectors, polygons=not no_geojson,
@@ -227,6 +258,16 @@ def predict(
     elif not quiet:
         _print_table(result)
     return 0
+
+
+def _check_list(slides: tuple[str, ...], slide_list: str | None, out: Path, *, of_list: bool) -> None:
+    """Raise `UsageError` unless there are slides or a list of them, with an output and options that go with it."""
+    if (slide_list is None) == (not slides):
+        raise click.UsageError("give either slides, SLIDE..., or a list of them, --slides")
+    if slide_list is None and of_list:
+        raise click.UsageError("--part, --skip-locked and --retry-failed belong to a list of slides, --slides")
+    if slide_list is not None and out.name.lower().endswith(".zarr"):
+        raise click.UsageError(f"--slides needs a folder for its maps, got {out}; name one that does not end in .zarr")
 
 
 def _is_folder(out: Path, slides: tuple[str, ...]) -> bool:

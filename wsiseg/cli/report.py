@@ -20,7 +20,7 @@ FILE = click.Path(path_type=Path)
 
 
 @click.command(cls=Command)
-@click.argument("maps", metavar="MAP.zarr...", nargs=-1, required=True, type=FILE)
+@click.argument("maps", metavar="MAP.zarr|FOLDER...", nargs=-1, required=True, type=FILE)
 @click.option("--out", required=True, type=OUTPUT, metavar="REPORT.html", help="The page: one file, no network.")
 @click.option("--csv", type=OUTPUT, help="A row for each slide, .csv.")
 @click.option("--parquet", type=OUTPUT, help="The same as Parquet.")
@@ -122,7 +122,13 @@ def report(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Report the endpoints of tissue maps: shares of stroma, lymphocytes, necrosis with intervals; quality, areas."""
+    """Report the endpoints of tissue maps: shares of stroma, lymphocytes, necrosis with intervals; quality, areas.
+
+    FOLDER is that of a cohort (`wsiseg predict --slides`): all of its slides that are done.
+    """
+    from wsiseg.cohort.state import is_cohort
+    from wsiseg.cohort.status import maps_of
+    from wsiseg.errors import OptionError
     from wsiseg.report.bulk import BulkOptions
     from wsiseg.report.measure import MeasureOptions
     from wsiseg.report.run import ReportOptions, ReportOutputs
@@ -140,6 +146,9 @@ def report(
         low_confidence,
         title,
     )
+    maps = tuple(found for path in maps for found in (maps_of(path) if is_cohort(path) else (path,)))
+    if not maps:
+        raise OptionError("none of these slides is done yet; see `wsiseg status`")
     outputs = ReportOutputs(out, csv, parquet, long_form)
     silent = quiet or as_json or not is_terminal()
 

@@ -79,6 +79,16 @@ FOLDS = 3
 )
 @click.option("--shared-encoder", is_flag=True, help="One encoder for both networks, learned in stage 1.")
 @click.option(
+    "--feature-cache",
+    metavar="SIZE",
+    help="Compute a frozen encoder once, on four fixed views of each patch, in at most so much of the disk, e.g. 8G.",
+)
+@click.option(
+    "--hold-weights",
+    is_flag=True,
+    help="Put a frozen encoder into the model, though its licence is unknown or forbids handing it on.",
+)
+@click.option(
     "--init-stage1",
     metavar="imagenet|none|FILE",
     help="Initial weights of the classifier; FILE is MXNet's .params, .pth or safetensors, also of an encoder alone.",
@@ -142,6 +152,8 @@ def train(
     encoder: str | None,
     encoder_training: str | None,
     shared_encoder: bool,
+    feature_cache: str | None,
+    hold_weights: bool,
     init_stage1: str | None,
     init_stage2: str | None,
     init: str | None,
@@ -175,6 +187,7 @@ def train(
     if not print_config:
         _require_folders(dataset, out)
 
+    from wsiseg.system.memory import parse_bytes
     from wsiseg.training.settings import effective_config, format_settings
 
     if published_background is not None and not faithful:
@@ -204,8 +217,9 @@ def train(
         if source is not None:
             networks[name]["initial_weights"] = source
     plain = {"val_share": val_share, "precision": precision, "seed": seed, "encoder_training": encoder_training}
-    if shared_encoder:
-        plain["shared_encoder"] = True
+    if feature_cache is not None:
+        plain["feature_cache"] = parse_bytes(feature_cache)
+    plain |= {"shared_encoder": shared_encoder or None, "hold_weights": hold_weights or None}
     if refit:
         settings = settings.changed(refit=settings.refit or FOLDS)
     settings = settings.changed(**stages, **networks, **{name: v for name, v in plain.items() if v is not None})

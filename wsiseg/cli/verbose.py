@@ -38,7 +38,8 @@ def tell_machine(model: str, options: PredictOptions) -> None:
     runtime, chosen = wanted.runtime, wanted.options
     exact = ", exact" if runtime.exact else ""
     _tell("runtime", f"{runtime.name}, {runtime.precision}{exact}, on {chosen.device}; batches of {chosen.batch_size}")
-    _tell("gate", f"mode {chosen.gate_mode}, rule {chosen.gate_rule}, context {chosen.gate_context:g}")
+    floor = "" if chosen.gate_floor is None else f", floor {chosen.gate_floor:g}"
+    _tell("gate", f"mode {chosen.gate_mode}, rule {chosen.gate_rule}, context {chosen.gate_context:g}{floor}")
     keep_to_quota()
     threads = torch.get_num_threads()
     _tell("threads", f"{threads} that compute, {chosen.workers} that read; {usable_cpus()} processors may be used")

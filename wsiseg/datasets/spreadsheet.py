@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import islice, zip_longest
@@ -75,7 +75,7 @@ def _without_end(row: tuple[str, ...], width: int) -> tuple[str, ...]:
 
 def _csv(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
     text = decoded(path, bytes_below(path.parent, path, MAX_TABLE_BYTES))
-    separator, start = _separator(path, text)
+    separator, start = separator_of(text, ("file",))
     reader = csv.reader(io.StringIO(text[start:], newline=""), delimiter=separator, skipinitialspace=True)
     line = 2 if start else 1
     for row in reader:
@@ -83,17 +83,18 @@ def _csv(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
         line = reader.line_num + (2 if start else 1)
 
 
-def _separator(path: Path, text: str) -> tuple[str, int]:
+def separator_of(text: str, names: Collection[str]) -> tuple[str, int]:
     """What stands between cells, and where the table begins.
 
-    That separator is taken by which the first line has a column called file; nothing goes by how often one occurs.
+    That separator is taken by which the first line has a column of one of these names (in lower case), among others;
+    nothing goes by how often one occurs.
     """
     if stated := _SEP_LINE.match(text):
         return stated.group(1), stated.end()
     for separator in _SEPARATORS:
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
         first = next((row for row in lines if any(cell.strip() for cell in row)), [])
-        if len(first) > 1 and "file" in (cell.strip().casefold() for cell in first):
+        if len(first) > 1 and not {cell.strip().casefold() for cell in first}.isdisjoint(names):
             return separator, 0
     return ",", 0
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
+from typing import BinaryIO
 
 from wsiseg.errors import DatasetError
 
@@ -31,6 +33,35 @@ def bytes_below(root: Path, path: Path, most: int) -> bytes:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"{path} cannot be read ({error!s:.80}); is the data set whole?") from error
+
+
+def encoding_of(path: str | Path, file: BinaryIO) -> str:
+    """The encoding of an open file, as `decoded` takes it, read in parts: for files that memory need not hold.
+
+    Raises:
+        DatasetError: it is none of these.
+    """
+    head = file.read(4)
+    marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+    if marked is not None:
+        return marked
+    if b"\0" in head:
+        return "utf-16-be" if head[:1] == b"\0" else "utf-16-le"
+    decoder, plain, latin = codecs.getincrementaldecoder("utf-8")(), True, True
+    part = head
+    while True:
+        if plain:
+            try:
+                decoder.decode(part, final=not part)
+            except UnicodeDecodeError:
+                plain = False
+        latin = latin and _CONTROL.isdisjoint(part)
+        if not part:
+            break
+        part = file.read(2**20)
+    if not (plain or latin):
+        raise DatasetError(f"{path} is not text in UTF-8, UTF-16 or Latin-1: save it in UTF-8")
+    return "utf-8" if plain else "latin-1"
 
 
 def decoded(path: Path, data: bytes) -> str:

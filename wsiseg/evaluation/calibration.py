@@ -7,7 +7,7 @@ and areas as counted pixels disagree, and ratios of areas are off by more than a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,11 @@ import numpy.typing as npt
 from wsiseg.arrays import Float64Array, Int64Array, UInt8Array
 from wsiseg.evaluation.figures import Figure, bootstrap, ratio
 from wsiseg.evaluation.temperature import BINS, Temperatures, fit_temperatures
+from wsiseg.models.calibration import Calibration
 from wsiseg.system.json_values import JsonObject
+
+Reliability = tuple[dict[str, float], ...]
+"""Of each bin: low, high, count, mean probability and share that is right."""
 
 VALUES = 256
 SAMPLE = 2000
@@ -33,7 +37,7 @@ class CalibrationTally:
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
         self._counts: list[Int64Array] = []  # (2, K + 1, 256) of each group; the last row is the winning class
-        self._samples: list[tuple[int, UInt8Array, UInt8Array]] = []
+        self._samples: list[tuple[int, UInt8Array, UInt8Array]] = []  # group, (N, K) values, (N,) truth
 
     def add(self, group: int, values: UInt8Array, given: UInt8Array, truth: npt.NDArray[np.integer[Any]]) -> None:
         """Add pixels or cells of an image.
@@ -78,14 +82,24 @@ class CalibrationTally:
         groups = np.concatenate([np.full(len(true), group) for group, _, true in self._samples])
         values = np.concatenate([values for _, values, _ in self._samples])
         true = np.concatenate([true for _, _, true in self._samples])
+        temperatures = fit_temperatures(values, true, groups, tuple(names))
         return CalibrationReport(
             error=found["winner"][0],
             class_errors=dict(zip(names, found["classes"], strict=True)),
             reliability=_table(total[:, -1]),
             class_reliability={name: _table(total[:, k]) for k, name in enumerate(names)},
             areas=_areas(total, confusion, names),
-            temperatures=fit_temperatures(values, true, groups, tuple(names)),
+            temperatures=temperatures,
+            fitted=None if temperatures is None else (self._sampled(None), self._sampled(temperatures.one)),
         )
+
+    def _sampled(self, temperature: float | None) -> Reliability:
+        """Reliability of the winning class in the pixels that temperatures are fitted to, at one of them."""
+        tally = CalibrationTally(self.num_classes)
+        for _, values, true in self._samples:
+            said = values.T if temperature is None else Calibration(temperature, ("", "")).of(values.T)
+            tally.add(0, said, values.argmax(axis=1).astype(np.uint8), true)
+        return _table(tally._counts[0][:, -1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,25 +134,46 @@ class CalibrationReport:
         reliability: of the winning class: for each bin low, high, count, mean probability and share that is right.
         class_reliability: of each class's probability: the share is that of pixels which truly are of it.
         areas: of each class.
-        temperatures: what would calibrate the probabilities, None where too little is known.
+        temperatures: what calibrates the probabilities that the networks give, None where too little is known.
+        fitted: reliability of the winning class in the pixels that these were fitted to: as the networks give it, and
+            with the single temperature.
+        before: error and reliability of the winning class without the temperature that the model brings with it; None
+            where it has none, and all else is of what the networks give.
     """
 
     error: Figure
     class_errors: dict[str, Figure]
-    reliability: tuple[dict[str, float], ...]
-    class_reliability: dict[str, tuple[dict[str, float], ...]]
+    reliability: Reliability
+    class_reliability: dict[str, Reliability]
     areas: dict[str, AreaCheck]
     temperatures: Temperatures | None
+    fitted: tuple[Reliability, Reliability] | None = None
+    before: tuple[Figure, Reliability] | None = None
+
+    def followed_by(self, after: CalibrationReport | None) -> CalibrationReport:
+        """The report `after` a temperature, beside this one, of what the networks give."""
+        assert after is not None
+        return replace(after, temperatures=self.temperatures, fitted=self.fitted, before=(self.error, self.reliability))
 
     def to_json(self) -> JsonObject:
         """Plain JSON, null for NaN."""
         return {
             "expected_calibration_error": self.error.to_json(),
             "class_errors": {name: figure.to_json() for name, figure in self.class_errors.items()},
-            "reliability": [_plain(row) for row in self.reliability],
-            "class_reliability": {name: [_plain(row) for row in rows] for name, rows in self.class_reliability.items()},
+            "reliability": reliability_json(self.reliability),
+            "class_reliability": {name: reliability_json(rows) for name, rows in self.class_reliability.items()},
             "areas": {name: area.to_json() for name, area in self.areas.items()},
             "temperatures": None if self.temperatures is None else self.temperatures.to_json(),
+            **(
+                {}
+                if self.before is None
+                else {
+                    "before_temperature": {
+                        "expected_calibration_error": self.before[0].to_json(),
+                        "reliability": reliability_json(self.before[1]),
+                    }
+                }
+            ),
         }
 
 
@@ -158,7 +193,12 @@ def _errors(sums: npt.NDArray[Any]) -> dict[str, Float64Array]:
     return {"winner": errors[..., -1], "classes": errors[..., :-1]}
 
 
-def _table(sums: Int64Array) -> tuple[dict[str, float], ...]:
+def reliability_json(rows: Reliability) -> list[dict[str, float | None]]:
+    """Plain JSON, null for NaN."""
+    return [_plain(row) for row in rows]
+
+
+def _table(sums: Int64Array) -> Reliability:
     """The bins of sums (2, 256)."""
     count, said, hits = _binned(sums)
     rows = zip(count, ratio(said, count), ratio(hits, count), strict=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+from wsiseg.arrays import UInt8Array
 from wsiseg.evaluation.calibration import CalibrationTally
 from wsiseg.evaluation.truth import Case
 from wsiseg.geometry import Grid
 from wsiseg.metrics import confusion_matrix
+from wsiseg.models.calibration import Calibration
 from wsiseg.prediction.stream import FinishedPiece
 
 CALIBRATED = "predicted_gate"
@@ -18,12 +22,14 @@ CALIBRATED = "predicted_gate"
 class Tally:
     """What has been counted so far."""
 
-    def __init__(self, num_classes: int, num_true: int) -> None:
+    def __init__(self, num_classes: int, num_true: int, applied: Calibration | None = None) -> None:
         self.num_classes = num_classes  # K, of the model
         self.num_true = num_true  # U, with those that the model does not know
         self.groups: dict[str, int] = {}
         self.confusions: dict[str, list[npt.NDArray[np.int64]]] = {}
-        self.calibration = CalibrationTally(num_classes)
+        self.calibration = CalibrationTally(num_classes)  # of what the networks give
+        self.applied = applied  # what `predict` does to that
+        self.calibrated = CalibrationTally(num_classes)
         self.probabilities: list[npt.NDArray[np.float64]] = []  # (K,) of each tile
         self.truth: list[npt.NDArray[np.bool_]] = []
         self.tile_groups: list[int] = []
@@ -38,6 +44,12 @@ class Tally:
         while len(rows) <= group:
             rows.append(np.zeros((self.num_true, self.num_true), np.int64))
         rows[group] += confusion
+
+    def judge(self, group: int, values: UInt8Array, given: UInt8Array, truth: npt.NDArray[np.integer[Any]]) -> None:
+        """Add the probabilities (K, N) of pixels or cells, as the networks give them; see `CalibrationTally.add`."""
+        self.calibration.add(group, values, given, truth)
+        if self.applied is not None:
+            self.calibrated.add(group, self.applied.of(values), given, truth)
 
     def add_presence(self, group: str, presence: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> None:
         """Add what the gate saw in windows, and what is true of them, both (..., K); NaN where that is not known."""
@@ -86,9 +98,7 @@ class CaseMap:
             self._tally.add(self._key, group, found)
             if self._values is not None:
                 values = self._values[(slice(None), *_places(self._case, self._grid))]
-                self._tally.calibration.add(
-                    group, values.reshape(len(values), -1), given.ravel().astype(np.uint8), truth.ravel()
-                )
+                self._tally.judge(group, values.reshape(len(values), -1), given.ravel().astype(np.uint8), truth.ravel())
                 self._values = None
 
 

@@ -11,7 +11,7 @@ from wsiseg.evaluation.gates import ComparedGate, JudgedGate, LabelGate, parted
 from wsiseg.evaluation.opened import Known, OpenedCase, opened_cases
 from wsiseg.evaluation.truth import Source, TruthKind
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.prediction.gated import Gated
+from wsiseg.prediction.gated import Gated, calibration_of
 from wsiseg.prediction.options import ResolvedOptions
 from wsiseg.prediction.piece_reader import PatchBatch
 from wsiseg.prediction.stream import SlideWork, Stream
@@ -35,10 +35,10 @@ def collected(
         progress: called as images are done.
         flips: average over flips and rotations as well, which takes eight times the time.
     """
-    tally = Tally(len(model.classes), len(source.classes.names))
+    tally = Tally(len(model.classes), len(source.classes.names), calibration_of(model, options))
     gate = _GATES[source.kind](model, options, flips)
     memory = MemoryPlan.from_limit(options.max_memory, 1 + len(model.classes))
-    stream = Stream(model, gate, options, memory, joined=True)  # images are small, as a rule
+    stream = Stream(model, gate, options, memory, joined=True, calibrated=False)  # images are small, as a rule
     total = len(source.entries)
     numbers = iter(range(total + 1))
     progress(next(numbers), total)

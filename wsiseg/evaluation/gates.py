@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -25,13 +25,20 @@ from wsiseg.prediction.piece_reader import PatchBatch
 from wsiseg.prediction.plan import Plan
 
 
+class Limits(NamedTuple):
+    """What a gate asks of a class: its threshold, (K,), or the floor; see `wsiseg.models.gate.allowed_classes`."""
+
+    thresholds: Tensor
+    floor: float | None = None
+
+
 class Rule(Protocol):
     """What a gate does to logits."""
 
     def mean(self, logits: Sequence[Tensor]) -> Tensor:
         """The mean (N, K, T, T) of the logits of several views, turned back."""
 
-    def apply(self, logits: Tensor, presence: Tensor, thresholds: Tensor, windows: Windows) -> Tensor:
+    def apply(self, logits: Tensor, presence: Tensor, limits: Limits, windows: Windows) -> Tensor:
         """Probabilities (N, K, T, T) of logits, gated by what is seen in the windows, (N, W, K)."""
 
 
@@ -43,9 +50,10 @@ class Exclude:
         mean = torch.stack([torch.softmax(view, dim=1) for view in logits]).mean(dim=0)
         return mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
 
-    def apply(self, logits: Tensor, presence: Tensor, thresholds: Tensor, windows: Windows) -> Tensor:
+    def apply(self, logits: Tensor, presence: Tensor, limits: Limits, windows: Windows) -> Tensor:
         """See `Rule`."""
-        return gate_windows(logits, allowed_classes(presence.flatten(0, 1), thresholds).view(presence.shape), windows)
+        allowed = allowed_classes(presence.flatten(0, 1), *limits).view(presence.shape)
+        return gate_windows(logits, allowed, windows)
 
 
 class MultiplyLogits:
@@ -55,9 +63,9 @@ class MultiplyLogits:
         """See `Rule`."""
         return torch.stack(tuple(logits)).mean(dim=0)
 
-    def apply(self, logits: Tensor, presence: Tensor, thresholds: Tensor, windows: Windows) -> Tensor:
+    def apply(self, logits: Tensor, presence: Tensor, limits: Limits, windows: Windows) -> Tensor:
         """See `Rule`; the patch is its only window."""
-        return torch.softmax(gate_published(logits, presence[:, 0], thresholds), dim=1)
+        return torch.softmax(gate_published(logits, presence[:, 0], limits.thresholds), dim=1)
 
 
 _RULES: dict[GateRule, Rule] = {"exclude": Exclude(), "multiply_logits": MultiplyLogits()}
@@ -170,7 +178,9 @@ class ComparedGate(JudgedGate):
         turned = [(logits, presence), *(self._turned(pixels, index, mean) for index in range(1, 8))]
         if mean is None:
             mean = torch.stack([view for _, view in turned]).mean(dim=0)
-        return self._rule.apply(self._rule.mean([view for view, _ in turned]), mean, self.thresholds, self.windows)
+        return self._rule.apply(
+            self._rule.mean([view for view, _ in turned]), mean, Limits(self.thresholds, self.own.floor), self.windows
+        )
 
     def presence(self, pixels: Tensor) -> Tensor:
         """What it sees in the patch, and where it is compared the mean of the orientations."""

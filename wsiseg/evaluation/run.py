@@ -45,6 +45,7 @@ class EvaluateOptions:
         gate_threshold: probability that a class must exceed; None takes the model's, class by class.
         gate_mode: of the gate; None takes the model's, or "patches" where another option needs them, as `predict` does.
         gate_context: of the gate, in sides of a patch; None takes the model's.
+        gate_floor: of the gate, see `PredictOptions`; None takes the model's.
         gate_recall: choose thresholds that keep this recall; on validation only.
         resamples: of the bootstrap over groups.
         seed: of it.
@@ -65,6 +66,7 @@ class EvaluateOptions:
     gate_threshold: float | None = None
     gate_mode: GateMode | None = None
     gate_context: float | None = None
+    gate_floor: float | None = None
     gate_recall: float | None = None
     resamples: int = 2000
     seed: int = 0
@@ -99,6 +101,7 @@ class EvaluateOptions:
             gate_threshold=self.gate_threshold,
             gate_mode=self.gate_mode,
             gate_context=self.gate_context,
+            gate_floor=self.gate_floor,
             device=self.device,
             batch_size=self.batch_size,
             precision=self.precision,
@@ -148,7 +151,10 @@ def evaluate(
     calibration = None
     if CALIBRATED in columns:  # of what is truly of one of the model's own classes
         known = columns[CALIBRATED].confusion[: len(loaded.classes), : len(loaded.classes)]
-        calibration = tally.calibration.report(known, loaded.classes.names, options.resamples, options.seed)
+        asked_of = (known, loaded.classes.names, options.resamples, options.seed)
+        calibration = tally.calibration.report(*asked_of)
+        if tally.applied is not None and calibration is not None:
+            calibration = calibration.followed_by(tally.calibrated.report(*asked_of))
     names = match.names if columns else loaded.classes.names
     unit = {"pixels": "pixels", "cells": "cells", "labels": "patches"}[source.kind]
     true = next(iter(columns.values())).confusion.sum(axis=1) if columns else np.stack(tally.truth).sum(axis=0)
@@ -169,6 +175,7 @@ def evaluate(
             **{k: v for k, v in asdict(options).items() if k not in _NOT_SETTINGS},
             "device": str(loaded.device), "overlap": loaded.spec.overlap,
             "gate_mode": resolved.gate_mode, "gate_context": resolved.gate_context,
+            "gate_floor": resolved.gate_floor,
             "interval": "95 % bootstrap over groups",
         },
     )  # fmt: skip

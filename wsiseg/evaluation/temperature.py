@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsiseg.arrays import Float64Array, Int64Array, UInt8Array
+from wsiseg.models.calibration import RANGE
 from wsiseg.system.json_values import JsonObject
 
 FOLDS = 5
@@ -22,8 +23,6 @@ BINS = 10
 
 _SMALLEST = 0.5 / 255
 """What a stored probability of 0 may have been."""
-
-_RANGE = (0.2, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,7 @@ def _fit(probabilities: Float64Array, truth: UInt8Array, *, shared: bool) -> Flo
     from scipy.optimize import minimize  # noqa: PLC0415  (only an evaluation needs it)
 
     classes = probabilities.shape[1]
-    limits = (np.log(_RANGE[0]), np.log(_RANGE[1]))
+    limits = (np.log(RANGE[0]), np.log(RANGE[1]))
 
     def loss(logs: Float64Array) -> float:
         return _loss(probabilities, np.exp(np.broadcast_to(logs, classes)), truth)

@@ -1,7 +1,9 @@
 """Which patches to show next: at random, or class by class those that a model is unsure of, and unlike each other.
 
 Selection earns its complexity only where a class is rare, and only class by class: least certain first over all classes
-gains nothing (measured; see docs/labelling.md). A fifth is always at random, so that it stands for the slides.
+gains nothing (measured; see docs/labelling.md). Classes of which few patches are known get more of a round, and of them
+the most uncertain patches are shown, alike or not: asking that they differ finds fewer of the rare ones.
+A fifth is always at random, so that it stands for the slides.
 """
 
 from __future__ import annotations
@@ -12,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsiseg.arrays import Float32Array, Float64Array
-from wsiseg.geometry import ceil_div
+from wsiseg.datasets.learnable import FEW
 from wsiseg.labelling.answers import Source
 
 RANDOM_SHARE = 0.2
 """Of a class-wise round: what validation and the gate's thresholds rest on."""
 
 POOL = 4
-"""A class's patches are chosen from so many times as many of its most uncertain ones."""
+"""The patches of a class with many are chosen from so many times as many of its most uncertain ones."""
 
 GROUP_SHARE = 0.5
 """Most that one patient may have of the chosen ones, where there are several patients."""
@@ -53,11 +55,13 @@ def choose_classwise(
     groups: Sequence[str],
     seed: int,
     apart: Collection[str] = (),
+    positives: Sequence[int] = (),
 ) -> list[Chosen]:
-    """A fifth at random, the rest in equal shares by class: uncertain of that class, and unlike each other.
+    """A fifth at random, the rest class by class: uncertain of that class, and where it has many, unlike each other.
 
-    For each class the candidates with the highest binary entropy of its probability, `POOL` times as many as wanted,
-    then those of them that lie farthest from what is chosen already (k-centre greedy, Sener and Savarese 2018).
+    A class's share of the round goes by one over its positives. It gets the candidates with the highest
+    binary entropy of its probability. From `FEW` positives on, it gets those that lie farthest from what is
+    chosen already (k-centre greedy, Sener and Savarese 2018) among `POOL` times as many.
 
     Args:
         available: indices of the candidates not yet shown, in their order by chance.
@@ -68,6 +72,7 @@ def choose_classwise(
         seed: of the order in which the round is shown.
         apart: patients that are kept for validation: all of them are shown at random, and the others never are, as
             long as there are patches of both.
+        positives: patches that are known to have each class, (K,); nothing where none is known.
 
     Returns:
         At most `count` patches, shuffled, so that the page does not tell how each was chosen.
@@ -86,11 +91,15 @@ def choose_classwise(
     most = _most_of_a_group(groups, available, wanted)
     of_group: dict[str, int] = {}
     centres = [reduced[index] for index in taken]
-    # The classes of which least is known to be there come last, and so get what the others left.
-    for k in range(num_classes):
-        share = ceil_div(wanted - sum(one.source == "classwise" for one in chosen), num_classes - k)
+    known = np.array(positives if len(positives) else [0] * num_classes)
+    weights = 1 / np.maximum(known, 1)
+    order = np.argsort(known, kind="stable")  # the rarest comes first: what it leaves is for the others
+    for place, k in enumerate(order):
+        open_ = wanted - sum(one.source == "classwise" for one in chosen)
+        share = min(open_, int(np.ceil(open_ * weights[k] / weights[order[place:]].sum())))
+        pool = 1 if known[k] < FEW else POOL
         free = np.array([i for i in left if i not in taken and of_group.get(groups[i], 0) < most], dtype=int)
-        ranked = free[np.argsort(-entropies[free, k], kind="stable")[: POOL * share]].tolist()
+        ranked = free[np.argsort(-entropies[free, k], kind="stable")[: pool * share]].tolist()
         found = 0
         for index in k_centre(reduced, ranked, len(ranked), centres):
             if found == share:

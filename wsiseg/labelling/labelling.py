@@ -26,8 +26,8 @@ from wsiseg.labelling.status import status_of
 from wsiseg.labelling.table import merged
 from wsiseg.system.durable_lines import DurableLines, Line, read_lines
 
-ROUND, PROBED_ROUND = 240, 72
-"""Patches of a round: ten pages; three where the next round learns from this one."""
+ROUND, PROBED_ROUND = 240, 48
+"""Patches of a round: ten pages; two where the next round learns from this one."""
 
 OVERLAP = 0.1
 """Share of a labeller's round that others answered before, so that agreement between people is known."""
@@ -167,8 +167,15 @@ class Labelling:
             [self.candidates[patch].group for patch in patches],
             self.session.terms.seed + number,
             self.session.apart,
+            self._positives(),
         )
         return [*overlap, *(Chosen(known[one.index], one.source) for one in chosen)]
+
+    def _positives(self) -> list[int]:
+        """Patches that this person says have each class of the model's."""
+        assert self.advice is not None
+        said = [answer.classes for answer in self._answers.all().values() if answer.status == "labelled"]
+        return [sum(classes.get(name, False) for classes in said) for name in self.advice.names]
 
     def _not_repeated(self) -> list[str]:
         repeated = {item.patch for one in self.rounds for item in one.items if item.source == "repeat"}

@@ -85,10 +85,14 @@ def _batches(cache: PatchCache, patches: Sequence[str]) -> Iterator[list[tuple[s
         yield batch
 
 
-def says(opinion: Opinion, names: Sequence[str], thresholds: Sequence[float]) -> dict[str, bool]:
-    """Which classes a model says occur: those above the gate's thresholds, and where none is, the likeliest."""
+def says(
+    opinion: Opinion, names: Sequence[str], thresholds: Sequence[float], floor: float | None = None
+) -> dict[str, bool]:
+    """Which classes a model says occur, as its gate decides; see `wsiseg.models.gate.allowed_classes`."""
     probabilities = opinion[0]
     passed = probabilities > np.asarray(thresholds, np.float32)
-    if not passed.any():
+    if floor is not None:
+        passed |= probabilities >= floor * probabilities.max()
+    elif not passed.any():
         passed[int(probabilities.argmax())] = True
     return {name: bool(value) for name, value in zip(names, passed, strict=True)}

@@ -19,8 +19,17 @@ from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import BundleError, OutputError
+from wsiseg.models.calibration import load as load_calibration
 from wsiseg.models.distance import load as load_distance
-from wsiseg.models.folder import EVALUATION_FILE, SPEC_FILE, file_sha256, find_bundle, list_bundles
+from wsiseg.models.folder import (
+    CALIBRATION_FILE,
+    CARD_FILE,
+    EVALUATION_FILE,
+    SPEC_FILE,
+    file_sha256,
+    find_bundle,
+    list_bundles,
+)
 from wsiseg.models.gate_kinds import MODES
 from wsiseg.models.networks.architectures import build_network
 from wsiseg.models.networks.classifier import Classifier
@@ -69,7 +78,9 @@ def load_model(
     if MODES[spec.gate_mode].shared_head:
         check_shared_gate(segmenter, spec.name)
     distance = load_distance(folder, spec.networks.classifier.sha256)
-    model = TissueModel(spec, bundle_hash(folder), cast(Classifier, classifier), segmenter, distance).to(target)
+    calibration = load_calibration(folder, spec.networks)
+    network = cast(Classifier, classifier)
+    model = TissueModel(spec, bundle_hash(folder), network, segmenter, distance, calibration).to(target)
     return model.prepare(runtime, precision, exact=exact, batch_size=batch_size)
 
 
@@ -207,7 +218,7 @@ def check_fields(fields: Mapping[str, Any]) -> None:
 def _keep_others(folder: Path, temporary: Path) -> None:
     """Copy what is neither weights nor measured on them, such as a model card, from the bundle that is replaced."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        of_weights = path.suffix == ".safetensors" or path.name == EVALUATION_FILE
+        of_weights = path.suffix == ".safetensors" or path.name in (EVALUATION_FILE, CALIBRATION_FILE, CARD_FILE)
         if path.is_file() and not of_weights and not (temporary / path.name).exists():
             shutil.copy2(path, temporary / path.name)
 
@@ -234,8 +245,9 @@ def _complete(fields: Mapping[str, Any], name: str, folder: Path) -> JsonObject:
     given = dict(fields)
     if isinstance(given.get("classes"), ClassTable):
         given["classes"] = given["classes"].to_json()
+    is_new = given.get("gate_floor") is not None or any(network.get("encoder") for network in networks.values())
     defaults = {
-        "format_version": 2 if any(network.get("encoder") for network in networks.values()) else 1,
+        "format_version": 2 if is_new else 1,
         "name": name,
         "tool_version": version("wsiseg"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

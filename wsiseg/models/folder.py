@@ -14,6 +14,12 @@ SPEC_FILE = "model.json"
 EVALUATION_FILE = "evaluation.json"
 """What `wsiseg evaluate` found, where it was put into the bundle; it names the model's hash, and is none of its own."""
 
+CALIBRATION_FILE = "calibration.json"
+"""The temperature of its probabilities, where one was chosen; see `wsiseg.models.calibration`."""
+
+CARD_FILE = "card.html"
+"""What was measured of it, for people."""
+
 BUNDLES_FOLDER = Path(__file__).parent / "bundles"
 """Where the bundles lie that come with the package."""
 

@@ -10,18 +10,24 @@ import torch
 from torch import Tensor
 
 
-def allowed_classes(probabilities: Tensor, thresholds: Tensor) -> Tensor:
+def allowed_classes(probabilities: Tensor, thresholds: Tensor, floor: float | None = None) -> Tensor:
     """Which classes may occur in each patch, bool (N, K).
 
     Args:
         probabilities: the classifier's, (N, K).
         thresholds: of each class, (K,) or a single value; a class must exceed its own.
+        floor: share of the probability of the patch's most probable class, above 0 up to 1. A class that reaches it is
+            allowed whatever its threshold, so that none is shut by a hair while others are hardly more probable; the
+            most probable class never is. None for no such rule.
 
     Returns:
         At least one class a patch: where none passes, the most probable one.
     """
     allowed = probabilities > thresholds
-    likeliest = torch.zeros_like(allowed).scatter_(1, probabilities.max(dim=1, keepdim=True).indices, True)
+    highest = probabilities.max(dim=1, keepdim=True)
+    if floor is not None:
+        return allowed | (probabilities >= floor * highest.values)
+    likeliest = torch.zeros_like(allowed).scatter_(1, highest.indices, True)
     return torch.where(allowed.any(dim=1, keepdim=True), allowed, likeliest)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wsiseg.choices import GateMode, GateRule
+from wsiseg.errors import BundleError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +46,13 @@ RULES: Mapping[GateRule, RuleKind] = {
     "exclude": RuleKind(by_sign=False),
     "multiply_logits": RuleKind(by_sign=True),
 }
+
+
+def check_gate_floor(floor: float | None, rule: GateRule) -> None:
+    """Refuse a floor where the sign of a logit decides, as the published rule has none.
+
+    Raises:
+        BundleError: then.
+    """
+    if floor is not None and RULES[rule].by_sign:
+        raise BundleError(f"the gate rule {rule} has no floor, got {floor:g}: leave it out, or use the rule exclude")

@@ -88,7 +88,12 @@ def shared_thresholds(spec: BundleSpec) -> tuple[float, ...]:
 
 @torch.inference_mode()
 def predict_windows(
-    model: TissueModel, tiles: Tensor, thresholds: Tensor | None, patch_px: int, stride_px: int
+    model: TissueModel,
+    tiles: Tensor,
+    thresholds: Tensor | None,
+    patch_px: int,
+    stride_px: int,
+    floor: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Probabilities of large tiles, each pixel gated by the windows that cover it; the classifier is asked.
 
@@ -100,6 +105,7 @@ def predict_windows(
         thresholds: of the gate, (K,); None leaves every class open.
         patch_px: side of a window, the model's patch.
         stride_px: from window to window; T must be `patch_px` and a whole number of these.
+        floor: of the gate, see `wsiseg.models.gate.allowed_classes`.
 
     Returns:
         Probabilities (N, K, T, T) float32, and which classes the gate allowed in each of the P windows, row by row,
@@ -111,7 +117,7 @@ def predict_windows(
     windows = _windows_of(tiles, patch_px, stride_px)
     if thresholds is None:
         return _all_open(model, tiles, windows)
-    allowed = _allowed(classify_windows(model, tiles, windows), thresholds.to(model.device))
+    allowed = _allowed(classify_windows(model, tiles, windows), thresholds.to(model.device), floor)
     several = (allowed.sum(dim=2) > 1).any(dim=1)  # (N,)
     logits = torch.zeros(len(tiles), len(model.classes), windows.tile_px, windows.tile_px, device=model.device)
     if several.any():
@@ -121,7 +127,12 @@ def predict_windows(
 
 @torch.inference_mode()
 def predict_shared(
-    model: TissueModel, tiles: Tensor, thresholds: Tensor | None, patch_px: int, stride_px: int
+    model: TissueModel,
+    tiles: Tensor,
+    thresholds: Tensor | None,
+    patch_px: int,
+    stride_px: int,
+    floor: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As `predict_windows`, but by the segmenter's own gate, which comes with the logits: the classifier is not asked.
 
@@ -132,7 +143,7 @@ def predict_shared(
     if thresholds is None:
         return _all_open(model, tiles, windows)
     logits, presence = segment_scored(model, tiles, windows)
-    allowed = _allowed(presence, thresholds.to(model.device))
+    allowed = _allowed(presence, thresholds.to(model.device), floor)
     return gate_windows(logits, allowed, windows), allowed
 
 
@@ -147,8 +158,8 @@ def _all_open(model: TissueModel, tiles: Tensor, windows: Windows) -> tuple[Tens
     return torch.softmax(model.segment(tiles), dim=1), allowed
 
 
-def _allowed(presence: Tensor, thresholds: Tensor) -> Tensor:
-    return allowed_classes(presence.flatten(0, 1), thresholds).view(presence.shape)
+def _allowed(presence: Tensor, thresholds: Tensor, floor: float | None) -> Tensor:
+    return allowed_classes(presence.flatten(0, 1), thresholds, floor).view(presence.shape)
 
 
 @torch.inference_mode()

@@ -37,7 +37,7 @@ from wsiseg.models.folder import (
     find_bundle,
     read_fields,
 )
-from wsiseg.models.gate_kinds import MODES
+from wsiseg.models.gate_kinds import MODES, check_gate_floor
 from wsiseg.models.tile_shape import (
     MAX_TILE_PX,
     check_gate_mode,
@@ -51,7 +51,8 @@ from wsiseg.system.json_values import JsonObject
 from wsiseg.tiling.grid import Tiling
 
 FORMAT_VERSION = 2
-"""The newest format of `model.json` that this program reads. It writes 1 where that says all: 2 has `encoder`."""
+"""The newest format of `model.json` that this program reads. It writes 1 where that says all: 2 has `encoder` and
+`gate_floor`."""
 
 THRESHOLDS: dict[GateMode, str] = {"patches": "gate", "windows": "gate", "shared": "shared_gate"}
 """The field of `BundleSpec` that has the thresholds of each gate mode."""
@@ -94,8 +95,8 @@ class EncoderSpec(_Part):
     Attributes:
         held: "classifier" where it is the classifier's encoder; "outside" where its licence does not let a bundle hold
             it, and it is looked for when the model is loaded (`wsiseg.models.weights.outside`).
-        source: where it can be had, as "hf-hub:OWNER/NAME".
-        sha256: of its file, in lower-case hexadecimal digits.
+        source: where it can be had, as "hf-hub:OWNER/NAME", or the name of the folder or file that it came from.
+        sha256: of its tensors (`wsiseg.models.weights.tensor_files.tensors_sha256`), whatever file holds them.
         licence: of it.
     """
 
@@ -173,6 +174,8 @@ class BundleSpec(_Part):
             `gate_threshold` gives one value for all classes.
         gate_context: standard deviation, in sides of a patch, of the Gaussian by which the classifier's probabilities
             are averaged over the patches around each before the gate; 0 for none. See `wsiseg.models.context`.
+        gate_floor: share of the most probable class's probability; a class that reaches it is allowed whatever its
+            threshold. None for no such rule. See `wsiseg.models.gate.allowed_classes`.
         gate_rule: what becomes of a class that may not occur; "exclude" takes it out of the patch,
             "multiply_logits" multiplies its logits by 0, as the published program does.
         gate_mode: what the gate sees. "patches": each patch by itself, as the classifier learned it. "windows": large
@@ -203,6 +206,7 @@ class BundleSpec(_Part):
     gate: Annotated[tuple[Share, ...], Listed]
     gate_rule: GateRule = "exclude"
     gate_context: float = Field(default=0.0, ge=0, le=20, allow_inf_nan=False)
+    gate_floor: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
     gate_mode: GateMode = "patches"
     shared_gate: Annotated[tuple[Share, ...], Listed] | None = None
     tile_px: int | None = Field(default=None, ge=16, le=MAX_TILE_PX)
@@ -242,6 +246,7 @@ class BundleSpec(_Part):
     @model_validator(mode="after")
     def _check_tiles(self) -> Self:
         check_gate_mode(self.gate_mode, self.gate_context, self.gate_rule)
+        check_gate_floor(self.gate_floor, self.gate_rule)
         check_sides(self.gate_mode, self.networks.classifier.arguments, self.networks.segmenter.arguments)
         if self.tile_px is not None:
             check_tile(self.tile_px, self.patch_size_px, self.stride_px)
@@ -254,9 +259,9 @@ class BundleSpec(_Part):
 
     @model_serializer(mode="wrap")
     def _leave_out_unused(self, handler: SerializerFunctionWrapHandler) -> JsonObject:
-        """A bundle without tiles is written as it was before there were any, so that its hash stays."""
+        """A bundle without tiles or floor is written as it was before there were any, so that its hash stays."""
         fields: JsonObject = handler(self)
-        for name in ("gate_mode", "shared_gate", "tile_px", "tile_margin_px", "knows_white"):
+        for name in ("gate_floor", "gate_mode", "shared_gate", "tile_px", "tile_margin_px", "knows_white"):
             if name in fields and getattr(self, name) == type(self).model_fields[name].default:
                 del fields[name]
         return fields

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from wsiseg.classes import ClassTable
 from wsiseg.errors import DeviceError, NonFiniteError
+from wsiseg.models.calibration import Calibration
 from wsiseg.models.devices import keep_to_quota
 from wsiseg.models.distance import TrainingDistance
 from wsiseg.models.gate_kinds import RULES
@@ -35,6 +36,7 @@ class TissueModel:
         device: where both are.
         runtime: what computes them, with which precision.
         distance: how far patches are from the training data; None where the bundle does not know.
+        calibration: of the map's probabilities; None where none was chosen.
     """
 
     def __init__(
@@ -44,10 +46,12 @@ class TissueModel:
         classifier: Classifier,
         segmenter: nn.Module,
         distance: TrainingDistance | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.spec = spec
         self.hash = digest
         self.distance = distance
+        self.calibration = calibration
         # Channels last, as patches come from the slide: 1.2 times as fast on a CPU.
         channels_last = torch.channels_last
         self.classifier = classifier.eval().requires_grad_(False).to(memory_format=channels_last)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from wsiseg.export.drawn_polygons import DrawnPolygons
+from wsiseg.prediction.failure import Failure
 from wsiseg.prediction.result import Prediction
 from wsiseg.system.addresses import without_secrets
 from wsiseg.system.json_values import JsonObject
@@ -52,6 +53,7 @@ class SlideResult:
         kept: of a map that was there already.
         skipped: why it is no slide, in words; None where it is one.
         defect: the exception of a failure that is a defect of this program.
+        failure: of which kind a failure is.
     """
 
     slide: str
@@ -61,6 +63,7 @@ class SlideResult:
     kept: KeptMap | None = None
     skipped: str | None = None
     defect: BaseException | None = None
+    failure: Failure | None = None
 
     @property
     def status(self) -> Status:
@@ -108,6 +111,7 @@ class BatchSummary:
         with_damage: of both, those whose file is damaged, and how much.
         failed: and why.
         skipped: what is no slide, and why.
+        transient: how many failures may pass: a server that did not answer, a slide that another run is doing.
     """
 
     done: list[str] = field(default_factory=list)
@@ -116,6 +120,7 @@ class BatchSummary:
     with_damage: list[tuple[str, str]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    transient: int = 0
 
     @classmethod
     def from_results(cls, results: Iterable[SlideResult]) -> BatchSummary:
@@ -130,6 +135,7 @@ class BatchSummary:
         slide = without_secrets(result.slide)
         if result.status == "failed":
             self.failed.append((slide, result.error or ""))
+            self.transient += result.failure is not None and result.failure.transient
         elif result.status == "skipped":
             self.skipped.append((slide, result.skipped or ""))
         else:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wsiseg.arrays import Float32Array
 from wsiseg.choices import GateMode, GateRule
+from wsiseg.models.calibration import Calibration
 from wsiseg.models.gate import allowed_classes, gate_logits, gate_published
 from wsiseg.models.gate_kinds import RULES
 from wsiseg.models.large_tiles import (
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from wsiseg.prediction.options import ResolvedOptions
     from wsiseg.prediction.piece_reader import PatchBatch
 
-PredictTiles = Callable[[TissueModel, Tensor, Tensor | None, int, int], tuple[Tensor, Tensor]]
+PredictTiles = Callable[[TissueModel, Tensor, Tensor | None, int, int, float | None], tuple[Tensor, Tensor]]
 """What gives probabilities (N, K, T, T) and open classes (N, P, K); see `wsiseg.models.large_tiles.predict_windows`."""
 
 
@@ -94,6 +95,10 @@ class ModelGate(Gate, Protocol):
     """A gate of the model's own: one map, and what it is made of."""
 
     @property
+    def floor(self) -> float | None:
+        """See `wsiseg.models.gate.allowed_classes`."""
+
+    @property
     def measures_distance(self) -> bool:
         """Whether what it asks of the model tells how far a patch is from the training data."""
 
@@ -126,6 +131,7 @@ class PatchGate:
     def __init__(self, model: TissueModel, options: ResolvedOptions) -> None:
         self.thresholds = _thresholds(model, options, model.spec.gate)
         self.context = options.gate_context if options.gate else 0.0
+        self.floor = options.gate_floor
         self.always_segments = RULES[options.gate_rule].by_sign
         self._model = model
         self._rule = options.gate_rule
@@ -157,7 +163,7 @@ class PatchGate:
 
     def of_pixels(self, pixels: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ModelGate`."""
-        return predict_patches(self._model, pixels, self.thresholds, self._rule, presence)
+        return predict_patches(self._model, pixels, self.thresholds, self._rule, presence, self.floor)
 
     def windows(self, side_px: int) -> Windows:
         """See `ModelGate`."""
@@ -192,6 +198,7 @@ class LargeTileGate(ABC):
         self, model: TissueModel, options: ResolvedOptions, thresholds: Sequence[float], predict: PredictTiles
     ) -> None:
         self.thresholds = _thresholds(model, options, thresholds)
+        self.floor = options.gate_floor
         self._model = model
         self._predict = predict
         self._side_px = _tiling(model, options).side_px
@@ -219,7 +226,7 @@ class LargeTileGate(ABC):
 
     def _of_tiles(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities (N, K, T, T), and the classes (N, W, K) left open in each window."""
-        return self._predict(self._model, pixels, self.thresholds, self._window_px, self._stride_px)
+        return self._predict(self._model, pixels, self.thresholds, self._window_px, self._stride_px, self.floor)
 
     def windows(self, side_px: int) -> Windows:
         """See `ModelGate`."""
@@ -278,6 +285,14 @@ def make_gate(model: TissueModel, options: ResolvedOptions) -> ModelGate:
     return _CLASSES[options.gate_mode](model, options)
 
 
+def calibration_of(model: TissueModel, options: ResolvedOptions) -> Calibration | None:
+    """What is done to the map's probabilities; None for nothing.
+
+    It was chosen behind the model's gate. The published rule and an open gate give other probabilities.
+    """
+    return model.calibration if options.gate and not options.published_gate else None
+
+
 def classified(model: TissueModel, patches: Tensor) -> tuple[Tensor, Float32Array | None]:
     """Probabilities (N, K), and distances (N,) from the training data where the model knows them, in one pass."""
     if model.distance is None:
@@ -324,6 +339,7 @@ def predict_patches(
     thresholds: Tensor | None,
     rule: GateRule = "exclude",
     presence: Tensor | None = None,
+    floor: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Probabilities of patches, gated.
 
@@ -336,6 +352,7 @@ def predict_patches(
         thresholds: of the gate, (K,); None leaves every class open.
         rule: see `PredictOptions.gate_rule`.
         presence: probabilities (N, K) that the gate goes by; None asks the classifier, about each patch by itself.
+        floor: see `wsiseg.models.gate.allowed_classes`; the published rule has none.
 
     Returns:
         Probabilities (N, K, H, W) float32, and which classes the gate allowed, (N, K) bool.
@@ -347,7 +364,7 @@ def predict_patches(
     presence = model.classify(patches) if presence is None else presence.to(model.device)  # (N, K)
     if RULES[rule].by_sign:
         return torch.softmax(gate_published(model.segment(patches), presence, thresholds), dim=1), presence > thresholds
-    allowed = allowed_classes(presence, thresholds)
+    allowed = allowed_classes(presence, thresholds, floor)
     several = allowed.sum(dim=1) > 1
     if several.all():
         return torch.softmax(gate_logits(model.segment(patches), allowed), dim=1), allowed

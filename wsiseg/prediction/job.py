@@ -18,7 +18,7 @@ from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.devices import SharedWork, run_on_devices
 from wsiseg.prediction.distance_field import DISTANCES, DistanceField, far_of_map, saved_before, write_distances
 from wsiseg.prediction.gate_field import GateFieldFile, StoredGateField
-from wsiseg.prediction.gated import make_gate
+from wsiseg.prediction.gated import calibration_of, make_gate
 from wsiseg.prediction.journal import Fingerprint
 from wsiseg.prediction.options import OF_SPEED, ResolvedOptions
 from wsiseg.prediction.output import Output
@@ -107,6 +107,7 @@ class MapJob:
             **({} if self.watch.version is None else {"state of the slide on its server": self.watch.version}),
             "model": self.model.hash,
             **({} if self.model.distance is None else {"distance of the model": self.model.distance.sha256}),
+            **self._calibrated(),
             **options,
             "device": self.model.device.type,
             "exact": self.model.runtime.exact,
@@ -115,6 +116,10 @@ class MapJob:
             "side of a piece, which --max-memory sets,": self.memory.piece_px,
             **{f"version of {name}": value for name, value in of_map(software(), self.options.runtime).items()},
         }
+
+    def _calibrated(self) -> JsonObject:
+        found = calibration_of(self.model, self.options)
+        return {} if found is None else {"temperature": found.temperature}
 
     def make_map(self, run: UnfinishedRun, output: Output) -> Prediction:
         """Compute what is missing of the map and give it its name."""
@@ -289,6 +294,7 @@ class MapJob:
                 **asdict(self.options),
                 **tissue_provenance(self.options.tissue),
                 "exact": self.model.runtime.exact,
+                **self._calibrated(),
                 "computed_by": self.model.computed_by,
                 "white_rule": None if plan.white is None else plan.white.to_json(),
                 "patch_px": tiling.side_px,

@@ -6,7 +6,7 @@ that was cut off by a kill does not count, see `wsiseg.system.durable_lines`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Journal:
     Args:
         path: of the file.
         fingerprint: written as its first line if the file is new.
+        check: called before a step is booked; raises where this process must not write any more.
 
     Attributes:
         steps: those that were there, and those added since.
@@ -35,8 +36,9 @@ class Journal:
         OutputError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, fingerprint: Fingerprint) -> None:
+    def __init__(self, path: Path, fingerprint: Fingerprint, check: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        self._check = check
         head, self.steps, whole = read_journal(path)
         self._lines = DurableLines(path, whole if head is not None else 0)
         if head is None:
@@ -48,6 +50,7 @@ class Journal:
         Raises:
             OutputError: it cannot be written; the journal is then as it was before.
         """
+        self._check()
         self._lines.append(step)
         self.steps.append(step)
 

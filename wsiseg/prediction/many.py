@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress, pairwise
 from pathlib import Path
@@ -21,20 +19,18 @@ from wsiseg.models.devices import device_names
 from wsiseg.models.spec import bundle_hash, read_spec
 from wsiseg.models.tissue_model import TissueModel, checked_device
 from wsiseg.prediction.batch import KeptMap, SlideResult
-from wsiseg.prediction.job import PLAN_READS, MapJob, planned
+from wsiseg.prediction.failure import Failure
 from wsiseg.prediction.kept_map import Wanted, difference, other_versions, recorded_damage
-from wsiseg.prediction.options import PredictOptions, ResolvedOptions
+from wsiseg.prediction.opener import Opener
+from wsiseg.prediction.options import PredictOptions
 from wsiseg.prediction.output import Output
-from wsiseg.prediction.plan import Plan
 from wsiseg.prediction.progress import Progress, ProgressFunction, as_progress
 from wsiseg.prediction.run import as_prepared, chosen_runtime, loaded_model, predict_opened
 from wsiseg.prediction.slide_list import map_paths, slides_among
 from wsiseg.prediction.unfinished import unfinished_folder
 from wsiseg.slides import open_slide
 from wsiseg.slides.arguments import slides_of
-from wsiseg.slides.base import SlideReader
-from wsiseg.system.clock import Clock
-from wsiseg.system.files import is_tissue_map, refuse_address
+from wsiseg.system.files import folds_case, is_tissue_map, refuse_address
 from wsiseg.system.memory import MemoryPlan
 from wsiseg.system.threads import within
 from wsiseg.system.versions import of_map, software
@@ -132,45 +128,47 @@ def _results(
     paths = map_paths(names, folder, keep_folders=keep_folders, folds_case=folds_case(folder))
     for name, reason in others:
         yield SlideResult(name, None, skipped=reason)
-    with _made_folder(folder):
+    with made_folder(folder):
         pairs = list(zip(names, paths, strict=True))
         kept = [not overwrite and is_tissue_map(path) and not unfinished_folder(path).exists() for _, path in pairs]
         if any(kept):
-            keeper = _Keeper(wanted_maps(model, options), polygons, vectors)
+            keeper = Keeper(wanted_maps(model, options), polygons, vectors)
             for pair in compress(pairs, kept):
                 yield keeper.look_at(*pair)
         left = [pair for pair, is_kept in zip(pairs, kept, strict=True) if not is_kept]
         if not left:
             return
         loaded, resolved = loaded_model(model, options)
-        with _Opener(loaded, resolved, tell, [slide for slide, _ in left]) as opener:
+        following = dict(pairwise(slide for slide, _ in left))
+        with Opener(loaded, resolved, tell) as opener:
             for slide, path in left:
 
                 def make(slide: str = slide, path: Path = path) -> SlideResult:
                     told(slide)
                     geojson = path.with_suffix(".geojson") if polygons else None
                     output = Output(path, geojson, vectors, overwrite, restart)
-                    with _made_folder(path.parent):
+                    with made_folder(path.parent):
                         output.check()
-                        job = opener.open(slide, str(model))
+                        job = opener.open(slide, str(model), streamed=lambda: opener.ahead(following.get(slide)))
                         with job.slide:
                             found = predict_opened(job, output)
                     return SlideResult(slide, path, found)
 
-                yield _whatever_comes(slide, path, make)
+                yield whatever_comes(slide, path, make)
 
 
-def _whatever_comes(slide: str, path: Path, make: Callable[[], SlideResult]) -> SlideResult:
+def whatever_comes(slide: str, path: Path, make: Callable[[], SlideResult]) -> SlideResult:
     """The result of a slide, also where it fails: a night's batch must not end with one of a thousand slides."""
     try:
         return make()
     except WsisegError as error:
-        return SlideResult(slide, path, error=_line(error))
-    except MemoryError:
-        return SlideResult(slide, path, error="memory ran out; give a smaller --max-memory, or fewer --workers")
+        return SlideResult(slide, path, error=_line(error), failure=Failure.of(error))
+    except MemoryError as error:
+        text = "memory ran out; give a smaller --max-memory, or fewer --workers"
+        return SlideResult(slide, path, error=text, failure=Failure.of(error))
     except Exception as error:  # a defect, which is told as one, with its traceback
         text = f"a defect of this program ({type(error).__name__}: {_line(error)}); please report it"
-        return SlideResult(slide, path, error=text, defect=error)
+        return SlideResult(slide, path, error=text, defect=error, failure=Failure.of(error))
 
 
 def _line(error: Exception) -> str:
@@ -178,7 +176,7 @@ def _line(error: Exception) -> str:
 
 
 @contextmanager
-def _made_folder(folder: Path) -> Iterator[None]:
+def made_folder(folder: Path) -> Iterator[None]:
     """A folder that is made if it is not there; of those that were made none stays that is empty at the end."""
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
@@ -191,16 +189,6 @@ def _made_folder(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             for one in made:
                 one.rmdir()
-
-
-def folds_case(folder: Path) -> bool:
-    """Whether the file system of a folder, which need not be there yet, takes a.zarr and A.zarr for one."""
-    there = next((one for one in (folder, *folder.absolute().parents) if one.is_dir()), None)
-    try:
-        with tempfile.NamedTemporaryFile(prefix=".wsiseg-case-", dir=there) as file:
-            return Path(file.name).with_name(Path(file.name).name.upper()).exists()
-    except OSError:
-        return False  # nothing can be written there, which is told when it is tried
 
 
 def wanted_maps(model: str | Path | TissueModel, options: PredictOptions) -> Wanted:
@@ -222,7 +210,7 @@ def wanted_maps(model: str | Path | TissueModel, options: PredictOptions) -> Wan
 
 
 @dataclass
-class _Keeper:
+class Keeper:
     """Looks at maps that are there, and draws polygons that are missing."""
 
     wanted: Wanted
@@ -231,7 +219,7 @@ class _Keeper:
 
     def look_at(self, slide: str, path: Path) -> SlideResult:
         """The result of a slide whose map is there: kept, or failed since it is the map of something else."""
-        return _whatever_comes(slide, path, partial(self._kept, slide, path))
+        return whatever_comes(slide, path, partial(self._kept, slide, path))
 
     def _kept(self, slide: str, path: Path) -> SlideResult:
         tissue_map = open_map(path)
@@ -266,56 +254,3 @@ class _Keeper:
         if vectors.max_memory is None:
             vectors = replace(vectors, max_memory=memory // 8)
         return export_geojson(tissue_map, geojson, vectors)
-
-
-@dataclass
-class _Opener:
-    """Opens slides and finds their tissue, each while the one before it gets its pyramid and polygons."""
-
-    model: TissueModel
-    options: ResolvedOptions
-    progress: Progress
-    slides: Sequence[str]
-    _ahead: dict[str, Future[tuple[SlideReader, Plan]]] = field(default_factory=dict)
-
-    def __enter__(self) -> _Opener:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="opener")
-        self._following = dict(pairwise(self.slides))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-        for future in self._ahead.values():
-            if future.done() and not future.cancelled() and future.exception() is None:
-                future.result()[0].close()
-
-    def open(self, slide: str, model_name: str) -> MapJob:
-        """The work on a slide; from its pyramid on the next slide is opened."""
-        clock = Clock()
-        ahead = self._ahead.pop(slide, None)
-        reader, plan = self._open(slide) if ahead is None else ahead.result()
-        clock.lap("start")
-        following = self._following.get(slide)
-
-        def streamed() -> None:
-            if following is not None and following not in self._ahead:
-                self._ahead[following] = self._pool.submit(self._open, following)
-
-        try:
-            return MapJob(reader, self.model, model_name, self.options, self.progress, clock, plan, streamed)
-        except BaseException:
-            reader.close()
-            raise
-
-    def _open(self, slide: str) -> tuple[SlideReader, Plan]:
-        limit_s = self.options.read_timeout_s
-        options = self.options
-        opening = partial(
-            open_slide, slide, mpp=options.mpp, reader=options.reader, series=options.series, retry_s=options.retry_s
-        )
-        reader = within(opening, limit_s)
-        try:
-            return reader, within(partial(planned, reader, self.model, options), PLAN_READS * limit_s)
-        except BaseException:
-            reader.close()
-            raise

@@ -16,7 +16,7 @@ from wsiseg.choices import (
     GateRule,
 )
 from wsiseg.errors import OptionError
-from wsiseg.models.gate_kinds import RULES
+from wsiseg.models.gate_kinds import RULES, check_gate_floor
 from wsiseg.models.tile_shape import check_gate_mode
 from wsiseg.system.control_group import usable_cpus
 from wsiseg.system.threads import check_retry_time, check_timeout
@@ -53,6 +53,8 @@ class PredictOptions:
             once, see `wsiseg.models.large_tiles`. None takes the model's, or "patches" where another option needs them.
         gate_context: standard deviation, in sides of a patch, of the Gaussian by which the classifier's probabilities
             are averaged over the patches around each; 0 lets each patch decide alone. None takes the model's.
+        gate_floor: share of the probability of a patch's most probable class, above 0 up to 1; a class that reaches it
+            is allowed whatever its threshold. 1 allows the most probable class alone. None takes the model's.
         faithful: predict as the published program does: the rule "multiply_logits", and no overlap unless `overlap`
             states one.
         probabilities: whether the map keeps them.
@@ -83,6 +85,7 @@ class PredictOptions:
     gate_rule: GateRule | None = None
     gate_mode: GateMode | None = None
     gate_context: float | None = None
+    gate_floor: float | None = None
     faithful: bool = False
     probabilities: bool = True
     white: bool | None = None
@@ -108,6 +111,8 @@ class PredictOptions:
             raise OptionError(f"expected a gate mode among {', '.join(GATE_MODES)}, got {self.gate_mode!r}")
         if self.gate_context is not None and not 0 <= self.gate_context <= 20:
             raise OptionError(f"the gate's context is 0 to 20 sides of a patch, got {self.gate_context}")
+        if self.gate_floor is not None and not 0 < self.gate_floor <= 1:
+            raise OptionError(f"the gate's floor is a share, above 0 up to 1, got {self.gate_floor}")
         other_rule = self.gate_rule is not None and not RULES[self.gate_rule].by_sign
         if self.faithful and (not self.gate or other_rule):
             raise OptionError(
@@ -137,12 +142,15 @@ class PredictOptions:
         context = context if self.gate_context is None else self.gate_context
         mode = self.gate_mode or ("patches" if context or RULES[rule].by_sign else spec.gate_mode)
         check_gate_mode(mode, context, rule)
+        check_gate_floor(self.gate_floor, rule)
+        floor = spec.gate_floor if self.gate_floor is None and not RULES[rule].by_sign else self.gate_floor
         patch = spec.tiling(mode, overlap).side_px ** 2
         decided = {
             "overlap": overlap,
             "gate_rule": rule,
             "gate_mode": mode,
             "gate_context": context,
+            "gate_floor": floor,
             "white": not (RULES[rule].by_sign or spec.sees_white) if self.white is None else self.white,
             "device": self.device if "," in self.device else device,
             "batch_size": self.batch_size or _batch_size(pixels / patch),

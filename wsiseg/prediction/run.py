@@ -28,6 +28,7 @@ from wsiseg.prediction.unfinished import unfinished_run
 from wsiseg.slides import open_slide
 from wsiseg.system.clock import Clock
 from wsiseg.system.forks import note_computing, refuse_after_fork
+from wsiseg.system.leases import Lease
 from wsiseg.system.threads import within
 
 __all__ = ["PredictOptions", "Progress", "batch_tensor", "pick_device", "predict", "predict_patches"]
@@ -83,9 +84,9 @@ def predict(
         return predict_opened(job, output)
 
 
-def predict_opened(job: MapJob, output: Output) -> Prediction:
-    """The rest of `predict`, once slide and model are open."""
-    with unfinished_run(output.map, job.fingerprint(), restart=output.restart) as run:
+def predict_opened(job: MapJob, output: Output, held: Lease | None = None) -> Prediction:
+    """The rest of `predict`, once slide and model are open; `held` where the caller holds the map's lease already."""
+    with unfinished_run(output.map, job.fingerprint(), restart=output.restart, held=held) as run:
         made = job.make_map(run, output)
         if output.geojson is None:
             return made

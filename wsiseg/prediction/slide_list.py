@@ -6,6 +6,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -113,14 +114,14 @@ def map_paths(
         OptionError: two slides would have one name.
     """
     texts = [str(slide) for slide in slides]
-    parents, stems = [_parent(text) for text in texts], [stem(text) for text in texts]
-    keys = [(parent, _key(name, folds_case)) for parent, name in zip(parents, stems, strict=True)]
+    parents, stems = [parent_of(text) for text in texts], [stem(text) for text in texts]
+    keys = [(parent, name_key(name, folds_case)) for parent, name in zip(parents, stems, strict=True)]
     counts = Counter(keys)
     common = _common(parents) if keep_folders else 0
     paths: list[Path] = []
     for text, parent, name, key in zip(texts, parents, stems, keys, strict=True):
-        place = map(_plain, parent[common:]) if keep_folders else ()
-        paths.append(folder.joinpath(*place, _plain(last_part(text) if counts[key] > 1 else name) + MAP_SUFFIX))
+        place = map(plain_part, parent[common:]) if keep_folders else ()
+        paths.append(folder.joinpath(*place, plain_part(last_part(text) if counts[key] > 1 else name) + MAP_SUFFIX))
     clashes = _clashes(paths, folds_case)
     if clashes:
         raise _clash_error(texts, paths, clashes, parents if not keep_folders else None)
@@ -129,8 +130,11 @@ def map_paths(
 
 def stem(slide: str) -> str:
     """A slide's name without its ending; of an address without its query; a DICOM slide's own name."""
-    if (dicom := slide_name(slide)) is not None:
-        return dicom
+    return text_stem(slide) if (dicom := slide_name(slide)) is None else dicom
+
+
+def text_stem(slide: str) -> str:
+    """As `stem`, by the text alone: no file is opened."""
     name = last_part(slide)
     for ending in _DOUBLE_ENDINGS:
         if name.lower().endswith(ending) and len(name) > len(ending):
@@ -138,7 +142,7 @@ def stem(slide: str) -> str:
     return name.rsplit(".", 1)[0] or name
 
 
-def _key(name: str, folds_case: bool) -> str:
+def name_key(name: str, folds_case: bool) -> str:
     """One spelling for all names that look alike or that a file system takes for one."""
     key = unicodedata.normalize("NFC", name)
     return key.casefold() if folds_case else key
@@ -147,7 +151,7 @@ def _key(name: str, folds_case: bool) -> str:
 def _clashes(paths: Sequence[Path], folds_case: bool) -> list[tuple[int, int]]:
     """Places of paths that others before them have."""
     first: dict[str, int] = {}
-    befores = [first.setdefault(_key(str(path), folds_case), index) for index, path in enumerate(paths)]
+    befores = [first.setdefault(name_key(str(path), folds_case), index) for index, path in enumerate(paths)]
     return [(before, index) for index, before in enumerate(befores) if before != index]
 
 
@@ -176,16 +180,24 @@ def _common(parents: Sequence[tuple[str, ...]]) -> int:
     return sum(1 for _ in takewhile(bool, same))
 
 
-def _parent(slide: str) -> tuple[str, ...]:
+def parent_of(slide: str) -> tuple[str, ...]:
     """The folders that lead to a slide, from the root or the server on."""
     if is_address(slide) and not slide.lower().startswith("file://"):
         parts = urlsplit(without_secrets(slide))
         return (parts.netloc, *(part for part in parts.path.split("/")[:-1] if part))
-    return Path(os.path.abspath(local_path(slide))).parent.parts  # noqa: PTH100  (links stay as they are)
+    return _parts(os.path.dirname(os.path.abspath(local_path(slide))))  # noqa: PTH100, PTH120  (links stay as they are)
 
 
-def _plain(part: str) -> str:
+@lru_cache(maxsize=2**12)
+def _parts(folder: str) -> tuple[str, ...]:
+    """The folders of an absolute path; many slides share one."""
+    return Path(folder).parts
+
+
+def plain_part(part: str) -> str:
     """A name that leads nowhere else as part of a path, whatever an address says."""
+    if part.isprintable() and "/" not in part and "\\" not in part and part[:1] != "." and part[-1:] not in ("", "."):
+        return part
     clean = "".join(
         letter if (letter.isprintable() and letter not in "/\\") or _is_byte(letter) else "_" for letter in part
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 from wsiseg.arrays import BoolArray, Float32Array
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.gate_places import PiecePlaces
-from wsiseg.prediction.gated import Gate, Gated, batch_tensor
+from wsiseg.prediction.gated import Gate, Gated, batch_tensor, calibration_of
 from wsiseg.prediction.options import ResolvedOptions
 from wsiseg.prediction.piece_reader import Field, PatchBatch, PieceReader, block_px
 from wsiseg.prediction.plan import Plan
@@ -99,6 +99,7 @@ class Stream:
         gate: made for that model and these options.
         options: how to read.
         memory: what may be taken.
+        calibrated: whether probabilities are calibrated, where the model knows how.
         joined: whether the networks get patches of several pieces at once, which is quicker where pieces are small.
             Otherwise batches end with their piece, so that its bytes depend on nothing else.
 
@@ -107,7 +108,14 @@ class Stream:
     """
 
     def __init__(
-        self, model: TissueModel, gate: Gate, options: ResolvedOptions, memory: MemoryPlan, *, joined: bool = False
+        self,
+        model: TissueModel,
+        gate: Gate,
+        options: ResolvedOptions,
+        memory: MemoryPlan,
+        *,
+        joined: bool = False,
+        calibrated: bool = True,
     ) -> None:
         self.model = model
         self.gate = gate
@@ -115,6 +123,7 @@ class Stream:
         self._options = options
         self._memory = memory
         self._joined = joined
+        self._calibration = calibration_of(model, options) if calibrated else None
 
     @torch.inference_mode()
     def run(self, works: Iterable[SlideWork]) -> None:
@@ -226,7 +235,7 @@ class Stream:
     def _sums(self, work: SlideWork, piece: Piece) -> PieceSums:
         tiles = work.plan.tiles
         weights = _weights(tiles.patch_px, tiles.overlap_px, self.model.device)
-        return PieceSums(piece.box, len(self.model.classes), weights, block_px(work.plan))
+        return PieceSums(piece.box, len(self.model.classes), weights, block_px(work.plan), self._calibration)
 
     @property
     def side_by_side(self) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wsiseg.arrays import UInt8Array
 from wsiseg.geometry import Box
+from wsiseg.models.calibration import Calibration
 from wsiseg.tiling.grid import Tile
 
 
@@ -44,9 +45,13 @@ class PieceSums:
         channels: K, probabilities per pixel.
         weights: (P, P) float32, the weight of a patch's pixels; see `wsiseg.tiling.blending.window`.
         band_px: rows that are held: those between the first row of a band's patches and their last.
+        calibration: of the probabilities, which changes no class; None for none.
     """
 
-    def __init__(self, box: Box, channels: int, weights: Tensor, band_px: int) -> None:
+    def __init__(
+        self, box: Box, channels: int, weights: Tensor, band_px: int, calibration: Calibration | None = None
+    ) -> None:
+        self._calibration = calibration
         self.box = box
         self._weights = weights
         self._sums = torch.zeros((channels + 1, min(band_px, box.height), box.width), device=weights.device)
@@ -112,7 +117,10 @@ class PieceSums:
             classes, values = quotients(self._sums[:, top - self._top : last - self._top, columns])
             rows = slice(top - self.box.y, last - self.box.y)
             self._pixels.classes[rows, columns] = classes.cpu().numpy()
-            self._pixels.values[:, rows, columns] = values.cpu().numpy()
+            stored = values.cpu().numpy()
+            self._pixels.values[:, rows, columns] = (
+                stored if self._calibration is None else self._calibration.of(stored)
+            )
 
 
 CPU_ROWS = 16

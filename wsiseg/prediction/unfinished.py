@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from wsiseg.errors import OutputError
+from wsiseg.errors import LockedError, OutputError
 from wsiseg.geojson.write import SUFFIXES
 from wsiseg.prediction.journal import Fingerprint, Journal, read_journal
 from wsiseg.system.files import cannot_write, check_file, check_map, is_tissue_map, retired_name
+from wsiseg.system.leases import Lease
 from wsiseg.system.locks import lease_path, lock_path, locked
 
 
@@ -31,14 +32,14 @@ class UnfinishedRun:
         resumed: whether an earlier run had begun it.
     """
 
-    def __init__(self, out: Path, fingerprint: Fingerprint) -> None:
+    def __init__(self, out: Path, fingerprint: Fingerprint, held: Lease) -> None:
         self.out = out
         self.folder = unfinished_folder(out)
         self.store = self.folder / out.name
         self.scratch = self.folder / "scratch"
         with cannot_write(self.folder):
             self.scratch.mkdir(parents=True, exist_ok=True)
-        self.journal = Journal(self.folder / "journal.jsonl", fingerprint)
+        self.journal = Journal(self.folder / "journal.jsonl", fingerprint, held.check)
         self.resumed = bool(self.journal.steps)
         for cut in self.folder.rglob("*.partial"):  # what a kill left of a file that was being written
             cut.unlink(missing_ok=True)
@@ -82,7 +83,9 @@ def begun_drawing(out: Path, geojson: Path) -> bool:
 
 
 @contextmanager
-def unfinished_run(out: Path, fingerprint: Fingerprint, *, restart: bool = False) -> Iterator[UnfinishedRun]:
+def unfinished_run(
+    out: Path, fingerprint: Fingerprint, *, restart: bool = False, held: Lease | None = None
+) -> Iterator[UnfinishedRun]:
     """Begin a run that writes `out`, or go on with one that was cut short; a second one at the same time is refused.
 
     Left with an error, what was journaled is kept; where nothing was, nothing is left.
@@ -91,12 +94,13 @@ def unfinished_run(out: Path, fingerprint: Fingerprint, *, restart: bool = False
         out: the final name of the store.
         fingerprint: of this run.
         restart: forget an earlier run instead of going on with it.
+        held: the lease of the output, where the caller holds it already.
 
     Raises:
         OutputError: another run is writing the same output, or an earlier one began it with another slide, model or
             parameter, which is named; or the folder cannot be written.
     """
-    with locked(out):
+    with locked(out) if held is None else nullcontext(held) as lease:
         folder = unfinished_folder(out)
         refuse_links(folder)
         before = None if restart else read_journal(folder / "journal.jsonl")[0]
@@ -107,9 +111,12 @@ def unfinished_run(out: Path, fingerprint: Fingerprint, *, restart: bool = False
                 raise OutputError(f"cannot remove {folder}; remove it, or choose another name")
         else:
             _require_same(out, before, fingerprint)
-        run = UnfinishedRun(out, fingerprint)
+        run = UnfinishedRun(out, fingerprint, lease)
         try:
             yield run
+        except LockedError:  # what lies there is another run's by now
+            run.journal.close()
+            raise
         except BaseException:  # an interrupt as well
             if run.journal.steps:
                 run.journal.close()

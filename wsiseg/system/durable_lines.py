@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from wsiseg.errors import OutputError
-from wsiseg.system.files import cannot_write, sync_path
+from wsiseg.errors import OutputError, WsisegError
+from wsiseg.system.files import cannot_write, sync_path, whole_file
 from wsiseg.system.json_values import JsonObject
 
 Line = JsonObject
@@ -78,21 +79,51 @@ def read_lines(path: Path) -> tuple[list[Line], int]:
     Raises:
         OutputError: it cannot be read.
     """
-    if path.is_symlink() or not path.is_file():
-        return [], 0
     lines: list[Line] = []
     whole = 0
+    for line, whole in each_line(path):  # noqa: B007  (the last one counts)
+        lines.append(line)
+    return lines, whole
+
+
+def each_line(path: Path, start: int = 0) -> Iterator[tuple[Line, int]]:
+    """The whole lines of a file one by one, each with where it ends; none where there is no file.
+
+    Args:
+        path: of the file.
+        start: where the first of them begins.
+
+    Raises:
+        OutputError: it cannot be read.
+    """
+    if path.is_symlink() or not path.is_file():
+        return
     try:
         with path.open("rb") as file:
+            file.seek(start)
             for content in file:
                 found = _decoded(content)
                 if found is None:
-                    break
-                lines.append(found)
-                whole += len(content)
+                    return
+                start += len(content)
+                yield found, start
     except OSError as error:
+        if isinstance(error, WsisegError):  # of whoever takes the lines
+            raise
         raise OutputError(f"cannot read {path}: {error.strerror}; remove its folder, or choose another name") from error
-    return lines, whole
+
+
+def write_lines(path: Path, lines: Iterable[Line]) -> None:
+    """Write a file of lines, and see it onto the disk before it gets its name.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        file.writelines(map(_encoded, lines))
+        file.flush()
+        os.fsync(file.fileno())
+    sync_path(path.parent)
 
 
 def _encoded(line: Line) -> bytes:

@@ -106,6 +106,16 @@ def _check_folder(path: Path) -> None:
         raise OutputError(f"cannot write into {path.parent}: {error.strerror}; choose another folder") from error
 
 
+def folds_case(folder: Path) -> bool:
+    """Whether the file system of a folder, which need not be there yet, takes a.zarr and A.zarr for one."""
+    there = next((one for one in (folder, *folder.absolute().parents) if one.is_dir()), None)
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".wsiseg-case-", dir=there) as file:
+            return Path(file.name).with_name(Path(file.name).name.upper()).exists()
+    except OSError:
+        return False  # nothing can be written there, which is told when it is tried
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when all went well; else nothing is left.

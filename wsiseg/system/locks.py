@@ -1,50 +1,67 @@
-"""One run at a time writes an output: a lock of the file system, or, where that has none, a lease that is renewed.
+"""One run at a time writes an output: it holds a lease and, where the file system has them, a lock.
 
-A lease is a folder, since making one either succeeds or finds it there on every file system. Its holder renews it every
-`RENEWED_S` seconds; one that was not renewed for `STALE_S`, or whose process on this machine has ended, is taken over.
-Machines that have locks and machines that have none on one file system keep each other away: each announces itself
-first and looks for the other then.
+A lock ends with its process, however that ends, so it is asked first and tells at once that nobody else on this machine
+writes. Beyond this machine it tells nothing: a network drive may have locks that each machine keeps to itself (NFS
+mounted `nolock`), or none at all. There the lease decides, see `wsiseg.system.leases`.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
-import secrets
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from wsiseg.errors import OutputError
-
-RENEWED_S, STALE_S = 20.0, 300.0
+from wsiseg.system import leases
+from wsiseg.system.files import cannot_write
+from wsiseg.system.leases import Holder, Lease, Watcher, busy, holder_of, take, watched
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What file systems say that have no locks; Lustre's default is ENOSYS."""
 
+_LOCAL = {"btrfs", "ext2", "ext3", "ext4", "f2fs", "ntfs3", "overlay", "ramfs", "tmpfs", "vfat", "xfs", "zfs"}
+"""File systems of one machine, where a lock is proof enough."""
+
 
 def lock_path(out: Path) -> Path:
-    """The file that a run holds while it writes `out`."""
+    """The file that a run locks while it writes `out`."""
     return out.parent / f".{out.name}.lock"
 
 
 def lease_path(out: Path) -> Path:
-    """The folder that a run holds instead where files cannot be locked."""
+    """The folder that a run holds meanwhile."""
     return out.parent / f".{out.name}.lease"
 
 
 @contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Hold the lock of an output; where the process ends, however it does, it is released or goes stale.
+def locked(out: Path, watcher: Watcher | None = None) -> Iterator[Lease]:
+    """Hold an output; where the process ends, however it does, it is released or goes stale.
+
+    Args:
+        out: what is about to be written.
+        watcher: remembers what it saw of others' leases, so that nothing is waited for; without one, a lease that looks
+            stale is watched now, for up to `wsiseg.system.leases.WATCHED_S`.
+
+    Returns:
+        The lease; its `check` tells whether it is still held.
 
     Raises:
-        OutputError: another run holds it, or its folder cannot be written.
+        LockedError: another run holds it.
+        OutputError: its folder cannot be written.
     """
+    with ExitStack() as stack:
+        has_lock = _lock(out, stack)
+        alone = has_lock and _on_local_disk(out.parent)
+        lease = take(lease_path(out), out, watcher, has_lock=has_lock, alone=alone)
+        stack.callback(lease.release)
+        yield lease
+
+
+def _lock(out: Path, stack: ExitStack) -> bool:
+    """Lock an output's file until the stack is unwound; false where the file system has no locks."""
     path = lock_path(out)
     while True:
         there = path.exists()
@@ -59,30 +76,23 @@ def locked(out: Path) -> Iterator[None]:
                 raise OutputError(
                     f"cannot lock {out}, its file system says: {error.strerror}; choose a folder on another one"
                 ) from error
-            with _leased(out):
-                yield
-            return
+            return False
         if not free:
             holder = _holder(path)
             os.close(descriptor)
-            raise _busy(out, holder)
+            raise busy(out, holder)
         with suppress(OSError):
             if os.fstat(descriptor).st_ino == path.stat().st_ino:
                 break
         os.close(descriptor)  # its holder removed the file between our two steps
-    with ExitStack() as stack:
-        # Undone from the last to the first: the file is removed while it is still locked. Closed first, it could be
-        # another run's by then.
-        stack.callback(os.close, descriptor)
-        stack.callback(_unlink, path)
-        with suppress(OSError):  # who holds it is a courtesy, for which a full disk may have no room
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, _myself().encode())
-        stack.enter_context(_renewed(path))
-        lease = lease_path(out)
-        if lease.is_dir() and not _is_stale(lease):  # of a machine that cannot lock files
-            raise _busy(out, _lease_holder(lease))
-        yield
+    # Undone from the last to the first: the file is removed while it is still locked. Closed first, it could be
+    # another run's by then.
+    stack.callback(os.close, descriptor)
+    stack.callback(_unlink, path)
+    with suppress(OSError):  # who holds it is a courtesy, for which a full disk may have no room
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, Holder.myself().text.encode())
+    return True
 
 
 def _open(path: Path, out: Path) -> int:
@@ -112,126 +122,74 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-@contextmanager
-def _leased(out: Path) -> Iterator[None]:
-    """Hold an output's lease; raises `OutputError` where another run does."""
-    lease = lease_path(out)
-    if lease.is_symlink():
-        raise OutputError(f"{lease} is a link, expected a run's lease; remove it")
-    if not _make(lease, out):
-        if not _is_stale(lease):
-            raise _busy(out, _lease_holder(lease))
-        _take_over(lease, out)
-    token = secrets.token_hex(8)
-    beat = lease / "holder.json"
+def is_locked(out: Path) -> bool:
+    """Whether a process of this machine holds the lock of an output; false also where the file system has none."""
+    path = lock_path(out)
     try:
-        facts = {"host": socket.gethostname(), "process": os.getpid(), "time": time.time(), "token": token}
-        with suppress(OSError):
-            beat.write_text(json.dumps(facts), encoding="utf-8")
-        # After the lease was made, as machines with locks look for a lease once they hold theirs: of two that begin at
-        # the same time at least one sees the other.
-        lock = lock_path(out)
-        if _holder(lock) and not _is_old(lock, lease):  # of a machine that can lock files
-            raise _busy(out, _holder(lock))
-        with _renewed(beat):
-            yield
-    finally:
-        if _facts(lease).get("token") in (token, None):  # else somebody took over while this machine was asleep
-            shutil.rmtree(lease, ignore_errors=True)
-
-
-def _make(lease: Path, out: Path) -> bool:
-    """Make a lease's folder; false where it is there already."""
-    try:
-        lease.mkdir()
-    except FileExistsError:
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
         return False
-    except OSError as error:
-        raise OutputError(f"cannot write into {out.parent}: {error.strerror}; choose another folder") from error
-    return True
-
-
-def _take_over(lease: Path, out: Path) -> None:
-    """Make a stale lease ours; of several that try at once one succeeds."""
-    turn = lease.with_suffix(".takeover")
-    if not _make(turn, out):
-        if not _is_old(turn, lease.parent):
-            raise _busy(out, "")
-        with suppress(OSError):
-            turn.rmdir()
-        if not _make(turn, out):
-            raise _busy(out, "")
     try:
-        if lease.is_dir() and not _is_stale(lease):  # somebody was here before our turn
-            raise _busy(out, _lease_holder(lease))
-        shutil.rmtree(lease, ignore_errors=True)
-        if not _make(lease, out):
-            raise _busy(out, _lease_holder(lease))
-    finally:
-        with suppress(OSError):
-            turn.rmdir()
-
-
-def _is_stale(lease: Path) -> bool:
-    """Whether nobody holds a lease any more: its process on this machine has ended, or it was not renewed."""
-    facts = _facts(lease)
-    process = facts.get("process")
-    if os.name != "nt" and facts.get("host") == socket.gethostname() and isinstance(process, int):
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            pass
-    beat = lease / "holder.json"
-    return _is_old(beat if beat.exists() else lease, lease.parent)
-
-
-def _is_old(path: Path, folder: Path) -> bool:
-    """Whether a file was last renewed `STALE_S` ago, by the clock of the file system and not by this machine's."""
-    probe = folder / f".{secrets.token_hex(4)}.clock"
-    try:
-        probe.touch()
-        now = probe.stat().st_mtime
-        return now - path.stat().st_mtime > STALE_S
-    except FileNotFoundError:
-        return True
+        return not _try_lock(descriptor)
     except OSError:
         return False
     finally:
-        _unlink(probe)
+        os.close(descriptor)
 
 
-@contextmanager
-def _renewed(path: Path) -> Iterator[None]:
-    """Touch a file every `RENEWED_S` seconds."""
-    end = threading.Event()
+def what_is_locked(path: Path) -> list[Path]:
+    """The outputs that somebody holds, or held when it was killed: a path itself, or what lies in a folder."""
+    if lock_path(path).exists() or lease_path(path).exists():
+        return [path]
+    if not path.is_dir():
+        return []
+    names = {
+        found.with_name(found.name[1 : -len(ending)])
+        for ending in (".lease", ".lock")
+        for found in path.glob(f"**/.*{ending}")
+    }
+    return sorted(names)
 
-    def renew() -> None:
-        while not end.wait(RENEWED_S):
-            with suppress(OSError):
-                os.utime(path)
 
-    thread = threading.Thread(target=renew, name="lock", daemon=True)
-    thread.start()
+def unlock(out: Path, *, force: bool = False) -> tuple[str, bool]:
+    """Free an output whose run is gone.
+
+    Args:
+        out: the output.
+        force: do not watch for a sign of life. Even then a run of this machine that lives keeps its lock.
+
+    Returns:
+        Who held it, for people, and whether it is free now.
+
+    Raises:
+        OutputError: it cannot be freed.
+    """
+    lease = lease_path(out)
+    holder = holder_of(lease)
+    said = holder.text or _holder(lock_path(out))
+    if is_locked(out):
+        return said, False
+    if lease.is_dir():
+        if not (force or holder.has_ended() or watched(lease, leases.WATCHED_S)):
+            return said, False
+        with cannot_write(lease):
+            shutil.rmtree(lease)
+    _unlink(lock_path(out))
+    return said, True
+
+
+def _on_local_disk(folder: Path) -> bool:
+    """Whether no other machine can write into a folder, as far as the system says (Linux)."""
     try:
-        yield
-    finally:
-        end.set()
-        thread.join()
-
-
-def _facts(lease: Path) -> dict[str, object]:
-    try:
-        facts = json.loads((lease / "holder.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
-
-
-def _lease_holder(lease: Path) -> str:
-    facts = _facts(lease)
-    return f"process {facts.get('process')} on {facts.get('host')}" if facts else ""
+        device = folder.stat().st_dev
+        wanted = f"{os.major(device)}:{os.minor(device)}"
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except (OSError, AttributeError):
+        return False
+    for fields in map(str.split, mounts):
+        if fields[2] == wanted and "-" in fields:
+            return fields[fields.index("-") + 1] in _LOCAL
+    return False
 
 
 def _holder(lock: Path) -> str:
@@ -243,16 +201,6 @@ def _holder(lock: Path) -> str:
         return ""
 
 
-def _myself() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
-
-
 def _unlink(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
-
-
-def _busy(out: Path, holder: str) -> OutputError:
-    return OutputError(
-        f"another run is writing {out}{f' ({holder})' if holder else ''}; wait for it, or choose another name"
-    )

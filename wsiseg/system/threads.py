@@ -29,6 +29,8 @@ PATIENCE_S = 20.0
 class ReadTimeoutError(SlideError, TimeoutError):
     """A read that did not come back in time."""
 
+    transient = True
+
 
 def check_timeout(seconds: float) -> None:
     """Raise `OptionError` on a time limit that is none."""

@@ -32,11 +32,13 @@ class Networks:
         classifier: of stage 1, in evaluation mode.
         segmenter: of stage 2, likewise.
         thresholds: of the gate, (K,).
+        floor: of the gate.
     """
 
     classifier: Classifier
     segmenter: nn.Module
     thresholds: Tensor
+    floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +95,16 @@ def measure(networks: Networks, patches: Sequence[Patch], config: TrainingConfig
             continue
         pixels = batch["pixels"][masked]
         logits = networks.segmenter(_normalised(pixels, config.segmenter, device)).float().cpu()
-        allowed = allowed_classes(probabilities[masked], networks.thresholds)
+        allowed = allowed_classes(probabilities[masked], networks.thresholds, networks.floor)
         classes = gate_logits(logits, allowed).max(dim=1).indices.numpy()
         for row, prediction in zip(masked, classes, strict=True):
             confusion += confusion_matrix(read_square_truth(chosen[row], count), prediction, count)
-    return _figures(torch.cat(rows), torch.tensor(labels), networks.thresholds, confusion)
+    return _figures(torch.cat(rows), torch.tensor(labels), networks, confusion)
 
 
-def _figures(probabilities: Tensor, labels: Tensor, thresholds: Tensor, confusion: np.ndarray[Any, Any]) -> Figures:
+def _figures(probabilities: Tensor, labels: Tensor, networks: Networks, confusion: np.ndarray[Any, Any]) -> Figures:
     known = labels >= 0
-    right = (allowed_classes(probabilities, thresholds).long() == labels)[known]
+    right = (allowed_classes(probabilities, networks.thresholds, networks.floor).long() == labels)[known]
     scores = segmentation_scores(confusion)
     pixels = int(confusion.sum())
     occurs = bool((labels == 1).any())

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from wsiseg.choices import Background, EncoderTraining, GateMode, GateRule, TrainingPrecision
 from wsiseg.errors import OptionError
-from wsiseg.models.gate_kinds import MODES
+from wsiseg.models.gate_kinds import MODES, check_gate_floor
 from wsiseg.models.tile_shape import check_gate_mode
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -158,6 +158,8 @@ class SupervisionConfig(_Part):
             share of the pseudo masks is added to its logits, so that rare classes are not drowned; 0 switches it off.
         select_gated: choose the best epoch behind the gate, as prediction is; the published program does not.
         class_weights: of the cross-entropies: "inverse_sqrt" of the classes' shares of the pseudo masks, or "none".
+        mosaics: share of each batch that mosaics of single-class patches take the place of, see
+            `wsiseg.training.mosaics`; 0 for none.
     """
 
     weights: tuple[float, ...] = (0.6, 0.2, 0.2)
@@ -166,6 +168,7 @@ class SupervisionConfig(_Part):
     prior_adjustment: float = Field(default=0.0, ge=0, le=2)
     select_gated: bool = True
     class_weights: Literal["none", "inverse_sqrt"] = "none"
+    mosaics: float = Field(default=0.0, ge=0, le=1)
 
 
 class GateConfig(_Part):
@@ -178,6 +181,8 @@ class GateConfig(_Part):
         context: of the bundle; standard deviation, in sides of a patch, of the Gaussian by which the classifier's
             probabilities are averaged over the patches around each before they are compared with the thresholds; 0
             lets each patch decide alone.
+        floor: of the bundle; share of the most probable class's probability from which a class is allowed whatever its
+            threshold. None for no such rule.
         rule: of the bundle; "exclude" takes a suppressed class out, "multiply_logits" is the published program's, which
             multiplies its logits by 0.
         mode: of the bundle. "patches" asks the classifier about each patch by itself; "windows" shows it large tiles
@@ -192,6 +197,7 @@ class GateConfig(_Part):
     threshold: Share = 0.1
     recall: Share | None = None
     context: float = Field(default=0.0, ge=0, le=20)
+    floor: float | None = Field(default=None, gt=0, le=1)
     rule: GateRule = "exclude"
     mode: GateMode = "patches"
     shared_passes: int = Field(default=4, ge=0, le=100)
@@ -200,6 +206,7 @@ class GateConfig(_Part):
     @model_validator(mode="after")
     def _check_mode(self) -> Self:
         check_gate_mode(self.mode, self.context, self.rule)
+        check_gate_floor(self.floor, self.rule)
         return self
 
     @property
@@ -230,6 +237,11 @@ class TrainingConfig(_Part):
             matrices of low rank beside each layer.
         lora_rank: of these matrices.
         shared_encoder: the segmenter takes the trained classifier's encoder as it is, and a bundle holds it once.
+        feature_cache: bytes that features of a frozen encoder may take on the disk, so that they are computed once; 0
+            computes them in every epoch.
+        feature_views: augmented views of each patch that are computed for it.
+        hold_weights: a bundle holds a frozen encoder whatever its licence, instead of naming weights that must not be
+            handed on.
         start_from_classifier: begin the segmenter with the trained classifier's encoder, where both have the same.
         val_share: share of groups set aside where the data set does not split itself.
         refit: folds of groups over which thresholds are chosen by cross-validation, so that the networks learn from all
@@ -256,6 +268,9 @@ class TrainingConfig(_Part):
     encoder_training: EncoderTraining = "full"
     lora_rank: int = Field(default=8, ge=1, le=256)
     shared_encoder: bool = False
+    feature_cache: int = Field(default=0, ge=0, le=2**50)
+    feature_views: int = Field(default=4, ge=1, le=64)
+    hold_weights: bool = False
     start_from_classifier: bool = False
     val_share: float = Field(default=0.1, ge=0, lt=1)
     refit: int = Field(default=0, ge=0, le=20)
@@ -270,6 +285,13 @@ class TrainingConfig(_Part):
             raise ValueError("supervision.weights needs three values, one for each depth")
         if self.refit == 1:
             raise ValueError("refit needs at least two folds, or 0 for none")
+        if self.feature_cache and self.encoder_training != "frozen" and not self.shared_encoder:
+            raise ValueError(
+                "feature_cache (--feature-cache) is for an encoder that is not learned: add --encoder-training frozen, "
+                "or --shared-encoder"
+            )
+        if self.feature_cache and self.supervision.mosaics:
+            raise ValueError("feature_cache keeps views of whole patches, of which no mosaics are made: leave out one")
         return self
 
     def changed(self, **parts: object) -> TrainingConfig:
@@ -338,7 +360,7 @@ def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
         augmentation1=augmentation,
         augmentation2=augmentation,
         attention=AttentionConfig(first_epoch=None),
-        gate=GateConfig(threshold=0.4, recall=0.98, context=2.0),
+        gate=GateConfig(threshold=0.4, recall=0.98, context=2.0, floor=0.6),
         imbalance="sampler",
         start_from_classifier=True,
         half_weights=True,

@@ -64,7 +64,7 @@ def faithful(config: TrainingConfig, background: Background = "bright") -> Train
             "class_weights": "none",
             "select_gated": False,
         },
-        gate={"threshold": 0.1, "recall": None, "rule": "multiply_logits", "context": 0.0},
+        gate={"threshold": 0.1, "recall": None, "rule": "multiply_logits", "context": 0.0, "floor": None},
         imbalance="none",
         start_from_classifier=False,
         overlap=0.0,

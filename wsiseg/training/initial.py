@@ -55,10 +55,15 @@ def _initialise_lite(network: LiteClassifier | LiteSegmenter, encoder: str, sour
         return
     path = weight_file(source)
     state = read_state(path, MAX_ENCODER_BYTES)
-    if any(name.startswith(_OF_LITE) for name in state):
+    if is_whole_network(state):
         load_weights(network, state, path)
     else:
         fill_encoder(network, encoder, state, path)
+
+
+def is_whole_network(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict is of a lite network, not of an encoder alone."""
+    return any(name.startswith(_OF_LITE) for name in state)
 
 
 def load_checkpoint(network: nn.Module, path: Path) -> None:

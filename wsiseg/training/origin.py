@@ -73,6 +73,7 @@ class Origin:
         gate = {
             "rule": self.spec.gate_rule,
             "context": self.spec.gate_context,
+            "floor": self.spec.gate_floor,
             "mode": self.spec.gate_mode,
         }
         stages = {

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from wsiseg.errors import OptionError
 from wsiseg.system.json_values import JsonObject
+from wsiseg.training.config import TrainingConfig
 
 STAGES = ("stage1", "stage2")
 _OPTIONS = {
@@ -25,6 +28,8 @@ _OPTIONS = {
     "refit": "--refit",
     "encoder_training": "--encoder-training",
     "shared_encoder": "--shared-encoder",
+    "hold_weights": "--hold-weights",
+    "feature_cache": "--feature-cache",
 }
 """Options of the command line by the setting that they change."""
 
@@ -43,7 +48,7 @@ def check_same(root: Path, before: JsonObject, now: JsonObject) -> None:
     old, new = _flat(before), _flat(now)
     for name in (*new, *(key for key in old if key not in new)):
         was, wanted = old.get(name), new.get(name)
-        if was == wanted or (name not in old and not wanted):  # one that an older version did not have
+        if was == wanted or (name not in old and (not wanted or wanted == _default(name))):  # of a newer version
             continue
         option = f" ({_OPTIONS[name]})" if name in _OPTIONS else ""
         begun = f"{root} was begun with {name} {_text(was)}{option}, now it is {_text(wanted)}"
@@ -64,6 +69,17 @@ def _flat(values: JsonObject, prefix: str = "") -> JsonObject:
     for name, value in values.items():
         found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return found
+
+
+def _default(name: str) -> object:
+    """The value that a setting has where nothing is said, by its full name; None where it has none."""
+    part: object = TrainingConfig
+    for key in name.split("."):
+        field = part.model_fields.get(key) if isinstance(part, type) and issubclass(part, BaseModel) else None
+        if field is None:
+            return None
+        part = field.annotation
+    return field.default if field is not None and not field.is_required() else None
 
 
 def _text(value: object) -> str:

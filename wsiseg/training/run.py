@@ -30,7 +30,7 @@ from wsiseg.system.locks import locked
 from wsiseg.training.compare import Networks, measure, told
 from wsiseg.training.config import TrainingConfig, lite_config
 from wsiseg.training.encoder_training import FROZEN, check_encoder_training, merged, prepare_encoder
-from wsiseg.training.encoders import fitted_encoders
+from wsiseg.training.encoders import fitted_encoders, licence_notes
 from wsiseg.training.epochs import LEAST_SHARE
 from wsiseg.training.held_out import hold_out
 from wsiseg.training.initial import share_encoder
@@ -48,6 +48,7 @@ from wsiseg.training.stage2 import SegmenterStage
 from wsiseg.training.summary import write_summary
 from wsiseg.training.trainer import check_logger, fit, seed_everything
 from wsiseg.training.weights import initial_network, plain_network, save_weights, trained_classifier
+from wsiseg.training.with_features import drop_features, use_features
 from wsiseg.training.write_bundle import write_bundle
 
 
@@ -163,6 +164,8 @@ def _train(
         f"{len(data.train)} patches of {data.patch_size_px} px at {data.mpp:g} um/px for training, "
         f"{len(data.val)} for validation; classes: {', '.join(data.classes.names)}"
     )
+    for note in licence_notes(config) if run.origin is None else ():
+        run.say(f"careful: {note}")
     seed_everything(config.seed)
     if classifier is not None:
         if config.refit:
@@ -210,6 +213,8 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
     stage = ClassifierStage(network, config, weights, unknown=bool((labels < 0).any()), names=data.classes.names)
     images = PatchImages(data.train, len(data.classes))
     labelled = [patch for patch in data.val if patch.label]
+    judged = PatchImages(labelled, len(data.classes)) if labelled else None
+    use_features(run, stage, images, judged, target.parent, {})
     fit(
         stage,
         train_loader(
@@ -221,7 +226,7 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
             config.stage1.drop_incomplete,
             _corrected(run),
         ),
-        plain_loader(PatchImages(labelled, len(data.classes)), config.stage1.batch_size) if labelled else None,
+        plain_loader(judged, config.stage1.batch_size) if judged is not None else None,
         run_folder=target.parent,
         title="Stage 1, classifier",
         optimiser=config.stage1,
@@ -236,6 +241,7 @@ def _train_classifier(run: Run, network: Classifier, resume: bool) -> None:
         callbacks=_sheets(run, target.parent),
     )
     save_weights(merged(stage.result), target)
+    drop_features(stage)
     run.say(f"Stage 1 is finished: {target}")
 
 
@@ -285,21 +291,22 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
     probabilities = classify_patches(classifier, PatchImages(data.val, count), config, run.device)
     shares: npt.NDArray[np.float64] = np.array(done["class_shares"])
     gate = torch.tensor(done["gate"])
-    stage = SegmenterStage(network, config, shares, list(data.val), probabilities, gate, data.classes.names)
-    processes = launched() or run.devices
     masks = [folder.masks / f"PM_{depth}" for depth in reversed(classifier.depths)]
+    images, judged = PatchImages(data.train, count, masks), PatchImages(data.val, count) if data.val else None
+    stage = SegmenterStage(network, config, shares, list(data.val), probabilities, gate, data.classes.names, images)
+    use_features(run, stage, images, judged, target.parent, {"masks": dict(made_of(classifier, data, config))})
     fit(
         stage,
         train_loader(
-            PatchImages(data.train, count, masks),
+            images,
             config.stage2.batch_size,
             config.seed + 1,
             None,
-            processes,
+            launched() or run.devices,
             config.stage2.drop_incomplete,
             _corrected(run),
         ),
-        plain_loader(PatchImages(data.val, count), config.stage2.batch_size) if data.val else None,
+        plain_loader(judged, config.stage2.batch_size) if judged is not None else None,
         run_folder=target.parent,
         title="Stage 2, segmenter",
         optimiser=config.stage2,
@@ -314,6 +321,7 @@ def _train_segmenter(run: Run, network: nn.Module, resume: bool) -> None:
         callbacks=_sheets(run, target.parent, classifier, gate),
     )
     save_weights(merged(stage.result), target)
+    drop_features(stage)
     run.say(f"Stage 2 is finished: {target}")
 
 
@@ -331,8 +339,13 @@ def _compare(run: Run) -> JsonObject:
     segmenter.load_state_dict(load_file(run.folder.segmenter))
     gate = json.loads(run.folder.masks_done.read_text(encoding="utf-8"))["gate"]
     models = (
-        Networks(before.classifier.eval(), before.segmenter.eval(), torch.tensor(run.origin.spec.gate)),
-        Networks(trained_classifier(run), segmenter.to(run.device).eval(), torch.tensor(gate)),
+        Networks(
+            before.classifier.eval(),
+            before.segmenter.eval(),
+            torch.tensor(run.origin.spec.gate),
+            run.origin.spec.gate_floor,
+        ),
+        Networks(trained_classifier(run), segmenter.to(run.device).eval(), torch.tensor(gate), run.config.gate.floor),
     )
     found: JsonObject = {"from": {"name": run.origin.spec.name, "hash": run.origin.hash}}
     for key, name, patches in (

@@ -141,7 +141,7 @@ class SheetCallback(Callback):
         logits = segmenter(_normalised(pixels, self.config.segmenter, device)).float().cpu()
         classifier = self.classifier.to(device)
         scores = classifier(_normalised(pixels, self.config.classifier, device))
-        allowed = allowed_classes(torch.sigmoid(scores.float()).cpu(), self.thresholds)
+        allowed = allowed_classes(torch.sigmoid(scores.float()).cpu(), self.thresholds, self.config.gate.floor)
         if logits.shape[2:] != pixels.shape[2:]:
             logits = F.interpolate(logits, pixels.shape[2:], mode="bilinear", align_corners=False)
         return [self._coloured(mask) for mask in gate_logits(logits, allowed).argmax(dim=1).numpy()]

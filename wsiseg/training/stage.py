@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule
@@ -17,6 +17,7 @@ from wsiseg.training.augment import Augmentation
 from wsiseg.training.config import AugmentationConfig, NetworkConfig, OptimiserConfig
 from wsiseg.training.encoder_training import keep_still, layer_rates
 from wsiseg.training.epochs import ClassFigures
+from wsiseg.training.feature_cache import StageFeatures
 from wsiseg.training.loading import Batch
 
 ADVISERS = ("lightning.pytorch", "lightning.fabric", "lightning")
@@ -59,6 +60,8 @@ class Stage(LightningModule):
         self.head_prefixes = tuple(head_prefixes)
         self.seed = seed
         self.found: ClassFigures | None = None
+        self.features: StageFeatures | None = None  # in place of pixels, where the encoder is frozen
+        self._validated: Tensor | None = None
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(network_config.mean).view(3, 1, 1), persistent=False)
@@ -95,17 +98,35 @@ class Stage(LightningModule):
         """Fix what dropout will draw in this step."""
         torch.manual_seed(_mixed(self.seed, self.current_epoch, 2 * batch_idx, self.global_rank))
 
+    def generator(self, batch_index: int, purpose: int = 0) -> torch.Generator:
+        """Random numbers of a step; those of each purpose are others."""
+        step = 2 * batch_index + 1
+        return torch.Generator().manual_seed(_mixed(self.seed + purpose, self.current_epoch, step, self.global_rank))
+
     def augmented(self, batch: Batch, batch_index: int) -> tuple[Tensor, Tensor | None]:
-        """Augmented, normalised images (N, 3, H, W) and masks (N, L, H, W) of a batch."""
-        generator = torch.Generator().manual_seed(
-            _mixed(self.seed, self.current_epoch, 2 * batch_index + 1, self.global_rank)
-        )
+        """Augmented, normalised images (N, 3, H, W) and masks (N, L, H, W) of a batch.
+
+        With `features`, the images are `EncoderMaps`, which stand in for them.
+        """
+        generator = self.generator(batch_index)
+        if self.features is not None:
+            maps, masks = self.features.training(batch["index"], generator, self.mean.device)
+            return cast(Tensor, maps), masks
         images, masks = self.augmentation(batch["pixels"].float() / 255, batch.get("masks"), generator)
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         return images, masks
 
+    def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Keep which patches they are: features are found by it."""
+        self._validated = batch["index"]
+
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Images as the network sees them, from uint8 patches (N, 3, H, W)."""
+        """Images as the network sees them, from uint8 patches (N, 3, H, W) of validation.
+
+        With `features`, they are `EncoderMaps`.
+        """
+        if self.features is not None and self._validated is not None:
+            return cast(Tensor, self.features.validation(self._validated, self.mean.device))
         return normalise(pixels, self.mean, self.std).contiguous(memory_format=torch.channels_last)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:

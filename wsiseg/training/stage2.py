@@ -17,10 +17,13 @@ from wsiseg.models.gate import allowed_classes, gate_logits
 from wsiseg.models.networks.architectures import ARCHITECTURES
 from wsiseg.training.config import TrainingConfig
 from wsiseg.training.epochs import ClassFigures
-from wsiseg.training.loading import Batch
+from wsiseg.training.loading import Batch, PatchImages
 from wsiseg.training.losses import SupervisionOptions, multilayer_loss
+from wsiseg.training.mosaics import MosaicMaker
 from wsiseg.training.stage import Stage
 from wsiseg.training.stage1 import average_precision, class_precisions
+
+_OF_MOSAICS = 7919
 
 
 class SegmenterStage(Stage):
@@ -34,6 +37,7 @@ class SegmenterStage(Stage):
         probabilities: of the classes in each of them, by the classifier, (N, K).
         thresholds: of the gate, (K,).
         names: of the classes, for figures of each; none for no such figures.
+        images: the training patches with their pseudo masks, of which mosaics are made.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class SegmenterStage(Stage):
         probabilities: Tensor,
         thresholds: Tensor,
         names: Sequence[str] = (),
+        images: PatchImages | None = None,
     ) -> None:
         heads = ARCHITECTURES[config.segmenter.architecture].new_layers
         super().__init__(network, config.segmenter, config.stage2, config.augmentation2, heads, config.seed + 1)
@@ -57,13 +62,14 @@ class SegmenterStage(Stage):
         weights = torch.ones(len(class_shares) + 1)
         if supervision.class_weights == "inverse_sqrt":
             weights[:-1] = inverse_sqrt_weights(class_shares)
+        self.mosaics = MosaicMaker(images, supervision.mosaics) if images is not None and supervision.mosaics else None
         self._weighted = supervision.class_weights != "none"
         self.register_buffer("class_weights", weights, persistent=False)
         self.class_weights: Tensor
         self.validation = validation
         self.allowed: Tensor | None = None
         if len(validation):
-            gated = allowed_classes(probabilities, thresholds)
+            gated = allowed_classes(probabilities, thresholds, config.gate.floor)
             self.allowed = gated if supervision.select_gated else torch.ones_like(gated)
         self._confusion = np.zeros((len(class_shares),) * 2, dtype=np.int64)
         self.names, self.shares = tuple(names), class_shares.tolist()
@@ -77,6 +83,8 @@ class SegmenterStage(Stage):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch against the masks, the guide (the deepest) first."""
+        if self.mosaics is not None:
+            batch = self.mosaics(batch, self.generator(batch_idx, _OF_MOSAICS))
         images, masks = self.augmented(batch, batch_idx)
         assert masks is not None
         logits = self.network(images).float() + self.prior

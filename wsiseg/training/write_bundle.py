@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from wsiseg.models.bundle import save_bundle
 from wsiseg.models.distance import LEAST_PATCHES
 from wsiseg.models.networks.segmenter import Segmenter
+from wsiseg.models.spec import EncoderSpec
 from wsiseg.system.json_values import JsonObject
 from wsiseg.training.distance import add_distance
 from wsiseg.training.encoder_training import FROZEN
-from wsiseg.training.encoders import held_elsewhere, licence_notes, outside_sha256
+from wsiseg.training.encoders import held_elsewhere, licence_notes
 from wsiseg.training.refit import cross_validated
 from wsiseg.training.run_folder import Run
 from wsiseg.training.shared_gate import tile_fields
@@ -26,7 +27,12 @@ def _held_elsewhere(run: Run, kind: str) -> JsonObject:
     before = getattr(run.origin.spec.networks, kind).encoder if run.origin is not None else None
     if before is not None and run.config.encoder_training == FROZEN:
         return {"encoder": before.model_dump(mode="json")}
-    return held_elsewhere(run.config, kind, outside_sha256(run.config, kind))
+    return held_elsewhere(run.config, kind)
+
+
+def _not_held_before(run: Run) -> list[EncoderSpec | None]:
+    networks = run.origin.spec.networks if run.origin is not None else None
+    return [] if networks is None else [networks.classifier.encoder, networks.segmenter.encoder]
 
 
 def write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) -> None:
@@ -56,6 +62,7 @@ def write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) -> 
         "gate": json.loads(run.folder.masks_done.read_text(encoding="utf-8"))["gate"],
         "gate_rule": config.gate.rule,
         "gate_context": config.gate.context,
+        "gate_floor": config.gate.floor,
         **tiles,
         "networks": {
             kind: {
@@ -86,6 +93,6 @@ def write_bundle(run: Run, out: Path, overwrite: bool, compared: JsonObject) -> 
             f"How far a patch is from the training data will not be known: that takes {LEAST_PATCHES} patches of two "
             "groups or more"
         )
-    for note in licence_notes(config):
+    for note in licence_notes(config, _not_held_before(run)):
         run.say(f"note: {note}")
     run.say(f"Model: {out} (steps of its training: {run.folder.root})")

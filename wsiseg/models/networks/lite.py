@@ -20,6 +20,7 @@ from wsiseg.errors import WsisegError
 from wsiseg.models.networks.classifier import Classifier
 from wsiseg.models.networks.deeplab_lite import DeepLabLite
 from wsiseg.models.networks.efficientnet_lite0 import EfficientNetLite0
+from wsiseg.models.networks.encoder_maps import EncoderMaps
 from wsiseg.models.networks.fusing_decoder import FusingNetwork
 from wsiseg.models.networks.segmenter import Segmenter
 from wsiseg.models.networks.timm_encoders import FEWEST_MAPS, MOST_MAPS, TimmEncoder, can_be_dilated, features, known
@@ -92,11 +93,23 @@ class LiteClassifier(Classifier):
         """The timm network inside."""
         return self.encoder.model if isinstance(self.encoder, TimmEncoder) else self.encoder
 
-    def features(self, images: Tensor) -> dict[str, Tensor]:
-        """The maps "middle" and "deep" of the encoder, and "head", (N, head_channels, H / 8, W / 8) by default."""
+    def encoded(self, images: Tensor) -> list[Tensor]:
+        """The encoder's maps of images."""
         if isinstance(self.encoder, TimmEncoder):
             images = self.encoder.filled_up(images)
         stages: list[Tensor] = self.encoder(images)
+        return stages
+
+    def uses(self, maps: list[Tensor], shape: torch.Size) -> list[bool]:
+        """Which of the encoder's maps of images of a shape the network goes on with: all."""
+        return [True] * len(maps)
+
+    def features(self, images: Tensor | EncoderMaps) -> dict[str, Tensor]:
+        """The maps "middle" and "deep" of the encoder, and "head", (N, head_channels, H / 8, W / 8) by default.
+
+        In place of images, what the encoder made of them will do.
+        """
+        stages = list(images.maps) if isinstance(images, EncoderMaps) else self.encoded(images)
         size = stages[0].shape[-2:]
         together = torch.cat(
             [F.interpolate(stage, size, mode="bilinear", align_corners=False) for stage in stages], dim=1
@@ -192,8 +205,19 @@ class LiteSegmenter(Segmenter):
         """The timm network inside."""
         return self.encoder
 
-    def encode(self, images: Tensor) -> list[Tensor]:
-        """Feature maps of images of any size."""
+    def encode(self, images: Tensor | EncoderMaps) -> list[Tensor]:
+        """Feature maps of images of any size; in place of images, what the encoder made of them will do."""
+        return list(images.maps) if isinstance(images, EncoderMaps) else self.encoded(images)
+
+    def uses(self, maps: list[Tensor], shape: torch.Size) -> list[bool]:
+        """Which of the encoder's maps of images of a shape the decoder goes on with."""
+        asked = [values.detach().requires_grad_() for values in maps]
+        with torch.enable_grad():
+            total = self.decode(asked, EncoderMaps((), shape)).sum()
+        return [found is not None for found in torch.autograd.grad(total, asked, allow_unused=True)]
+
+    def encoded(self, images: Tensor) -> list[Tensor]:
+        """The encoder's maps of images."""
         if isinstance(self.network, FusingNetwork):
             images = self.network.encoder.timm.filled_up(images)
             return list(self.network.encoder(images))
@@ -203,7 +227,7 @@ class LiteSegmenter(Segmenter):
         features: list[Tensor] = self.network.encoder(padded)
         return features
 
-    def decode(self, features: list[Tensor], images: Tensor) -> Tensor:
+    def decode(self, features: list[Tensor], images: Tensor | EncoderMaps) -> Tensor:
         """Logits of the images' size."""
         height, width = images.shape[-2:]
         logits: Tensor = self.network.segmentation_head(self.network.decoder(features))

@@ -51,16 +51,17 @@ def read_state(path: Path, max_bytes: int = MAX_WEIGHT_BYTES) -> dict[str, Tenso
         arrays = resnet38_arrays(read_params(path))
         return _plain({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, path)
     if head[8:] == b"{" or path.suffix == ".safetensors":
-        return _plain(_read_safetensors(path), path)
+        return read_safetensors(path)
     content = _read_torch(path, max_bytes)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     return _plain(content, path)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file of safetensors, without `module.` before names; raises `OptionError` on any other."""
     try:
-        return load_file(path)
+        return _plain(load_file(path), path)
     except (SafetensorError, OSError, ValueError) as error:
         raise OptionError(f"{path} is not a whole safetensors file ({error!s:.100})") from error
 

@@ -1,7 +1,8 @@
 """Encoders whose weights are not in a bundle's file: shared by both networks, or not to be handed on.
 
-Where a licence forbids sharing, a bundle names the file by its hash. It is looked for in the files and folders of the
-environment variable WSISEG_ENCODERS, and in the Hugging Face hub's cache; nothing is fetched.
+Where a licence forbids sharing, a bundle names the tensors by their hash. They are looked for in the files and
+folders of the environment variable WSISEG_ENCODERS, and in the Hugging Face hub's cache; nothing is fetched, and
+nothing but safetensors is opened.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from pathlib import Path
 from torch import nn
 
 from wsiseg.errors import BundleError, OptionError
-from wsiseg.models.folder import file_sha256
-from wsiseg.models.spec import NetworkSpec
+from wsiseg.models.spec import EncoderSpec, NetworkSpec
 
 VARIABLE = "WSISEG_ENCODERS"
 _ENDINGS = (".safetensors", ".bin", ".pth", ".pt")
@@ -57,23 +57,39 @@ def fill_lacking(module: nn.Module, network: NetworkSpec, lender: nn.Module | No
 
 def _fill_from_outside(module: nn.Module, network: NetworkSpec) -> None:
     from wsiseg.models.networks.lite import LiteClassifier, LiteSegmenter  # noqa: PLC0415  (only where it is needed)
-    from wsiseg.models.weights.checkpoints import read_state  # noqa: PLC0415
     from wsiseg.models.weights.encoder_weights import MAX_ENCODER_BYTES, fill_encoder  # noqa: PLC0415
+    from wsiseg.models.weights.tensor_files import read_tensors  # noqa: PLC0415
 
     held = network.encoder
     assert held is not None
     assert isinstance(module, LiteClassifier | LiteSegmenter)
-    path = next((path for path in _candidates(held.source) if _hash(path) == held.sha256), None)
-    if path is None:
-        raise BundleError(
-            f"this model needs the encoder {held.source or 'of its training'} (SHA-256 {held.sha256[:12]}…), whose "
-            f"licence ({held.licence or 'not stated'}) does not let a bundle hold it: get the file from its owner, and "
-            f"set {VARIABLE} to it or to its folder"
-        )
+    path = _found(held)
     try:
-        fill_encoder(module, str(network.arguments.get("encoder")), read_state(path, MAX_ENCODER_BYTES), path)
+        fill_encoder(module, str(network.arguments.get("encoder")), read_tensors(path, MAX_ENCODER_BYTES), path)
     except OptionError as error:
         raise BundleError(f"{error}; the bundle says that these are the encoder's weights") from error
+
+
+def _found(held: EncoderSpec) -> Path:
+    """The safetensors file that holds a bundle's encoder. Torch checkpoints are pickles, and are left closed."""
+    from wsiseg.models.weights.tensor_files import is_safetensors  # noqa: PLC0415
+
+    closed: Path | None = None
+    for path in _candidates(held.source):
+        if not is_safetensors(path):
+            closed = closed or path
+        elif _hash(path, _stamp(path)) == held.sha256:
+            return path
+    needed = (
+        f"this model needs the encoder {held.source or 'of its training'} (tensors' SHA-256 {held.sha256[:12]}…), "
+        f"whose licence ({held.licence or 'not stated'}) does not let a bundle hold it: "
+    )
+    if closed is None:
+        raise BundleError(f"{needed}get the file from its owner as safetensors, and set {VARIABLE} to it or its folder")
+    raise BundleError(
+        f"{needed}{closed} is no safetensors file, and no other is opened when a model is loaded; make one with "
+        f"`wsiseg models convert {closed} {closed.stem}.safetensors`, and set {VARIABLE} to it or its folder"
+    )
 
 
 def _candidates(source: str) -> Iterator[Path]:
@@ -105,6 +121,18 @@ def _cached(source: str) -> list[Path]:
     return [Path(path) for path in found if isinstance(path, str)]
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns
+
+
 @cache
-def _hash(path: Path) -> str:
-    return file_sha256(path)
+def _hash(path: Path, stamp: tuple[int, int]) -> str:
+    """The hash of a safetensors file's tensors, computed once while the file stays as it is; "" where it is none."""
+    from wsiseg.models.weights.encoder_weights import MAX_ENCODER_BYTES  # noqa: PLC0415
+    from wsiseg.models.weights.tensor_files import read_tensors, tensors_sha256  # noqa: PLC0415
+
+    try:
+        return tensors_sha256(read_tensors(path, MAX_ENCODER_BYTES))
+    except OptionError:  # another file of that folder, which is damaged or too large
+        return ""

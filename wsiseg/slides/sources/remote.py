@@ -178,6 +178,11 @@ class RemoteSource(ByteSource):
 
     def _error(self, fault: Fault, *, opening: bool) -> RemoteError:
         """The error, on one line, for a fault that asking again did not mend."""
+        error = self._told(fault, opening=opening)
+        error.transient = fault.retry is Retry.LONG
+        return error
+
+    def _told(self, fault: Fault, *, opening: bool) -> RemoteError:
         server = f"its server {self._host}" if self._host else "its server"
         said = f"{server} {fault.text}"
         if fault.cause is Cause.MISSING:
