@@ -312,21 +312,26 @@ class View {
     if (tools.tool === "measure") {
       prompt.textContent = tools.ends.length === 1 ? "Click the other end. Esc drops it." : "Measure: click one end. Esc ends.";
     } else if (tools.isClosed) {
-      const classes = state.classes().slice(0, 9).map(({ name }, index) => `${index + 1} ${isolated(name)}`);
-      prompt.textContent = `${area(enclosed(tools.lasso, state.case.mpp))} mm². What is it?  ${classes.join("  ")}  0 none of these  Esc drops it`;
-      this.attempt(() => this.previewLasso(prompt));
+      const classes = state.classes().map(({ name }, index) => {
+        const key = index < 9 ? element("kbd", {}, String(index + 1)) : null;
+        return element("button", { type: "button", dir: "auto", title: name, onclick: () => this.attempt(() => this.correct(name)) }, key, name);
+      });
+      const size = `${area(enclosed(tools.lasso, state.case.mpp))} mm². What is it? `;
+      const count = element("span");
+      prompt.replaceChildren(count, size, ...classes, " ", element("kbd", {}, "0"), " none of these ", element("kbd", {}, "Esc"), " drops it");
+      this.attempt(() => this.previewLasso(count));
     } else {
       prompt.textContent = "Correct: draw around a region. Esc ends.";
     }
   }
 
-  /** Says in how many patches a training learns of what was drawn. @param {HTMLElement} prompt */
-  async previewLasso(prompt) {
+  /** Says in how many patches a training learns of what was drawn. @param {HTMLElement} count */
+  async previewLasso(count) {
     const drawn = this.tools.lasso;
     const { patches, labels } = await post(`/m/${this.state.first.id}/corrections/preview`, { points: this.lassoPoints() });
     if (patches === null || this.tools.lasso !== drawn || !this.tools.isClosed) return;
     const few = labels === patches ? "" : `, ${patches - labels} of them too little covered for its label`;
-    prompt.textContent = `${patches} ${patches === 1 ? "patch" : "patches"}${few}, ${prompt.textContent}`;
+    count.textContent = `${patches} ${patches === 1 ? "patch" : "patches"}${few}, `;
   }
 
   lassoPoints() {
