@@ -15,10 +15,11 @@ from wsiseg.geometry import Mpp
 from wsiseg.report.bulk import BulkOptions
 from wsiseg.report.coarse import CoarseMap
 from wsiseg.report.confusion import ErrorMatrix, corrected_shares, read_evaluation
-from wsiseg.report.endpoints import percent
+from wsiseg.report.endpoints import ENDPOINTS, percent
 from wsiseg.report.hot_spot import find_field
 from wsiseg.report.intervals import effective, likeness, nested, spatial, tails
 from wsiseg.report.measure import MeasureOptions, Measures, measure
+from wsiseg.report.methods import methods
 from wsiseg.report.roles import roles_of
 from wsiseg.report.tally import tally
 from wsiseg.tissue_map.reader import open_map
@@ -300,7 +301,7 @@ def test_what_evaluate_writes_is_read(tmp_path: Path) -> None:
     column = column_of("predicted_gate", groups.sum(axis=0), figures, "pixels", ("Stroma", "Tumour"))
     made = Evaluation(
         "pixels", ("Stroma", "Tumour"), {"predicted_gate": column}, GateReport.__new__(GateReport), None,
-        {"name": "d"}, {"name": "m", "hash": "1" * 64}, {},
+        {"name": "d", "images": 30}, {"name": "m", "hash": "1" * 64}, {},
     )  # fmt: skip
     import json
 
@@ -318,6 +319,11 @@ def test_what_evaluate_writes_is_read(tmp_path: Path) -> None:
     turned = found.for_classes(["Tumour", "Stroma"])
     assert turned is not None
     assert turned.truth[1, 1] == found.truth[0, 0]
+    said = methods([], MeasureOptions(), turned, patients=False).text
+    assert "confusion matrix of e.json (pixels in 30 images of d)" in said
+    assert any(
+        one.definition.startswith("(stroma + lymphocytes) / (tumour + stroma + lymphocytes)") for one in ENDPOINTS
+    )
     assert found.for_classes(["Tumour", "Fat"]) is None
 
 

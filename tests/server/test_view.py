@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -307,3 +308,29 @@ def test_one_file_for_corrections(viewer: Open, tmp_path: Path) -> None:
         assert server.post(path, {"points": points, "class": 1}).json["file"] == "own.geojson"
         assert read_geojson(own)[0][0].area == 1800 * 1400
         assert server.end(signal.SIGTERM) == (0, "")
+
+
+def test_a_map_that_goes_while_it_is_shown(tmp_path: Path) -> None:
+    """What is missing of a store would read as "no tissue"; another map has other places."""
+    require_static()
+    path = tmp_path / "m.zarr"
+    write_map(path, Size(900, 700))
+    with served("-m", "wsiseg", "view", path, "--no-browser") as server:
+        server.enter()
+        name = server.get("/cases").json["cases"][0]["maps"][0]["id"]
+        asked = [
+            *(f"/m/{name}/classes/0/0_0.png", f"/m/{name}/probability/1/0/0_0.png", f"/m/{name}/at?x=5&y=5"),
+            f"/m/{name}/areas?x=0&y=0&w=90&h=90",
+        ]
+        assert [server.get(one).status for one in asked] == [200] * len(asked)
+        path.rename(tmp_path / "elsewhere.zarr")
+        for replaced in (False, True):
+            if replaced:
+                write_map(path, Size(900, 700), probabilities=False)
+            for one in asked:
+                answer = server.get(one)
+                assert answer.status == 400
+                assert answer.json["error"].startswith("m.zarr was moved, removed or replaced")
+        shutil.rmtree(path)
+        (tmp_path / "elsewhere.zarr").rename(path)
+        assert server.get(asked[0]).status == 200

@@ -238,6 +238,19 @@ def test_a_lasso_and_a_key_write_a_correction(viewer: Shown) -> None:
     page.keyboard.press("Control+z")
     expect(page.locator("#message")).to_have_text("taken back: 0 in a.corrected.geojson")
     assert json.loads(path.read_text())["features"] == []
+    page.keyboard.press("e")
+    page.mouse.move(*viewer.at(*corners[0]))
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*viewer.at(*corner), steps=12)
+    page.mouse.up()
+    page.locator("#prompt button").nth(2).click()  # there is no key from the tenth class on
+    expect(page.locator("#message")).to_have_text("saved: 1 in a.corrected.geojson")
+    ((_, name),) = read_geojson(path)
+    assert name == NAMES[2]
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#message")).to_have_text("taken back: 0 in a.corrected.geojson")
 
 
 def test_two_maps(viewer: Shown) -> None:

@@ -14,7 +14,7 @@ from wsiseg.arrays import Float64Array
 from wsiseg.errors import OptionError
 from wsiseg.models.folder import BUNDLES_FOLDER, EVALUATION_FILE, list_bundles
 from wsiseg.models.spec import bundle_hash
-from wsiseg.system.json_values import JsonObject
+from wsiseg.system.json_values import JsonObject, is_whole
 from wsiseg.system.printable import printable
 
 MAX_BYTES = 64 * 2**20
@@ -33,6 +33,7 @@ class ErrorMatrix:
         kind: of the truth: "pixels" or "cells".
         data: name of the data set.
         file: name of the file.
+        images: that were measured; 0 where the file does not say.
     """
 
     classes: tuple[str, ...]
@@ -42,6 +43,7 @@ class ErrorMatrix:
     kind: str
     data: str
     file: str
+    images: int = 0
 
     def for_classes(self, names: Sequence[str]) -> ErrorMatrix | None:
         """The same in the order of a map's classes; None where the classes are others."""
@@ -49,7 +51,7 @@ class ErrorMatrix:
             return None
         order = [self.classes.index(name) for name in names]
         truth, sample = self.truth[np.ix_(order, order)], self.sample[order]
-        return ErrorMatrix(tuple(names), truth, sample, self.model_hash, self.kind, self.data, self.file)
+        return replace(self, classes=tuple(names), truth=truth, sample=sample)
 
     def usable(self, mapped: Float64Array) -> str:
         """Why areas mapped as (K,) cannot be corrected; "" where they can."""
@@ -115,7 +117,10 @@ def read_evaluation(path: Path, column: str = "predicted_gate") -> ErrorMatrix:
     total = mapped.sum(axis=1)
     shares = np.divide(mapped, total[:, None], out=np.zeros_like(mapped), where=total[:, None] > 0)
     sample = np.array([_sample(row, count) for row, count in zip(rows, total, strict=True)])
-    return ErrorMatrix(tuple(names), shares, sample, model_hash, kind, str(data), path.name)
+    images = content["data"].get("images", 0)
+    return ErrorMatrix(
+        tuple(names), shares, sample, model_hash, kind, str(data), path.name, images if is_whole(images) else 0
+    )
 
 
 def evaluation_of_shipped(hashes: Collection[str]) -> ErrorMatrix | None:

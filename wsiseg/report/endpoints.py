@@ -53,7 +53,8 @@ class Endpoint:
     def definition(self) -> str:
         """What is divided by what, in words."""
         under = " + ".join(_word(role) for role in self.under) or "all that has a class"
-        return f"{' + '.join(_word(role) for role in self.over)} / ({under}), {PLACES[self.zone]}"
+        over = " + ".join(_word(role) for role in self.over)
+        return f"{f'({over})' if len(self.over) > 1 else over} / ({under}), {PLACES[self.zone]}"
 
     def missing(self, roles: RoleTable) -> list[Role]:
         """The roles that it needs and the classes lack."""

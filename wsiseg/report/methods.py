@@ -116,6 +116,10 @@ def _say_bulk(writer: _Writer, options: MeasureOptions) -> None:
     )
 
 
+def _images(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"
+
+
 def _say_intervals(writer: _Writer, options: MeasureOptions, matrix: ErrorMatrix | None, patients: bool) -> None:
     if options.resamples == 0:
         writer.say("No intervals were computed.")
@@ -131,8 +135,9 @@ def _say_intervals(writer: _Writer, options: MeasureOptions, matrix: ErrorMatrix
         f"is not calibrated for this ratio {writer.cite('care')}."
     )
     if matrix is not None:
+        extent = f"{matrix.kind} in {_images(matrix.images)}" if matrix.images else matrix.kind
         writer.say(
-            f"Corrected figures use the confusion matrix of {printable(matrix.file, 60)} ({matrix.kind} of "
+            f"Corrected figures use the confusion matrix of {printable(matrix.file, 60)} ({extent} of "
             f"{printable(matrix.data, 60) or 'unnamed data'}) as a stratified estimator {writer.cite('olofsson2014')}; "
             "their intervals include the matrix's sampling error as well, at the sample size that its intervals over "
             "whole slides or patients imply. They assume that what is mapped as a class is right as often as there."

@@ -63,6 +63,7 @@ def _intervals(axes: Axes, labels: list[str], values: list[Measured]) -> None:
             axes.plot([one.low, one.high], [row, row], color=SOFT, linewidth=3, solid_capstyle="butt")
     axes.plot([one.value for one in values], range(len(values)), "o", color=INK, markersize=4)
     axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(-0.6, len(labels) - 0.4)  # by itself the lowest row lies on the axis
 
 
 def _histogram(axes: Axes, values: list[Measured]) -> None:
@@ -76,6 +77,7 @@ def _dots(axes: Axes, patients: list[str], values: dict[str, list[float]]) -> No
         axes.plot([min(mine), max(mine)], [row, row], color=SOFT, linewidth=3, solid_capstyle="butt")
         axes.plot(mine, [row] * len(mine), "o", color=INK, markersize=4)
     axes.set_yticks(range(len(patients)), [_label(patient) for patient in patients])
+    axes.set_ylim(-0.6, len(patients) - 0.4)
 
 
 def _label(name: str) -> str:

@@ -27,6 +27,26 @@ async function ask(path, options = {}) {
   throw new ServerError(message.trim() || `the server answered ${answer.status}`);
 }
 
+/** The event by which parts of a page that nobody waits for say that something failed; its detail is the message. */
+export const FAILED = "wsiseg-failed";
+
+/**
+ * Says why something cannot be had that was not asked for by `get`: it is asked for once more.
+ *
+ * @param {string} path
+ */
+export async function reportFailure(path) {
+  let detail = "";
+  try {
+    const answer = await fetch(path);
+    if (answer.ok) return; // it was a passing one
+    detail = /** @type {{ error: string }} */ (await answer.json()).error;
+  } catch {
+    detail = "wsiseg does not answer; was it stopped?";
+  }
+  dispatchEvent(new CustomEvent(FAILED, { detail }));
+}
+
 /**
  * JSON from the server.
  *

@@ -38,3 +38,15 @@ export function byId(id, kind) {
   if (!(found instanceof kind)) throw new Error(`the page has no ${kind.name} with the id ${id}`);
   return found;
 }
+
+const BIDI = /[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc]/;
+/** Letters that are written from right to left, and marks that say so. */
+
+/**
+ * A name within a text: whatever directions its letters have, the text around it keeps its own.
+ *
+ * @param {string} name
+ */
+export function isolated(name) {
+  return BIDI.test(name) ? `\u2068${name}\u2069` : name;
+}

@@ -1,7 +1,7 @@
 /** The labelling page: a grid of patches, answered by keys. */
 
 import { get, post } from "../common/api.js";
-import { byId, element } from "../common/dom.js";
+import { byId, element, isolated } from "../common/dom.js";
 import { Keys } from "../common/keys.js";
 import { Grid } from "./grid.js";
 import { drawClasses, drawScale, drawStatus, drawTraining, showAgreement } from "./panel.js";
@@ -195,10 +195,10 @@ async function addClass() {
 
 async function renameClass() {
   const names = state.page?.classes.map((one) => one.name) ?? [];
-  const number = await ask(`Number of the class to rename: ${names.map((name, at) => `${at + 1} ${name}`).join(", ")}`);
+  const number = await ask(`Number of the class to rename: ${names.map((name, at) => `${at + 1} ${isolated(name)}`).join(", ")}`);
   const old = number === null ? undefined : names[Number(number) - 1];
   if (old === undefined) return;
-  const name = await ask(`New name of ${old}. Its answers stay.`, old);
+  const name = await ask(`New name of ${isolated(old)}. Its answers stay.`, old);
   if (name !== null && name !== old) await changeClasses({ rename: [old, name] });
 }
 

@@ -3,7 +3,7 @@
 /** @import { CaseFacts } from "./types.js" */
 /** @import { State } from "./state.js" */
 
-import { element } from "../common/dom.js";
+import { element, isolated } from "../common/dom.js";
 import { area } from "./units.js";
 import { css } from "./drawing.js";
 
@@ -29,7 +29,7 @@ function caseButton(one, state, chosen) {
   const total = map.areas.reduce((sum, value) => sum + value, 0);
   const shares = element("span", { class: "shares" });
   for (const [index, { name }] of map.classes.entries()) {
-    const part = element("span", { title: `${name}: ${area(map.areas[index] ?? 0)} mm²` });
+    const part = element("span", { title: `${isolated(name)}: ${area(map.areas[index] ?? 0)} mm²` });
     part.style.width = `${(100 * (map.areas[index] ?? 0)) / (total || 1)}%`;
     part.style.background = css(state.styleOf(name).color);
     shares.append(part);

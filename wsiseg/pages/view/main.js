@@ -3,8 +3,8 @@
 /** @import { CaseFacts, Field } from "./types.js" */
 /** @import { Tool } from "./tools.js" */
 
-import { get, post } from "../common/api.js";
-import { byId, element } from "../common/dom.js";
+import { FAILED, get, post } from "../common/api.js";
+import { byId, element, isolated } from "../common/dom.js";
 import { Keys } from "../common/keys.js";
 import { drawCases } from "./cases.js";
 import { Panel } from "./panel.js";
@@ -54,7 +54,7 @@ class View {
     const { state } = this;
     this.region = -1;
     this.tools.escape();
-    document.title = `${state.case.name} – wsiseg`;
+    document.title = `${isolated(state.case.name)} – wsiseg`;
     const corrections = this.readCorrections();
     corrections.catch(() => {}); // is awaited below
     await this.stage.open();
@@ -85,8 +85,8 @@ class View {
     this.repaint();
     this.panel.draw();
     const { first, case: shown } = this.state;
-    byId("title", HTMLElement).textContent = shown.name;
-    byId("model", HTMLElement).textContent = `${first.name}, ${first.model}, ${first.mpp[0].toPrecision(3)} µm/px`;
+    byId("title", HTMLElement).textContent = isolated(shown.name);
+    byId("model", HTMLElement).textContent = `${isolated(first.name)}, ${isolated(first.model)}, ${first.mpp[0].toPrecision(3)} µm/px`;
   }
 
   rearranged() {
@@ -122,6 +122,9 @@ class View {
       if (place !== null) this.pointer.over(pane, event.clientX - box.left, place);
     });
     stage.addEventListener("pointerleave", () => this.pointer.leave());
+    window.addEventListener(FAILED, (event) => {
+      if (event instanceof CustomEvent) this.say(String(event.detail), true);
+    });
     window.addEventListener("hashchange", () => {
       this.state.fromHash(location.hash);
       this.attempt(() => this.start());
@@ -309,21 +312,26 @@ class View {
     if (tools.tool === "measure") {
       prompt.textContent = tools.ends.length === 1 ? "Click the other end. Esc drops it." : "Measure: click one end. Esc ends.";
     } else if (tools.isClosed) {
-      const classes = state.classes().slice(0, 9).map(({ name }, index) => `${index + 1} ${name}`);
-      prompt.textContent = `${area(enclosed(tools.lasso, state.case.mpp))} mm². What is it?  ${classes.join("  ")}  0 none of these  Esc drops it`;
-      this.attempt(() => this.previewLasso(prompt));
+      const classes = state.classes().map(({ name }, index) => {
+        const key = index < 9 ? element("kbd", {}, String(index + 1)) : null;
+        return element("button", { type: "button", dir: "auto", title: name, onclick: () => this.attempt(() => this.correct(name)) }, key, name);
+      });
+      const size = `${area(enclosed(tools.lasso, state.case.mpp))} mm². What is it? `;
+      const count = element("span");
+      prompt.replaceChildren(count, size, ...classes, " ", element("kbd", {}, "0"), " none of these ", element("kbd", {}, "Esc"), " drops it");
+      this.attempt(() => this.previewLasso(count));
     } else {
       prompt.textContent = "Correct: draw around a region. Esc ends.";
     }
   }
 
-  /** Says in how many patches a training learns of what was drawn. @param {HTMLElement} prompt */
-  async previewLasso(prompt) {
+  /** Says in how many patches a training learns of what was drawn. @param {HTMLElement} count */
+  async previewLasso(count) {
     const drawn = this.tools.lasso;
     const { patches, labels } = await post(`/m/${this.state.first.id}/corrections/preview`, { points: this.lassoPoints() });
     if (patches === null || this.tools.lasso !== drawn || !this.tools.isClosed) return;
     const few = labels === patches ? "" : `, ${patches - labels} of them too little covered for its label`;
-    prompt.textContent = `${patches} ${patches === 1 ? "patch" : "patches"}${few}, ${prompt.textContent}`;
+    count.textContent = `${patches} ${patches === 1 ? "patch" : "patches"}${few}, `;
   }
 
   lassoPoints() {
@@ -334,7 +342,7 @@ class View {
   async correct(name) {
     const { first } = this.state;
     const index = first.classes.find((one) => one.name === name)?.index ?? 0;
-    if (name !== undefined && index === 0) return this.say(`${first.name} has no class ${name}`);
+    if (name !== undefined && index === 0) return this.say(`${isolated(first.name)} has no class ${isolated(name)}`);
     this.stage.corrections = await post(`/m/${first.id}/corrections`, { points: this.lassoPoints(), class: index });
     this.tools.dropLasso();
     this.sayCorrections("saved");

@@ -3,6 +3,7 @@
 /** @import { CaseFacts, Field, Place } from "./types.js" */
 /** @import { MapLayer } from "./layer.js" */
 
+import { reportFailure } from "../common/api.js";
 import { element } from "../common/dom.js";
 
 /**
@@ -73,6 +74,12 @@ export class Pane {
     // Keys belong to the page.
     this.viewer.addHandler("canvas-key", (event) => {
       event.preventDefaultAction = true;
+    });
+    let hasFailed = false;
+    this.viewer.addHandler("tile-load-failed", ({ tile }) => {
+      if (hasFailed) return; // the others fail alike
+      hasFailed = true;
+      void reportFailure(String(tile?.getUrl()));
     });
     for (const name of /** @type {const} */ (["update-viewport", "animation", "resize"])) {
       this.viewer.addHandler(name, () => this.redraw());

@@ -3,7 +3,7 @@
 /** @import { HeatKind, Mode, TissueClass } from "./types.js" */
 /** @import { State } from "./state.js" */
 
-import { element } from "../common/dom.js";
+import { element, isolated } from "../common/dom.js";
 import { fromHex, heatColor, toHex } from "./colors.js";
 import { css } from "./drawing.js";
 import { SHUT, SHUT_IN_PART } from "./paint.js";
@@ -122,7 +122,7 @@ export class Panel {
     });
     strength.addEventListener("change", changed(() => (own.strength = Number(strength.value))));
     const title = state.isAlone(one.name) ? "show all classes" : `show ${one.name} alone`;
-    const solo = element("button", { type: "button", title, onclick: changed(() => state.solo(one.name)) }, one.name);
+    const solo = element("button", { type: "button", title, dir: "auto", onclick: changed(() => state.solo(one.name)) }, one.name);
     return element(
       "tr",
       { class: own.shown ? "" : "off" },
@@ -184,7 +184,7 @@ export class Panel {
     const [field] = this.fields.values();
     if (field === undefined) return null;
     const total = field.classes.reduce((sum, value) => sum + value, 0);
-    const shares = this.state.maps()[0].classes.map(({ name }, index) => `${name} ${percent(field.classes[index] / total)}`);
+    const shares = this.state.maps()[0].classes.map(({ name }, index) => `${isolated(name)} ${percent(field.classes[index] / total)}`);
     return element("p", { class: "note" }, total > 0 ? `in view: ${shares.join(", ")}; counted at ${field.mpp.toPrecision(3)} µm/px` : "in view: no class");
   }
 
@@ -236,13 +236,13 @@ export class Panel {
     const names = state.first.classes.map(({ name }) => name);
     if (probabilities) {
       choices.push(["uncertainty", "uncertainty", ""]);
-      for (const name of names) choices.push([`probability of ${name}`, "probability", name]);
+      for (const name of names) choices.push([`probability of ${isolated(name)}`, "probability", name]);
     }
     if (records.gate) {
       choices.push(["gate left one class at most", "gate", ""]);
-      for (const name of names) choices.push([`gate shut for ${name}`, "gate", name]);
+      for (const name of names) choices.push([`gate shut for ${isolated(name)}`, "gate", name]);
     } else if (probabilities) {
-      for (const name of names) choices.push([`${name} shut out: probability 0`, "shut", name]);
+      for (const name of names) choices.push([`${isolated(name)} shut out: probability 0`, "shut", name]);
     }
     const select = element("select", { "aria-label": "heat map", "data-name": "heat" });
     for (const [index, [text, kind, name]] of choices.entries()) {
@@ -280,7 +280,7 @@ export class Panel {
     return element(
       "div",
       { class: "note" },
-      line(SHUT, name ? `shut: ${name} cannot be here` : "one class left: the gate alone decided"),
+      line(SHUT, name ? `shut: ${isolated(name)} cannot be here` : "one class left: the gate alone decided"),
       line(SHUT_IN_PART, "in some of the patches over a place, not in all"),
     );
   }
@@ -321,7 +321,7 @@ export class Panel {
     const choose = (/** @type {string} */ label, /** @type {string} */ id, /** @type {(id: string) => void} */ chosen) => {
       const select = element("select", { "aria-label": `map ${label}`, "data-name": `map ${label}` });
       for (const map of state.case.maps) {
-        select.append(element("option", { value: map.id, selected: map.id === id }, `${map.name} (${map.model})`));
+        select.append(element("option", { value: map.id, selected: map.id === id }, `${isolated(map.name)} (${isolated(map.model)})`));
       }
       select.addEventListener("change", () => {
         chosen(select.value);
@@ -349,7 +349,7 @@ export class Panel {
       lines.push(`${area(first.unread_mm2)} mm² of tissue could not be read, since the slide's file is damaged there.${first.records.unread ? "" : " This map does not record where."}`);
     }
     if (first.gate !== null) {
-      const shut = Object.entries(first.gate.shut).map(([name, count]) => `${name} in ${count}`);
+      const shut = Object.entries(first.gate.shut).map(([name, count]) => `${isolated(name)} in ${count}`);
       lines.push(
         `The gate shut classes in ${first.gate.gated} of ${first.gate.read} patches (${shut.join(", ")}). ` +
           (first.records.gate

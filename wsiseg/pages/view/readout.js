@@ -6,7 +6,7 @@
 /** @import { FieldAreas } from "./panel.js" */
 /** @import { Pane } from "./pane.js" */
 
-import { byId, element } from "../common/dom.js";
+import { byId, element, isolated } from "../common/dom.js";
 import { get } from "../common/api.js";
 import { css } from "./drawing.js";
 import { WHITE } from "./paint.js";
@@ -126,9 +126,9 @@ export class Pointer {
       const swatch = element("span", { class: "swatch" });
       swatch.style.background = css(this.state.styleOf(name).color);
       const probability = probabilities?.[index - 1];
-      const share = probability === undefined ? name : `${name} ${percent(probability)}`;
+      const share = probability === undefined ? isolated(name) : `${isolated(name)} ${percent(probability)}`;
       const isThis = index === value;
-      const text = shut?.[index - 1] && !isThis ? `${name}: gate shut` : share;
+      const text = shut?.[index - 1] && !isThis ? `${isolated(name)}: gate shut` : share;
       return element("span", { class: isThis ? "" : "quiet", hidden: probability === undefined && !isThis }, swatch, isThis ? element("strong", {}, text) : text);
     });
   }

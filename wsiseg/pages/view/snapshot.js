@@ -3,6 +3,7 @@
 /** @import { State } from "./state.js" */
 /** @import { Pane } from "./pane.js" */
 
+import { isolated } from "../common/dom.js";
 import { heatColor } from "./colors.js";
 import { css } from "./drawing.js";
 import { SHUT, SHUT_IN_PART } from "./paint.js";
@@ -60,17 +61,17 @@ function legend(state) {
       if (own.shown && !state.isHidden) items.push({ text: name, colors: [css(own.color)] });
     }
   } else if (heat.kind === "shut") {
-    items.push({ text: `${heat.name}: probability 0`, colors: [css(SHUT)] });
+    items.push({ text: `${isolated(heat.name)}: probability 0`, colors: [css(SHUT)] });
   } else if (heat.kind === "gate") {
-    items.push({ text: heat.name ? `gate shut for ${heat.name}` : "gate left one class at most", colors: [css(SHUT)] });
+    items.push({ text: heat.name ? `gate shut for ${isolated(heat.name)}` : "gate left one class at most", colors: [css(SHUT)] });
     items.push({ text: "in part", colors: [css(SHUT_IN_PART)] });
   } else {
     const colors = Array.from({ length: 24 }, (_, i) => css(heatColor(threshold + ((1 - threshold) * i) / 23)));
-    const what = heat.kind === "uncertainty" ? "uncertainty" : `probability of ${heat.name}`;
+    const what = heat.kind === "uncertainty" ? "uncertainty" : `probability of ${isolated(heat.name)}`;
     items.push({ text: `${what}, ${threshold.toFixed(2)} to 1`, colors });
   }
-  const maps = state.maps().map(({ name, model }) => `${name} (${model})`);
-  items.push({ text: `${state.case.name}: ${maps.join(" | ")}`, colors: [] });
+  const maps = state.maps().map(({ name, model }) => `${isolated(name)} (${isolated(model)})`);
+  items.push({ text: `${isolated(state.case.name)}: ${maps.join(" | ")}`, colors: [] });
   return items;
 }
 

@@ -5,6 +5,7 @@
 /** @import { Tools } from "./tools.js" */
 /** @import { Frame } from "./pane.js" */
 
+import { isolated } from "../common/dom.js";
 import * as drawing from "./drawing.js";
 import { MapLayer } from "./layer.js";
 import { Pane } from "./pane.js";
@@ -105,7 +106,7 @@ export class Stage {
       // Colours of a heat map are told from each other on grey tissue alone.
       pane.host.classList.toggle("grey", state.style.heat !== null && opacity > 0);
       const letter = needed === 2 ? `${index ? "B" : "A"}: ` : "";
-      const names = inPane.length === 2 ? `A: ${inPane[0].name}  |  B: ${inPane[1].name}` : inPane[0].name;
+      const names = inPane.length === 2 ? `A: ${isolated(inPane[0].name)}  |  B: ${isolated(inPane[1].name)}` : isolated(inPane[0].name);
       pane.label.textContent = state.second === null ? "" : letter + names;
     }
     this.redraw();

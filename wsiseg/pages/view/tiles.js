@@ -1,5 +1,6 @@
 /** Tiles of values, loaded as they are wanted; those that were used last are kept. */
 
+import { reportFailure } from "../common/api.js";
 import { readPng } from "./png.js";
 
 /** @typedef {{ level: number, x: number, y: number }} TileKey */
@@ -83,6 +84,7 @@ export class TileStore {
       if (!control.signal.aborted) {
         this.failed.add(name);
         console.warn(`tile ${name} of ${this.address}: ${error}`);
+        if (this.failed.size === 1) void reportFailure(`${this.address}/${name}.png`); // the others fail alike
       }
     }
     if (this.loading.get(name) === control) this.loading.delete(name);

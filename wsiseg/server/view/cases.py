@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from wsiseg.choices import DEFAULT_RETRY_S
-from wsiseg.errors import OptionError
+from wsiseg.errors import MapError, OptionError
 from wsiseg.geometry import Mpp, Size
 from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
-from wsiseg.system.addresses import last_part
+from wsiseg.system.addresses import last_part, names_elsewhere
 from wsiseg.tissue_map.reader import TissueMap, open_map
 
 _ID_LETTERS = 16
+MAP_FILE = "zarr.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,23 @@ class ShownMap:
     Attributes:
         id: made from what the map says of itself, so that a link holds after a restart and no path is in it.
         map: open for reading.
+        stamp: of its file when it was opened; None behind an address.
     """
 
     id: str
     map: TissueMap
+    stamp: tuple[int, ...] | None = None
+
+    def require_there(self) -> None:
+        """Refuse a map that is gone: what is missing of a store reads as "no tissue", and another map has others.
+
+        Raises:
+            MapError: it was moved, removed or replaced since it was opened.
+        """
+        if self.stamp is not None and _stamp(self.map.path) != self.stamp:
+            raise MapError(
+                f"{self.map.path.name} was moved, removed or replaced while it was shown; start wsiseg view again"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +101,7 @@ def open_cases(
     """
     options = options or SlideOptions()
     with ExitStack() as stack:
-        shown = [ShownMap(map_id(opened), opened) for opened in map(open_map, maps)]
+        shown = [ShownMap(map_id(opened), opened, _stamp(opened.path)) for opened in map(open_map, maps)]
         _refuse_twins(shown)
         groups: dict[str, list[ShownMap]] = {}
         for one in shown:
@@ -106,6 +120,17 @@ def map_id(tissue_map: TissueMap) -> str:
     """Letters that stand for a map: a digest of all that it says of itself, its times and areas among that."""
     own = json.dumps(tissue_map.metadata, sort_keys=True, default=str)
     return hashlib.sha256(own.encode()).hexdigest()[:_ID_LETTERS]
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What tells a map's file from another one in its place; None behind an address, and () where there is none."""
+    if names_elsewhere(path):
+        return None
+    try:
+        found = (path / MAP_FILE).stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _refuse_twins(shown: Sequence[ShownMap]) -> None:

@@ -108,6 +108,8 @@ class Viewer:
         """A small picture of a slide with its first map, JPEG."""
         case = _found(self._cases, request.path_params["case"])
 
+        case.maps[0].require_there()
+
         def content() -> bytes:
             return encode_jpeg(draw(case.maps[0].map, case.slide, max_px=THUMBNAIL_PX, opacity=0.5).image)
 
@@ -191,7 +193,9 @@ class Viewer:
         return JSONResponse(await run_in_threadpool(corrections.shown), headers=_FRESH)
 
     def _map(self, request: Request) -> ShownMap:
-        return _found(self._maps, request.path_params["map"])
+        shown = _found(self._maps, request.path_params["map"])
+        shown.require_there()
+        return shown
 
     def _box(self, request: Request) -> tuple[ShownMap, int, Any]:
         shown = self._map(request)
