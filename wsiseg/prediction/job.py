@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from wsiseg.export.drawn_polygons import DrawnPolygons
 from wsiseg.export.vector_options import VectorOptions
@@ -20,6 +21,7 @@ from wsiseg.prediction.distance_field import DISTANCES, DistanceField, far_of_ma
 from wsiseg.prediction.gate_field import GateFieldFile, StoredGateField
 from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.journal import Fingerprint
+from wsiseg.prediction.machine import Machine, machine_for, machines_of, mixed_note, threads_of_torch
 from wsiseg.prediction.options import OF_SPEED, ResolvedOptions
 from wsiseg.prediction.output import Output
 from wsiseg.prediction.piece_writer import PieceWriter, gate_decisions, sum_up
@@ -94,6 +96,7 @@ class MapJob:
         self.memory = MemoryPlan.from_limit(self.options.max_memory, channels)
         self.classes = self.model.classes
         self.gate = make_gate(self.model, self.options)
+        self.machine = Machine.of(self.model)
         self.watch = within(lambda: SlideWatch(self.slide), self.options.read_timeout_s)
 
     def fingerprint(self) -> Fingerprint:
@@ -109,6 +112,7 @@ class MapJob:
             **({} if self.model.distance is None else {"distance of the model": self.model.distance.sha256}),
             **options,
             "device": self.model.device.type,
+            **asdict(self.machine),
             "exact": self.model.runtime.exact,
             **tissue_provenance(self.options.tissue),
             "mpp": asdict(self.slide.mpp),
@@ -123,7 +127,8 @@ class MapJob:
         found = self._sum_up(run, plan)
         if streamed.writer is not None:
             layer = write_distances(streamed.writer, streamed.distances, plan.tiles, self.model.distance)
-            self.commit(run, streamed.writer, {**self._provenance(found, plan), **layer}, output)
+            machines = {"computed_on": [asdict(one) for one in machines_of(run.journal)]}
+            self.commit(run, streamed.writer, {**self._provenance(found, plan), **machines, **layer}, output)
         return self._prediction(run, plan, streamed, found)
 
     def find_tissue(self) -> Plan:
@@ -142,7 +147,8 @@ class MapJob:
             run.store, self.classes, plan.grid, self.memory.piece_px, probabilities=self.options.probabilities,
             unread=True,
         )  # fmt: skip
-        streamed = self._pieces(run, plan, writer)
+        with threads_of_torch(machine_for(run.journal, self.model).threads):
+            streamed = self._pieces(run, plan, writer)
         self._write_unseen(plan, writer)
         self._levels(run, plan, writer)
         self._write_gate(run, plan, writer)
@@ -206,7 +212,7 @@ class MapJob:
             enlarged=max(1.0, 1 / plan.grid.zoom_x, 1 / plan.grid.zoom_y),
             resumed=streamed.resumed,
             waited_s=streamed.waited_s,
-            model_notes=self.model.notes,
+            model_notes=[*self.model.notes, *mixed_note(machines_of(run.journal))],
             slide_notes=self.slide.notes,
             white_mm2=found.white_mm2,
             white=plan.white,
@@ -229,7 +235,7 @@ class MapJob:
             work = SharedWork(
                 self.slide.path, self.model_name, plan, self.options, self.model.runtime, self.memory, run.store,
                 None if field is None else field.file, self.slide.damage.to_json(),
-                None if distances is None else distances.path,
+                None if distances is None else distances.path, torch.get_num_threads(),
             )  # fmt: skip
             waited_s = run_on_devices(work, devices, missing, run.journal.book, advance)
         else:
