@@ -14,10 +14,10 @@ from wsiseg.export.drawn_polygons import DrawnPolygons
 from wsiseg.export.vector_options import VectorOptions
 from wsiseg.geometry import Grid, Mpp, coarser_grid
 from wsiseg.models.context import context_tiles
-from wsiseg.models.devices import device_names
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.prediction.devices import SharedWork, run_on_devices
+from wsiseg.prediction.devices import SharedWork
 from wsiseg.prediction.distance_field import DISTANCES, DistanceField, far_of_map, saved_before, write_distances
+from wsiseg.prediction.executors import Executor, PiecesWork, executor_for
 from wsiseg.prediction.gate_field import GateFieldFile, StoredGateField
 from wsiseg.prediction.gated import make_gate
 from wsiseg.prediction.journal import Fingerprint
@@ -39,7 +39,7 @@ from wsiseg.system.clock import Clock
 from wsiseg.system.files import cannot_write, check_map, put_folder, remove_cut_file, sync_path, sync_tree
 from wsiseg.system.json_values import JsonObject
 from wsiseg.system.memory import MemoryPlan, give_back_memory
-from wsiseg.system.threads import WriteBehind, within
+from wsiseg.system.threads import within
 from wsiseg.system.versions import of_map, of_run, software
 from wsiseg.tiling.pieces import Piece, owned_by, patches_of, pieces_of
 from wsiseg.tissue_map.areas import Areas
@@ -80,6 +80,7 @@ class MapJob:
         clock: of the run.
         plan: what of the slide is to be read, where that is known already.
         when_streamed: called when the slide's pieces are written, as the pyramid begins.
+        executor: computes the pieces; None as the options' device says.
     """
 
     slide: SlideReader
@@ -90,6 +91,7 @@ class MapJob:
     clock: Clock
     plan: Plan | None = None
     when_streamed: Callable[[], None] = lambda: None
+    executor: Executor | None = None
 
     def __post_init__(self) -> None:
         channels = 1 + len(self.model.classes)
@@ -230,19 +232,15 @@ class MapJob:
         total = sum(patches_of(piece, plan.selected) for piece in pieces)
         done = total - sum(patches_of(piece, plan.selected) for piece in missing)
         advance = Advance(self.progress, "tiles", done, total)
-        devices = device_names(self.options.device)
-        if len(devices) > 1:
-            work = SharedWork(
-                self.slide.path, self.model_name, plan, self.options, self.model.runtime, self.memory, run.store,
-                None if field is None else field.file, self.slide.damage.to_json(),
-                None if distances is None else distances.path, torch.get_num_threads(),
-            )  # fmt: skip
-            waited_s = run_on_devices(work, devices, missing, run.journal.book, advance)
-        else:
-            with WriteBehind(piece_writer.write) as behind:
-                told = lambda batch, found: advance(len(batch.patches))  # noqa: E731
-                stream.run([SlideWork(self.slide, plan, missing, field, [behind], told, distances)])
-            waited_s = stream.waited_s
+        shared = SharedWork(
+            self.slide.path, self.model_name, plan, self.options, self.model.runtime, self.memory, run.store,
+            None if field is None else field.file, self.slide.damage.to_json(),
+            None if distances is None else distances.path, torch.get_num_threads(),
+        )  # fmt: skip
+        executor = self.executor or executor_for(self.options.device)
+        waited_s = executor.compute(
+            PiecesWork(shared, missing, run.journal, advance, self.slide, stream, piece_writer, field, distances)
+        )
         self.clock.lap("tiles")
         return Streamed(writer, done / max(1, total), waited_s, distances)
 
