@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import pytest
 
 from tests.helpers.color_model import color_model
 from tests.helpers.maps import chunks, painted
+from tests.helpers.servers import free_port
+from wsiseg.cli.main import main
 from wsiseg.cohort.names import Cohort
 from wsiseg.cohort.run import CohortOptions, CohortRun
 from wsiseg.cohort.slide_source import SlideSource
 from wsiseg.cohort.state import FOLDER, Marks, State, latest
 from wsiseg.cohort.status import Status, maps_of
-from wsiseg.errors import OptionError, RemoteError
+from wsiseg.errors import OptionError
 from wsiseg.prediction.options import PredictOptions
 from wsiseg.system.durable_lines import DurableLines
 from wsiseg.system.locks import lease_path, locked
@@ -80,25 +83,74 @@ def test_the_same_command_goes_on_and_retries_when_asked(cohort: Cohort, tmp_pat
     assert len((maps / FOLDER / "state.jsonl").read_text().splitlines()) == 4
 
 
-def test_parts_do_their_share_and_what_may_pass_is_tried_again(
-    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_do_their_share(cohort: Cohort, tmp_path: Path) -> None:
     maps = tmp_path / "maps"
     assert run(cohort, maps, part=(2, 2)) == (["b.png failed"], {"failed": 1})
     status = Status.of(maps)
     assert (status.slides, status.counts["pending"], status.counts["failed"], status.left) == (3, 2, 1, 2)
-    from wsiseg.prediction import opener
-
-    def away(*_: Any, **__: Any) -> None:
-        raise RemoteError("its server does not answer")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(opener, "open_slide", away)
-        assert run(cohort, maps) == (["a.png failed", "c.png failed"], {"try again": 2, "failed": 1})
-    assert {name: cause.slides for name, cause in Status.of(maps).causes.items()} == {"network": 2, "slide": 1}
     assert run(cohort, maps) == (["a.png done", "c.png done"], {"done": 2, "failed": 1})
     with pytest.raises(OptionError, match="count from 1"):
         run(cohort, maps, part=(0, 2))
+
+
+def test_what_may_pass_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("urllib3")
+    painted(tmp_path / "a.png", (60, 60))
+    away = f"http://127.0.0.1:{free_port()}/b.svs"  # where nobody listens
+    (tmp_path / "list.txt").write_text(f"a.png\n{away}?secret=1\n")
+    maps, options = tmp_path / "maps", replace(OPTIONS, retry_s=0.1)
+    cohort = Cohort(SlideSource(str(tmp_path / "list.txt")))
+    assert run(cohort, maps, options)[1] == {"done": 1, "try again": 1}
+    found = states(maps)["b.zarr"]
+    assert (found["state"], found["cause"], found["slide"], found["turn"]) == ("try again", "network", away, 1)
+    assert Status.of(maps).left == 1
+    assert len(run(cohort, maps, options)[0]) == 1  # that slide alone
+    assert states(maps)["b.zarr"]["turn"] == 2
+    assert "secret" not in "".join(path.read_text() for path in (maps / FOLDER).iterdir())
+
+
+def test_the_command_line_says_how_it_ended(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(*arguments: object) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return int(stop.value.code or 0), said.out + said.err
+
+    monkeypatch.setattr("wsiseg.prediction.run.load_model", lambda *_, **__: color_model())
+    maps = tmp_path / "maps"
+    predict: tuple[object, ...] = (
+        "predict",
+        "--slides",
+        tmp_path / "list.csv",
+        "--out",
+        maps,
+        "--mpp",
+        1,
+        "--tissue",
+        "none",
+    )
+    predict = (*predict, "--no-geojson", "--device", "cpu", "--runtime", "torch")
+    code, said = command(*predict, "--part", "1/3")
+    assert (code, "1 slides: 1 done" in said) == (0, True)
+    assert command("status", maps)[0] == 75
+    with locked(maps / "c.zarr"):
+        code, said = command(*predict)
+        assert (code, "repeat the command" in said) == (75, True)
+        assert command(*predict, "--skip-locked")[0] == 2
+        assert command("unlock", maps / "c.zarr")[0] == 2  # by a run that lives
+    code, said = command(*predict, "--json")
+    assert code == 2
+    assert json.loads(said.splitlines()[-2])["summary"]["counts"] == {"done": 2, "failed": 1}
+    code, said = command("status", maps, "--json")
+    assert (code, json.loads(said)["counts"]["done"]) == (2, 2)
+    assert "1 failed: slide" in command("status", maps)[1]
+    other = ("predict", "a", "--out", maps, "--part", "1/2")
+    for wrong in (("predict", "--out", maps), (*predict, "a.svs"), (*predict, "--part", "x"), other):
+        assert command(*wrong)[0] == 2
+    code, said = command("status", tmp_path)
+    assert (code, "no folder of a cohort" in said) == (2, True)
 
 
 def test_a_slide_that_another_run_does_is_left_to_it(cohort: Cohort, tmp_path: Path) -> None:

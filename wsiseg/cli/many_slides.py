@@ -43,8 +43,8 @@ def many_slides(
     """Predict them; results are lines for people, or JSON objects, one a line, with a summary at the end.
 
     Returns:
-        1 if one failed by a defect of this program, 75 if repeating the command may do more, 2 if one failed otherwise,
-        else 0.
+        75 if repeating the command may do more, else 1 if one failed by a defect of this program, 2 if one failed
+        otherwise, else 0.
     """
     from wsiseg.prediction.slide_list import map_paths, slides_among
     from wsiseg.slides.arguments import slides_of
@@ -88,7 +88,7 @@ def many_slides(
         click.echo(f"wsiseg: {len(summary.failed)} of {summary.slides} slides failed", err=True)
     if not summary.slides:
         raise OptionError(f"none of the {len(slides)} names is a slide; give paths or addresses of slides")
-    return 1 if defect else 75 if summary.transient else 2 if summary.failed else 0
+    return 75 if summary.transient else 1 if defect else 2 if summary.failed else 0
 
 
 def tell(found: SlideResult, events: RunLog, *, as_json: bool, quiet: bool) -> None:

@@ -223,7 +223,7 @@ def train(
     if feature_cache is not None:
         plain["feature_cache"] = parse_bytes(feature_cache)
     plain |= {"shared_encoder": shared_encoder or None, "hold_weights": hold_weights or None}
-    if refit is not None or (val_share is not None and settings.refit == "auto"):
+    if refit is not None or (val_share is not None and settings.refit == "few"):
         settings = settings.changed(refit=(settings.folds or AUTO_FOLDS) if refit else 0)
     settings = settings.changed(**stages, **networks, **{name: v for name, v in plain.items() if v is not None})
     if print_config:

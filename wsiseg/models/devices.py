@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from functools import cache
 from pathlib import Path
 
@@ -40,3 +41,10 @@ def keep_to_quota(process: Path = Path("/proc/self")) -> None:
     granted = usable_cpus(process)
     if granted < torch.get_num_threads() and not any(os.environ.get(name) for name in _OWN_NUMBERS):
         torch.set_num_threads(granted)
+
+
+def processor_kind(device: torch.device) -> str:
+    """What decides in which order a device sums, and so the last bits of what it computes."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

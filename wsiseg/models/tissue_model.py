@@ -74,6 +74,13 @@ class TissueModel:
         """What a person should know of the computing so far: another runtime took over, batches became smaller."""
         return [note for network in self._networks.values() for note in network.notes]
 
+    @property
+    def threads(self) -> int:
+        """The threads that a batch is divided among; 0 on a device that has none of its own to choose."""
+        if self.device.type != "cpu":
+            return 0
+        return self._threads if self.runtime.own_threads else torch.get_num_threads()
+
     def to(self, device: str | torch.device) -> Self:
         """Move this model to `device` and return it; raises `DeviceError` where there is none such.
 

@@ -14,6 +14,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from wsiseg.errors import DeviceError, WsisegError
 from wsiseg.models.bundle import load_model
 from wsiseg.models.runtime.choose import Runtime
@@ -48,6 +50,7 @@ class SharedWork:
         field: of the gate in context, None without one.
         damage: source tiles that are known to be damaged.
         distances: file of the distances from the training data, None where nobody measures them.
+        threads: that torch divides a batch among on a CPU, as in one process; 0 as it chooses.
     """
 
     slide: str
@@ -60,6 +63,7 @@ class SharedWork:
     field: GateFieldFile | None
     damage: list[list[int]]
     distances: Path | None = None
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,8 @@ def _work(work: SharedWork, device: str, queued: Any, messages: Any) -> None:
             slide.damage.restore(work.damage)
             options = replace(work.options, device=device)
             model = load_model(work.model, device).use(work.runtime)
+            if work.threads:
+                torch.set_num_threads(work.threads)
             writer = MapWriter(
                 work.store, model.classes, work.plan.grid, work.memory.piece_px, probabilities=options.probabilities,
                 unread=True,

@@ -8,18 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from wsiseg.export.drawn_polygons import DrawnPolygons
 from wsiseg.export.vector_options import VectorOptions
 from wsiseg.geometry import Grid, Mpp, coarser_grid
 from wsiseg.models.context import context_tiles
-from wsiseg.models.devices import device_names
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.prediction.devices import SharedWork, run_on_devices
+from wsiseg.prediction.devices import SharedWork
 from wsiseg.prediction.distance_field import DISTANCES, DistanceField, far_of_map, saved_before, write_distances
+from wsiseg.prediction.executors import Executor, PiecesWork, executor_for
 from wsiseg.prediction.gate_field import GateFieldFile, StoredGateField
 from wsiseg.prediction.gated import calibration_of, make_gate
 from wsiseg.prediction.journal import Fingerprint
+from wsiseg.prediction.machine import Machine, machine_for, machines_of, mixed_note, threads_of_torch
 from wsiseg.prediction.options import OF_SPEED, ResolvedOptions
 from wsiseg.prediction.output import Output
 from wsiseg.prediction.piece_writer import PieceWriter, gate_decisions, sum_up
@@ -37,7 +39,7 @@ from wsiseg.system.clock import Clock
 from wsiseg.system.files import cannot_write, check_map, put_folder, remove_cut_file, sync_path, sync_tree
 from wsiseg.system.json_values import JsonObject
 from wsiseg.system.memory import MemoryPlan, give_back_memory
-from wsiseg.system.threads import WriteBehind, within
+from wsiseg.system.threads import within
 from wsiseg.system.versions import of_map, of_run, software
 from wsiseg.tiling.pieces import Piece, owned_by, patches_of, pieces_of
 from wsiseg.tissue_map.areas import Areas
@@ -78,6 +80,7 @@ class MapJob:
         clock: of the run.
         plan: what of the slide is to be read, where that is known already.
         when_streamed: called when the slide's pieces are written, as the pyramid begins.
+        executor: computes the pieces; None as the options' device says.
     """
 
     slide: SlideReader
@@ -88,12 +91,14 @@ class MapJob:
     clock: Clock
     plan: Plan | None = None
     when_streamed: Callable[[], None] = lambda: None
+    executor: Executor | None = None
 
     def __post_init__(self) -> None:
         channels = 1 + len(self.model.classes)
         self.memory = MemoryPlan.from_limit(self.options.max_memory, channels)
         self.classes = self.model.classes
         self.gate = make_gate(self.model, self.options)
+        self.machine = Machine.of(self.model)
         self.watch = within(lambda: SlideWatch(self.slide), self.options.read_timeout_s)
 
     def fingerprint(self) -> Fingerprint:
@@ -110,6 +115,7 @@ class MapJob:
             **self._calibrated(),
             **options,
             "device": self.model.device.type,
+            **asdict(self.machine),
             "exact": self.model.runtime.exact,
             **tissue_provenance(self.options.tissue),
             "mpp": asdict(self.slide.mpp),
@@ -128,7 +134,8 @@ class MapJob:
         found = self._sum_up(run, plan)
         if streamed.writer is not None:
             layer = write_distances(streamed.writer, streamed.distances, plan.tiles, self.model.distance)
-            self.commit(run, streamed.writer, {**self._provenance(found, plan), **layer}, output)
+            machines = {"computed_on": [asdict(one) for one in machines_of(run.journal)]}
+            self.commit(run, streamed.writer, {**self._provenance(found, plan), **machines, **layer}, output)
         return self._prediction(run, plan, streamed, found)
 
     def find_tissue(self) -> Plan:
@@ -147,7 +154,8 @@ class MapJob:
             run.store, self.classes, plan.grid, self.memory.piece_px, probabilities=self.options.probabilities,
             unread=True,
         )  # fmt: skip
-        streamed = self._pieces(run, plan, writer)
+        with threads_of_torch(machine_for(run.journal, self.model).threads):
+            streamed = self._pieces(run, plan, writer)
         self._write_unseen(plan, writer)
         self._levels(run, plan, writer)
         self._write_gate(run, plan, writer)
@@ -211,7 +219,7 @@ class MapJob:
             enlarged=max(1.0, 1 / plan.grid.zoom_x, 1 / plan.grid.zoom_y),
             resumed=streamed.resumed,
             waited_s=streamed.waited_s,
-            model_notes=self.model.notes,
+            model_notes=[*self.model.notes, *mixed_note(machines_of(run.journal))],
             slide_notes=self.slide.notes,
             white_mm2=found.white_mm2,
             white=plan.white,
@@ -229,19 +237,15 @@ class MapJob:
         total = sum(patches_of(piece, plan.selected) for piece in pieces)
         done = total - sum(patches_of(piece, plan.selected) for piece in missing)
         advance = Advance(self.progress, "tiles", done, total)
-        devices = device_names(self.options.device)
-        if len(devices) > 1:
-            work = SharedWork(
-                self.slide.path, self.model_name, plan, self.options, self.model.runtime, self.memory, run.store,
-                None if field is None else field.file, self.slide.damage.to_json(),
-                None if distances is None else distances.path,
-            )  # fmt: skip
-            waited_s = run_on_devices(work, devices, missing, run.journal.book, advance)
-        else:
-            with WriteBehind(piece_writer.write) as behind:
-                told = lambda batch, found: advance(len(batch.patches))  # noqa: E731
-                stream.run([SlideWork(self.slide, plan, missing, field, [behind], told, distances)])
-            waited_s = stream.waited_s
+        shared = SharedWork(
+            self.slide.path, self.model_name, plan, self.options, self.model.runtime, self.memory, run.store,
+            None if field is None else field.file, self.slide.damage.to_json(),
+            None if distances is None else distances.path, torch.get_num_threads(),
+        )  # fmt: skip
+        executor = self.executor or executor_for(self.options.device)
+        waited_s = executor.compute(
+            PiecesWork(shared, missing, run.journal, advance, self.slide, stream, piece_writer, field, distances)
+        )
         self.clock.lap("tiles")
         return Streamed(writer, done / max(1, total), waited_s, distances)
 

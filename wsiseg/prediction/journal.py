@@ -30,6 +30,7 @@ class Journal:
         check: called before a step is booked; raises where this process must not write any more.
 
     Attributes:
+        fingerprint: of the run that began it.
         steps: those that were there, and those added since.
 
     Raises:
@@ -40,6 +41,7 @@ class Journal:
         self.path = path
         self._check = check
         head, self.steps, whole = read_journal(path)
+        self.fingerprint: Fingerprint = dict(fingerprint) if head is None else head
         self._lines = DurableLines(path, whole if head is not None else 0)
         if head is None:
             self._lines.append({"journal": JOURNAL_FORMAT, "fingerprint": dict(fingerprint)})

@@ -110,6 +110,15 @@ class GateStep(_Plain):
 
 
 @dataclass(frozen=True)
+class MachineStep(_Plain):
+    """The run went on with another processor or number of threads; see `wsiseg.prediction.machine`."""
+
+    KIND: ClassVar[str] = "machine"
+    threads: int
+    processor: str
+
+
+@dataclass(frozen=True)
 class LevelStep(_Plain):
     """A level of the pyramid is written; `files` are their number and bytes."""
 

@@ -20,6 +20,9 @@ from wsiseg.system.files import cannot_write, check_file, check_map, is_tissue_m
 from wsiseg.system.leases import Lease
 from wsiseg.system.locks import lease_path, lock_path, locked
 
+RECORDED = ("threads", "processor")
+"""What of a fingerprint may change while a run is resumed: last bits depend on it, and the map records it."""
+
 
 class UnfinishedRun:
     """The folder of a run that is under way or was cut short.
@@ -153,7 +156,7 @@ def _remove(path: Path) -> None:
 def _require_same(out: Path, before: Fingerprint, now: Fingerprint) -> None:
     now = json.loads(json.dumps(dict(now)))
     for name in [*now, *before]:
-        if before.get(name) != now.get(name):
+        if name not in RECORDED and before.get(name) != now.get(name):
             raise OutputError(
                 f"an unfinished run into {out} had {name} {_shown(before.get(name))}, this one has "
                 f"{_shown(now.get(name))}; repeat its command to go on, or begin anew with --restart"

@@ -15,7 +15,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 AUTO_FOLDS, AUTO_PATCHES = 3, 2000
-"""Folds of `refit` "auto", and patches above which it sets a part aside: it is missed less there, folds take long."""
+"""Folds of `refit` "few", and patches above which it sets a part aside: it is missed less there, folds take long."""
 
 
 class _Part(BaseModel):
@@ -252,7 +252,7 @@ class TrainingConfig(_Part):
         start_from_classifier: begin the segmenter with the trained classifier's encoder, where both have the same.
         val_share: share of groups set aside where the data set does not split itself.
         refit: folds of groups over which thresholds are chosen by cross-validation, so that the networks learn from all
-            patches and none is set aside; 0 sets `val_share` aside instead. "auto" takes three folds
+            patches and none is set aside; 0 sets `val_share` aside instead. "few" takes three folds
             where the data set does not split itself and has at most 2,000 patches.
         overlap: share of a patch that neighbours cover at prediction.
         seed: of everything random.
@@ -281,7 +281,7 @@ class TrainingConfig(_Part):
     hold_weights: bool = False
     start_from_classifier: bool = False
     val_share: float = Field(default=0.1, ge=0, lt=1)
-    refit: Annotated[int, Field(ge=0, le=20)] | Literal["auto"] = 0
+    refit: Annotated[int, Field(ge=0, le=20)] | Literal["few"] = 0
     overlap: float = Field(default=0.5, ge=0, lt=1)
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     precision: TrainingPrecision = "auto"
@@ -305,7 +305,7 @@ class TrainingConfig(_Part):
     @property
     def folds(self) -> int:
         """Of cross-validation; 0 where there is none, or nothing is decided yet."""
-        return 0 if self.refit == "auto" else self.refit
+        return 0 if self.refit == "few" else self.refit
 
     def changed(self, **parts: object) -> TrainingConfig:
         """A copy with other values, checked; a mapping changes the named values of a part.
@@ -377,7 +377,7 @@ def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
         attention=AttentionConfig(first_epoch=None),
         gate=GateConfig(threshold=0.4, recall=0.98, context=2.0, floor=0.6),
         imbalance="sampler",
-        refit="auto",
+        refit="few",
         start_from_classifier=True,
         half_weights=True,
     )

@@ -60,13 +60,13 @@ def check_refit(config: TrainingConfig, going_on: bool) -> None:
 
 
 def decided(config: TrainingConfig, data: PatchDataset, going_on: bool) -> TrainingConfig:
-    """The configuration with a number of folds in the place of "auto".
+    """The configuration with a number of folds in the place of "few".
 
     Every patch teaches where the data set does not split itself, has at most `AUTO_PATCHES` patches of twice as many
     groups as folds, and nothing else needs validation patches: a model that goes on, or a gate that is taught at the
     end. On 67 lung images that was worth three points of mIoU (docs/accuracy.md).
     """
-    if config.refit != "auto":
+    if config.refit != "few":
         return config
     patches = (*data.train, *data.val)
     groups = {patch.group for patch in patches}
