@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,13 @@ from torch import nn
 
 from tests.helpers.full_disk import largest_file
 from tests.helpers.training import one_thread, rows_of, some_patches  # noqa: F401
+from wsiseg.datasets.dataset import read_dataset
 from wsiseg.errors import DatasetError, OptionError, OutputError
 from wsiseg.models.bundle import load_model
 from wsiseg.system.locks import lock_path, locked
-from wsiseg.training.config import TrainingConfig, lite_config
+from wsiseg.training.config import AUTO_FOLDS, TrainingConfig, lite_config
+from wsiseg.training.origin import Origin
+from wsiseg.training.refit import decided
 from wsiseg.training.resumed import check_same, lengthened
 from wsiseg.training.run import train
 from wsiseg.training.run_folder import RunFolder
@@ -159,3 +164,30 @@ def test_what_does_not_go_with_a_refit(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"patches of . groups, but --refit needs 20, one"):
         run(dataset, tmp_path / "model", CONFIG.changed(refit=20))
     assert not list(tmp_path.iterdir())
+
+
+def test_where_every_patch_teaches_by_default(dataset: Path, tmp_path: Path) -> None:
+    """Few patches of a set that does not split itself do; with a stated split, a shared gate or --from they do not."""
+    split = read_dataset(dataset)
+    dataset = Path(shutil.copytree(dataset, tmp_path / "patches"))
+    table = (dataset / "labels.csv").read_text().splitlines()
+    assert table[0].endswith(",group,split")
+    rows = [f"{','.join(line.split(',')[:-2])},g{number % 6}" for number, line in enumerate(table[1:])]
+    (dataset / "labels.csv").write_text("\n".join([table[0].removesuffix(",split"), *rows]) + "\n")
+    plain = read_dataset(dataset)
+    config = lite_config()
+    assert decided(config, plain, going_on=False).folds == AUTO_FOLDS
+    assert [plain.is_set_aside, split.is_set_aside] == [True, False]
+    for data, going_on, settings in (
+        (split, False, config),
+        (plain, True, config),
+        (plain, False, config.changed(refit=0)),
+        (plain, False, config.changed(gate={"mode": "shared", "context": 0.0})),
+        (replace(plain, train=plain.train * 300), False, config),
+        (replace(plain, train=tuple(replace(patch, group="g") for patch in plain.train), val=()), False, config),
+    ):
+        assert decided(settings, data, going_on).refit == 0
+    out = run(dataset, tmp_path / "model", CONFIG.changed(refit="few"))
+    training = json.loads((out / "model.json").read_text())["training"]
+    assert (training["refit"], training["train_patches"], training["val_patches"]) == (AUTO_FOLDS, len(rows), 0)
+    assert Origin.of(out).config().folds == 0  # one can go on from it
