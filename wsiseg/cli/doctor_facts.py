@@ -269,7 +269,7 @@ def _locks(folder: Path) -> str:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                return f"no ({error.strerror}); runs take a lease instead"
+                return f"no ({error.strerror}); runs go by their leases alone"
     except OSError as error:
         return f"not to be written to ({error.strerror})"
     return "yes"
