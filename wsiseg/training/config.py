@@ -375,7 +375,7 @@ def lite_config(encoder: str = "tf_efficientnet_lite0") -> TrainingConfig:
         augmentation1=augmentation,
         augmentation2=augmentation,
         attention=AttentionConfig(first_epoch=None),
-        gate=GateConfig(threshold=0.4, recall=0.98, context=2.0, floor=0.6),
+        gate=GateConfig(threshold=0.4, recall=0.98, context=2.0, floor=0.7),
         imbalance="sampler",
         refit="few",
         start_from_classifier=True,
