@@ -201,7 +201,8 @@ import fcntl, json, socket, sys
 from pathlib import Path
 socket.gethostname = lambda: sys.argv[3]
 fcntl.flock = lambda *_: None  # a network drive that each machine locks for itself
-from wsiseg.system import leases
+from wsiseg.system import leases, locks
+locks._on_local_disk = lambda _: False
 leases.RENEWED_S, leases.STALE_S, leases.WATCHED_S = 0.2, 5.0, 2.0
 from tests.helpers.color_model import color_model
 from wsiseg.cohort.names import Cohort

@@ -135,6 +135,7 @@ from wsiseg.system import leases, locks
 host, skew = sys.argv[2], float(sys.argv[3])
 socket.gethostname = lambda: host
 fcntl.flock = lambda *_: None  # a network drive that each machine locks for itself
+locks._on_local_disk = lambda _: False
 leases.RENEWED_S, leases.STALE_S, leases.WATCHED_S = 0.1, 2.0, 1.0
 write = leases.Lease._write
 def stamped(self, beat):
@@ -236,11 +237,12 @@ def test_of_many_that_take_over_a_dead_lease_one_gets_it(tmp_path: Path) -> None
     node.process.communicate()
     code = ELSEWHERE.replace(
         "with locks.locked(Path(sys.argv[1])) as lease:",
-        """watcher = leases.Watcher()
+        """watcher, kept = leases.Watcher(), []
 def take():
     while True:
         try:
-            return locks.locked(Path(sys.argv[1]), watcher).__enter__()
+            kept.append(locks.locked(Path(sys.argv[1]), watcher))  # else collected, and released with that
+            return kept[-1].__enter__()
         except LockedError:
             time.sleep(0.02)
             if Path(sys.argv[4]).exists(): sys.exit()
