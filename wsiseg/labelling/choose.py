@@ -97,11 +97,13 @@ def choose_classwise(
     for place, k in enumerate(order):
         open_ = wanted - sum(one.source == "classwise" for one in chosen)
         share = min(open_, int(np.ceil(open_ * weights[k] / weights[order[place:]].sum())))
-        pool = 1 if known[k] < FEW else POOL
         free = np.array([i for i in left if i not in taken and of_group.get(groups[i], 0) < most], dtype=int)
-        ranked = free[np.argsort(-entropies[free, k], kind="stable")[: pool * share]].tolist()
+        ranked: list[int] = free[np.argsort(-entropies[free, k], kind="stable")].tolist()
+        if known[k] >= FEW:
+            most_uncertain = ranked[: POOL * share]
+            ranked = k_centre(reduced, most_uncertain, len(most_uncertain), centres)
         found = 0
-        for index in k_centre(reduced, ranked, len(ranked), centres):
+        for index in ranked:
             if found == share:
                 break
             if of_group.get(groups[index], 0) >= most:
