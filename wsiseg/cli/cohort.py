@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from wsiseg.cli.many_slides import tell
-from wsiseg.cli.progress import shown_progress
-from wsiseg.system.addresses import without_secrets
-from wsiseg.system.printable import printable
+from wsiseg.cli.many_slides import SlideBars, exit_code, tell
 
 if TYPE_CHECKING:
     from wsiseg.cli.log import RunLog
     from wsiseg.export.vector_options import VectorOptions
     from wsiseg.prediction.options import PredictOptions
-    from wsiseg.prediction.progress import ProgressFunction
-
-TRY_AGAIN = 75
-"""What `sysexits.h` calls a temporary failure: schedulers may repeat the command."""
 
 
 def predict_list(
@@ -46,8 +38,7 @@ def predict_list(
     """Predict the slides of a list; results are lines for people, or JSON objects, one a line.
 
     Returns:
-        75 if repeating the command may do more, else 1 if one failed by a defect of this program, 2 if one failed
-        otherwise, else 0.
+        See `wsiseg.cli.many_slides.exit_code`.
     """
     from wsiseg.cohort.names import Cohort
     from wsiseg.cohort.slide_source import SlideSource
@@ -59,23 +50,10 @@ def predict_list(
 
     how = CohortOptions(parts, skip_locked, retry_failed, polygons, vectors, overwrite, restart)
     silent, defect = quiet or as_json, False
-    with ExitStack() as shown:  # bars of the slide whose turn it is; closed before its line is printed
-        progress: ProgressFunction | None = None
-
-        def began(slide: str) -> None:
-            nonlocal progress
-            events.next_slide(slide)
-            if not silent:
-                click.echo(printable(without_secrets(slide)), err=True)
-            progress = shown.enter_context(shown_progress(silent, events, vectors=polygons))
-
-        def advance(phase: str, done: int, total: int) -> None:
-            if progress is not None:
-                progress(phase, done, total)
-
-        run = CohortRun(cohort, folder, model, options, how, advance, began)
+    with SlideBars(events, silent=silent, vectors=polygons) as bars:
+        run = CohortRun(cohort, folder, model, options, how, bars.advance, bars.began)
         for found in run:
-            shown.close()
+            bars.close()
             defect = defect or found.defect is not None
             tell(found, events, as_json=as_json, quiet=quiet)
     tally = {name: count for name, count in run.tally.items() if count}
@@ -90,9 +68,7 @@ def predict_list(
         said = [f"{failed} failed for good (`wsiseg status {folder}`)"] if failed else []
         said += [f"{again} are to be tried again: repeat the command"] if again else []
         click.echo(f"wsiseg: of {sum(tally.values())} slides {', '.join(said)}", err=True)
-    if again:
-        return TRY_AGAIN
-    return 1 if defect else 2 if failed else 0
+    return exit_code(again > 0, defect, failed > 0)
 
 
 def _part(text: str | None) -> tuple[int, int]:

@@ -6,7 +6,8 @@ import json
 import traceback
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 import click
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from wsiseg.prediction.options import PredictOptions
     from wsiseg.prediction.progress import ProgressFunction
     from wsiseg.prediction.result import Prediction
+
+TRY_AGAIN = 75
+"""What `sysexits.h` calls a temporary failure: schedulers may repeat the command."""
 
 
 def many_slides(
@@ -43,8 +47,7 @@ def many_slides(
     """Predict them; results are lines for people, or JSON objects, one a line, with a summary at the end.
 
     Returns:
-        75 if repeating the command may do more, else 1 if one failed by a defect of this program, 2 if one failed
-        otherwise, else 0.
+        See `exit_code`.
     """
     from wsiseg.prediction.slide_list import map_paths, slides_among
     from wsiseg.slides.arguments import slides_of
@@ -56,26 +59,13 @@ def many_slides(
 
     silent = quiet or as_json
     summary, defect = BatchSummary(), False
-    with ExitStack() as shown:  # bars of the slide whose turn it is; closed before its line is printed
-        progress: ProgressFunction | None = None
-
-        def began(slide: str) -> None:
-            nonlocal progress
-            events.next_slide(slide)
-            if not silent:
-                click.echo(printable(without_secrets(slide)), err=True)
-            progress = shown.enter_context(shown_progress(silent, events, vectors=polygons))
-
-        def advance(phase: str, done: int, total: int) -> None:
-            if progress is not None:
-                progress(phase, done, total)
-
+    with SlideBars(events, silent=silent, vectors=polygons) as bars:
         results = predict_many(
             slides, folder, model, options, polygons=polygons, vectors=vectors, overwrite=overwrite,
-            restart=restart, keep_folders=keep_folders, progress=advance, began=began,
+            restart=restart, keep_folders=keep_folders, progress=bars.advance, began=bars.began,
         )  # fmt: skip
         for found in results:
-            shown.close()
+            bars.close()
             summary.add(found)
             defect = defect or found.defect is not None
             tell(found, events, as_json=as_json, quiet=quiet)
@@ -88,7 +78,51 @@ def many_slides(
         click.echo(f"wsiseg: {len(summary.failed)} of {summary.slides} slides failed", err=True)
     if not summary.slides:
         raise OptionError(f"none of the {len(slides)} names is a slide; give paths or addresses of slides")
-    return 75 if summary.transient else 1 if defect else 2 if summary.failed else 0
+    return exit_code(bool(summary.transient), defect, bool(summary.failed))
+
+
+class SlideBars:
+    """Progress of the slide whose turn it is; its bars are closed before its line is printed.
+
+    Args:
+        events: told of each slide and its progress.
+        silent: show nothing.
+        vectors: whether polygons are drawn as well.
+    """
+
+    def __init__(self, events: RunLog, *, silent: bool, vectors: bool) -> None:
+        self._events, self._silent, self._vectors = events, silent, vectors
+        self._shown = ExitStack()
+        self._progress: ProgressFunction | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._shown.__exit__(kind, error, trace)  # bars may end otherwise after an error
+
+    def began(self, slide: str) -> None:
+        """Say which slide it is, and show its bars."""
+        self._events.next_slide(slide)
+        if not self._silent:
+            click.echo(printable(without_secrets(slide)), err=True)
+        self._progress = self._shown.enter_context(shown_progress(self._silent, self._events, vectors=self._vectors))
+
+    def advance(self, phase: str, done: int, total: int) -> None:
+        """See `wsiseg.prediction.progress.ProgressFunction`."""
+        if self._progress is not None:
+            self._progress(phase, done, total)
+
+    def close(self) -> None:
+        """Take the bars away."""
+        self._shown.close()
+
+
+def exit_code(again: bool, defect: bool, failed: bool) -> int:
+    """Of several slides: 75 if repeating the command may do more, else 1 for a defect, 2 if one failed, or 0."""
+    return TRY_AGAIN if again else 1 if defect else 2 if failed else 0
 
 
 def tell(found: SlideResult, events: RunLog, *, as_json: bool, quiet: bool) -> None:

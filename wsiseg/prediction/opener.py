@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -61,11 +62,8 @@ class Opener:
         ahead = self._ahead.pop(slide, None)
         reader, plan = self._open(slide, options) if ahead is None else ahead.result()
         clock.lap("start")
-        try:
+        with closed_on_error(reader):
             return MapJob(reader, self.model, model_name, options, self.progress, clock, plan, streamed)
-        except BaseException:
-            reader.close()
-            raise
 
     def _with_mpp(self, mpp: float | None) -> ResolvedOptions:
         return self.options if mpp is None else replace(self.options, mpp=mpp)
@@ -76,8 +74,14 @@ class Opener:
             open_slide, slide, mpp=options.mpp, reader=options.reader, series=options.series, retry_s=options.retry_s
         )
         reader = within(opening, limit_s)
-        try:
+        with closed_on_error(reader):
             return reader, within(partial(planned, reader, self.model, options), PLAN_READS * limit_s)
-        except BaseException:
-            reader.close()
-            raise
+
+
+@contextmanager
+def closed_on_error(reader: SlideReader) -> Iterator[None]:
+    """Close a slide if what is done with it fails or is interrupted; else it stays open for whoever gets it."""
+    with ExitStack() as stack:
+        stack.callback(reader.close)
+        yield
+        stack.pop_all()
