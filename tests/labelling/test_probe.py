@@ -69,6 +69,25 @@ def test_a_probe_learns_from_few_labels_and_says_nothing_from_none() -> None:
         assert [advice.says[c.id][name] for c in candidates[100:]] == (says > 0.5).tolist()
 
 
+def test_a_class_not_seen_yet_is_sought_where_the_tissue_is_unlike_what_was_answered() -> None:
+    """Fat is in one patch of fifty, far from the rest, and in none of the first hundred answers."""
+    candidates, embeddings, truth = made(1000, 4)
+    fat = [c.id for c in candidates[::50]]
+    seen = {patch: f + (np.array([0, 0, 4, 4, 0, 0, 0, 0]) if patch in fat else 0) for patch, f in
+            embeddings.features.items()}  # fmt: skip
+    prober, names = Prober(Embeddings("e" * 64, seen)), ("Tumour", "Stroma", "Fat")
+    answered = [c.id for c in candidates if c.id not in fat][:100]
+    advice = prober.advice({patch: truth[patch] | {"Fat": 0} for patch in answered}, names)
+    assert advice is not None
+    assert advice.names == names
+    assert set(advice.says[candidates[0].id]) == {"Tumour", "Stroma"}, "of Fat nothing is said"
+    rest = [c.id for c in candidates if c.id not in answered]
+    first = sorted(rest, key=lambda patch: -advice.probabilities[patch][2])[:40]
+    assert len(set(first) & set(fat)) > 3 * len(fat) * 40 / len(rest), "far more than by chance"
+    few = prober.advice({patch: truth[patch] | {"Fat": 0} for patch in answered[:9]}, names)
+    assert few is None or "Fat" not in few.names
+
+
 def test_rounds_learn_from_the_rounds_before(tmp_path: Path) -> None:
     candidates, embeddings, truth = made(900, 6)
     one = begin(tmp_path, candidates, embeddings)

@@ -21,6 +21,9 @@ RIDGE = 1.0
 LEAST = 2
 """Patches with a class, and without it, below which nothing is said of it."""
 
+SOUGHT = 10
+"""Answers from which on a class is sought although all of them, or all but one, are alike."""
+
 Labels = Mapping[str, Mapping[str, int]]
 """Patch -> class -> 1 or 0; a class that is unknown is not in it."""
 
@@ -58,20 +61,24 @@ class Prober:
     def advice(self, labels: Labels, classes: Sequence[str]) -> Advice | None:
         """What the labels so far say of all candidates; None where they are too few to say anything.
 
-        Classes of which there are not `LEAST` patches with and without are left out.
+        Nothing is said of classes of which there are not `LEAST` patches with and without. They have probabilities
+        all the same once there are `SOUGHT` answers: of a class that was not seen yet, these are highest where the
+        tissue is least like all that was answered, which is where to look for it.
         """
-        names, said = [], []
+        names, found, told = [], [], []
         for name in classes:
             rows, truth = self._known(labels, name)
-            if min(truth.sum(), len(truth) - truth.sum()) >= LEAST:
+            enough = min(truth.sum(), len(truth) - truth.sum()) >= LEAST
+            if enough or len(truth) >= SOUGHT:
                 names.append(name)
-                said.append(_probabilities(self._points, _fitted(self._points[rows], truth)))
+                found.append(_probabilities(self._points, _fitted(self._points[rows], truth)))
+                told.append(enough)
         if not names:
             return None
-        table = np.stack(said, axis=1).astype(np.float32)
+        table = np.stack(found, axis=1).astype(np.float32)
         probabilities = {patch: table[row] for patch, row in self._row.items()}
         says = {
-            patch: {name: bool(value > 0.5) for name, value in zip(names, values, strict=True)}
+            patch: {name: bool(v > 0.5) for name, v, tell in zip(names, values, told, strict=True) if tell}
             for patch, values in probabilities.items()
         }
         return Advice(self.embeddings.encoder_hash, tuple(names), says, probabilities, self.features)
