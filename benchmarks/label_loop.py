@@ -284,8 +284,9 @@ def training_config(pool: Pool, patches: int, seed: int) -> TrainingConfig:
     """The preset `lite`, with batches and epochs that suit few patches."""
     epochs = {"epochs": epochs_for(patches), "batch_size": BATCH}
     return lite_config().changed(
-        sheet_patches=0, stage1=epochs, stage2=epochs, gate={"context": pool.context}, overlap=OVERLAP, seed=seed
-    )
+        sheet_patches=0, stage1=epochs, stage2=epochs, gate={"context": pool.context}, overlap=OVERLAP, seed=seed,
+        refit=0,  # else only strategies without a split of their own would learn from every patch
+    )  # fmt: skip
 
 
 def how(pool: Pool, patches: int) -> dict[str, Any]:
