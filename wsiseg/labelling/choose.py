@@ -1,8 +1,8 @@
 """Which patches to show next: at random, or class by class those that a model is unsure of, and unlike each other.
 
 Selection earns its complexity only where a class is rare, and only class by class: least certain first over all classes
-gains nothing (measured; see docs/labelling.md). Classes of which few patches are known get more of a round, and of them
-the most uncertain patches are shown, alike or not: asking that they differ finds fewer of the rare ones.
+gains nothing (measured; see docs/accuracy.md). Classes of which few patches are known get more of a round, and of them
+the most probable patches are shown, alike or not: asking that they differ finds fewer of the rare ones.
 A fifth is always at random, so that it stands for the slides.
 """
 
@@ -59,9 +59,9 @@ def choose_classwise(
 ) -> list[Chosen]:
     """A fifth at random, the rest class by class: uncertain of that class, and where it has many, unlike each other.
 
-    A class's share of the round goes by one over its positives. It gets the candidates with the highest
-    binary entropy of its probability. From `FEW` positives on, it gets those that lie farthest from what is
-    chosen already (k-centre greedy, Sener and Savarese 2018) among `POOL` times as many.
+    A class's share of the round goes by one over its positives. Below `FEW` positives it gets the candidates that
+    most probably have it. From there on it gets those that lie farthest from what is chosen already (k-centre
+    greedy, Sener and Savarese 2018) among `POOL` times as many with the highest binary entropy.
 
     Args:
         available: indices of the candidates not yet shown, in their order by chance.
@@ -98,7 +98,8 @@ def choose_classwise(
         open_ = wanted - sum(one.source == "classwise" for one in chosen)
         share = min(open_, int(np.ceil(open_ * weights[k] / weights[order[place:]].sum())))
         free = np.array([i for i in left if i not in taken and of_group.get(groups[i], 0) < most], dtype=int)
-        ranked: list[int] = free[np.argsort(-entropies[free, k], kind="stable")].tolist()
+        wished = entropies if known[k] >= FEW else probabilities
+        ranked: list[int] = free[np.argsort(-wished[free, k], kind="stable")].tolist()
         if known[k] >= FEW:
             most_uncertain = ranked[: POOL * share]
             ranked = k_centre(reduced, most_uncertain, len(most_uncertain), centres)
