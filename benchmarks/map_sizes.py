@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ from wsiseg.report.measure import MeasureOptions, measure
 from wsiseg.report.quality import map_flags
 from wsiseg.report.roles import roles_of
 from wsiseg.server.view.places import uncertain_regions
+from wsiseg.tissue_map.finer import estimated, source_of
+from wsiseg.tissue_map.pyramid import halved
 from wsiseg.tissue_map.reader import TissueMap, open_map, opened
 
 Bytes = npt.NDArray[np.uint8]
@@ -54,6 +57,8 @@ class Form:
         encode: see `Encode`.
         decode: see `Decode`.
         codec: packs a chunk.
+        means: whether coarser levels are means of the finest one as it is kept; else each is put into this form.
+        interpolated: whether levels that are finer than the first are interpolated; else its pixels are repeated.
     """
 
     name: str
@@ -61,6 +66,8 @@ class Form:
     encode: Encode = lambda values, classes: values
     decode: Decode = lambda packed, classes, count: packed
     codec: Any = field(default_factory=lambda: Zstd(3))
+    interpolated: bool = False
+    means: bool = False
 
 
 def quantised(bits: int, values: Bytes, classes: Bytes) -> Bytes:
@@ -68,6 +75,11 @@ def quantised(bits: int, values: Bytes, classes: Bytes) -> Bytes:
     steps = 2**bits - 1
     table = np.rint(np.rint(np.arange(256) * steps / 255) * 255 / steps).astype(np.uint8)
     return table[values]
+
+
+def rounded(step: int, values: Bytes, classes: Bytes) -> Bytes:
+    """The nearest multiples of a step."""
+    return ((values.astype(np.uint16) + step // 2) // step * step).astype(np.uint8)
 
 
 def indexed(bits: int, values: Bytes, classes: Bytes) -> Bytes:
@@ -168,11 +180,17 @@ def forms() -> list[Form]:
         found.append(Form(f"{name} resolution, differences of neighbours", first, neighbours, from_neighbours))
         found += [Form(f"{name} resolution, {bits} bits", first, partial(quantised, bits)) for bits in (6, 5, 4)]
         found.append(Form(f"{name} resolution, top class", first, partial(top, 1), partial(from_top, 1)))
+        found.append(Form(f"{name} resolution, interpolated", first, interpolated=True))
+        for step in (3, 5, 15):
+            found.append(Form(f"{name} resolution, interpolated, steps of {step}", first, partial(rounded, step),
+                              interpolated=True, means=True))  # fmt: skip
+            found.append(Form(f"{name} resolution, interpolated, steps of {step}, zstd 12", first,
+                              partial(rounded, step), codec=Zstd(12), interpolated=True, means=True))  # fmt: skip
     return found
 
 
 class InForm(TissueMap):
-    """A map whose probabilities are those that a form would give. Levels finer than it has repeat its finest."""
+    """A map whose probabilities are those that a form would give."""
 
     form: Form = Form("full")
 
@@ -181,19 +199,35 @@ class InForm(TissueMap):
         return self.all_of(box, level)[index - 1]
 
     def all_of(self, box: Box, level: int) -> Bytes:
-        """The probabilities of all classes in a box, (K, h, w)."""
-        up = max(0, self.form.first - level)
-        inner = box if not up else Box(box.x >> up, box.y >> up, (box.right - 1 >> up) - (box.x >> up) + 1,
-                                       (box.bottom - 1 >> up) - (box.y >> up) + 1)  # fmt: skip
-        count = len(self.classes)
-        values = np.stack([super(InForm, self).read_probability(k + 1, inner, level + up) for k in range(count)])
-        classes = self.read(inner, level + up)
-        found = self.form.decode(self.form.encode(values, classes), classes, count)
-        if up:
-            found = found.repeat(2**up, axis=1).repeat(2**up, axis=2)
-            y, x = box.y - (inner.y << up), box.x - (inner.x << up)
-            found = found[:, y : y + box.height, x : x + box.width]
+        """The probabilities of all classes in a box, (K, h, w); finer ones than are kept as the form says."""
+        first = self.form.first
+        if level >= first:
+            return self._kept(box, level)
+        factor = 2 ** (first - level)
+        source = source_of(box, factor, self.grid.coarsen(2**first))
+        classes = self.read(box, level)
+        known = (classes > 0) & (classes != WHITE_VALUE)
+        if self.form.interpolated:
+            return estimated(self._kept(source, first), source, factor, box, known)
+        found = self._kept(source, first).repeat(factor, axis=1).repeat(factor, axis=2)
+        y, x = box.y - source.y * factor, box.x - source.x * factor
+        return found[:, y : y + box.height, x : x + box.width]
+
+    def _kept(self, box: Box, level: int) -> Bytes:
+        """Of a level that is kept."""
+        up = level - self.form.first if self.form.means else 0
+        finest = Box(box.x << up, box.y << up, box.width << up, box.height << up)
+        finest = finest.intersect(Box.from_size(self.grid.coarsen(2 ** (level - up))))
+        values, classes = self.exact(finest, level - up), self.read(finest, level - up)
+        found = self.form.decode(self.form.encode(values, classes), classes, len(self.classes))
+        for _ in range(up):
+            found = halved(found, labels=False)
         return found
+
+    def exact(self, box: Box, level: int) -> Bytes:
+        """What the map has, (K, h, w)."""
+        channels = range(1, len(self.classes) + 1)
+        return np.stack([super(InForm, self).read_probability(index, box, level) for index in channels])
 
 
 def sample(source: TissueMap, level: int, most: int) -> tuple[list[Box], float]:
@@ -210,29 +244,26 @@ def sample(source: TissueMap, level: int, most: int) -> tuple[list[Box], float]:
     return chosen, len(held) / max(1, len(chosen))
 
 
-def chunks(source: TissueMap, first: int, most: int) -> Iterator[tuple[Bytes, Bytes, float]]:
-    """Values, classes and weight of the sampled chunks of all levels from `first` on."""
-    full = range(1, len(source.classes) + 1)
-    for level in range(min(first, source.levels - 1), source.levels):
+def packed_size(source: InForm, most: int) -> tuple[float, float, float]:
+    """Bytes of a form's chunks, and seconds of making and of undoing them."""
+    form = source.form
+    size = write_s = read_s = 0.0
+    for level in range(form.first, source.levels):
+        plain = form.means and level > form.first
         boxes, weight = sample(source, level, most)
         for box in boxes:
-            yield np.stack([source.read_probability(k, box, level) for k in full]), source.read(box, level), weight
-
-
-def packed_size(source: TissueMap, form: Form, most: int) -> tuple[float, float, float]:
-    """Bytes of a form's chunks, and seconds of making and of undoing them."""
-    size = write_s = read_s = 0.0
-    for values, classes, weight in chunks(source, form.first, most):
-        began = time.perf_counter()
-        made = [np.ascontiguousarray(plane) for plane in form.encode(values, classes)]
-        parts = [form.codec.encode(plane) for plane in made if plane.any()]
-        write_s += weight * (time.perf_counter() - began)
-        size += weight * sum(map(len, parts))
-        began = time.perf_counter()
-        for part in parts:
-            form.codec.decode(part)
-        form.decode(np.stack(made), classes, len(values))
-        read_s += weight * (time.perf_counter() - began)
+            values, classes = source.exact(box, level), source.read(box, level)
+            began = time.perf_counter()
+            made = [np.ascontiguousarray(plane) for plane in (values if plain else form.encode(values, classes))]
+            parts = [form.codec.encode(plane) for plane in made if plane.any()]
+            write_s += weight * (time.perf_counter() - began)
+            size += weight * sum(map(len, parts))
+            began = time.perf_counter()
+            for part in parts:
+                form.codec.decode(part)
+            if not plain:
+                form.decode(np.stack(made), classes, len(values))
+            read_s += weight * (time.perf_counter() - began)
     return size, write_s, read_s
 
 
@@ -243,7 +274,7 @@ def uncertainty_errors(source: TissueMap, other: InForm, level: int, most: int) 
     for box in sample(source, level, most)[0]:
         classes = source.read(box, level)
         has_class = (classes > 0) & (classes != WHITE_VALUE)
-        values = np.stack([source.read_probability(k + 1, box, level) for k in range(len(source.classes))])
+        values = other.exact(box, level)
         full.append(255 - values.max(axis=0)[has_class])
         found.append(255 - other.all_of(box, level).max(axis=0)[has_class])
     a, b = (np.concatenate(parts).astype(np.float32) for parts in (full, found))
@@ -281,7 +312,7 @@ def worst(full: dict[str, float], found: dict[str, float], *starts: str) -> tupl
     return max(changes, default=(math.nan, ""))
 
 
-def rows_of(path: Path, most: int) -> Iterator[dict[str, Any]]:
+def rows_of(path: Path, most: int, chosen: str) -> Iterator[dict[str, Any]]:
     """One row for each form."""
     source = open_map(path)
     files = [(file, file.stat().st_size) for file in path.rglob("*") if file.is_file()]
@@ -290,12 +321,12 @@ def rows_of(path: Path, most: int) -> Iterator[dict[str, Any]]:
     report_level = CoarseMap.of(source).level
     truth = figures(source)
     base = None
-    for form in forms():
-        if form.first >= source.levels:
+    for number, form in enumerate(forms()):
+        if form.first >= source.levels or (number and not re.search(chosen, form.name)):
             continue
         other = opened(path, InForm)
         other.form = form
-        size, write_s, read_s = packed_size(source, form, most)
+        size, write_s, read_s = packed_size(other, most)
         base = base or (size, write_s, read_s)
         size *= kept / base[0]  # of samples, and without the index of shards: scaled by what the full form has on disk
         got = figures(other)
@@ -317,13 +348,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("maps", nargs="+", type=Path)
     parser.add_argument("--most", type=int, default=24, help="chunks of a level that are looked at")
+    parser.add_argument("--forms", default="", help="only those whose names hold this regular expression")
     parser.add_argument("--json", type=Path, help="write all rows to this file")
     asked = parser.parse_args()
     rows = []
     for path in asked.maps:
         print(f"\n{path.name}\n{'form':44} {'prob. kB':>9} {'map kB':>9} {'x':>5} | uncertainty at level 0: mean, |error|,"
               " p99 | at the report's | endpoints flags regions mean_p unsure | write read")  # fmt: skip
-        for row in rows_of(path, asked.most):
+        for row in rows_of(path, asked.most, asked.forms):
             rows.append(row)
             fine, own = row["uncertainty_fine"], row["uncertainty_report"]
             print(
