@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +19,7 @@ from wsiseg.tissue_map.arrays import damaged, lazy, levels_of
 from wsiseg.tissue_map.checks import check_files, check_grid, check_levels, check_metadata
 from wsiseg.tissue_map.codecs import bounded
 from wsiseg.tissue_map.distance import DISTANCE, DistanceGrid
-from wsiseg.tissue_map.finer import estimated, shares_with_class, source_of
+from wsiseg.tissue_map.finer import channels, probabilities_of
 from wsiseg.tissue_map.gate import GateWindows
 from wsiseg.tissue_map.ome import LABELS, READ_FORMATS, grid_from_json
 from wsiseg.tissue_map.placement import MapRegion, Transform, box_of_slide, transform_of
@@ -94,6 +94,12 @@ class TissueMap:
         return bool(self._images)
 
     @property
+    def levels_with_probabilities(self) -> range:
+        """The levels at which the map keeps probabilities. Coarse ones go further than the levels of the class map."""
+        first = self.probability_levels.first if self.probability_levels is not None else 0
+        return range(first, first + len(self._images))
+
+    @property
     def records_unread(self) -> bool:
         """Whether the map records where the slide could not be read; those of earlier versions do not."""
         return bool(self._unread)
@@ -163,18 +169,13 @@ class TissueMap:
             OptionError: the box is not inside, there is no such level, or there are no probabilities.
             MapError: the map is damaged there.
         """
+        return np.stack(list(self.channels(box, level)))
+
+    def channels(self, box: Box, level: int = 0) -> Iterator[npt.NDArray[np.uint8]]:
+        """As `estimate_probabilities`, class by class; what the map has of the level is read one class at a time."""
         self._check_level(level)
-        first = self._kept.first
-        channels = range(1, len(self.classes) + 1)
-        if level >= first:
-            return np.stack([self.read_probability(index, box, level) for index in channels])
         self._check_inside(box, self.grid.coarsen(2**level), level)
-        factor = 2 ** (first - level)
-        source = source_of(box, factor, self.grid.coarsen(2**first))
-        coarse = np.stack([self.read_probability(index, source, first) for index in channels])
-        finest = Box(box.x << level, box.y << level, box.width << level, box.height << level)
-        classes = self.read(finest.intersect(Box.from_size(self.size)))
-        return estimated(coarse, source, factor, box, shares_with_class(classes, len(self.classes), level))
+        return channels(self, box, level)
 
     def _read(self, array: zarr.Array[Any], box: Box, level: int, channel: int | None = None) -> npt.NDArray[np.uint8]:
         self._check_inside(box, Size(array.shape[-1], array.shape[-2]), level)
@@ -287,7 +288,7 @@ class TissueMap:
         return AreaTable.from_metadata(self.path, self.metadata)
 
     def _check_level(self, level: int) -> None:
-        if isinstance(level, bool) or not isinstance(level, int | np.integer) or not 0 <= level < self.levels:
+        if not _is_number(level) or not 0 <= level < self.levels:
             raise OptionError(f"{self.path.name} has the levels 0 to {self.levels - 1}, got {level!r:.40}")
 
     def _check_inside(self, box: Box, size: Size, level: int) -> None:
@@ -297,29 +298,22 @@ class TissueMap:
                 f"which is of {size} px; give one that is, or cut it with Box.intersect"
             )
 
-    @property
-    def _kept(self) -> ProbabilityLevels:
-        if self.probability_levels is None:
-            raise OptionError(
-                f"{self.path.name} was written without probabilities; predict again with --probabilities full or coarse"
-            )
-        return self.probability_levels
-
     def _image(self, level: int) -> zarr.Array[Any]:
         """The probabilities of a level. Of coarse ones there are also levels behind the last of the class map."""
-        first = self._kept.first
-        if not first:
+        kept = probabilities_of(self)
+        if not kept.first:
             self._check_level(level)
-        elif isinstance(level, bool) or not isinstance(level, int | np.integer) or not (
-            first <= level < first + len(self._images)
-        ):  # fmt: skip
-            last = first + len(self._images) - 1
+        elif not _is_number(level) or level not in (there := self.levels_with_probabilities):
+            finest_um = self.mpp.times(kept.factor)
             raise OptionError(
-                f"{self.path.name} keeps coarse probabilities, at the levels {first} to {last} ("
-                f"{self.mpp.times(2**first)} um per pixel and more), got {level!r:.40}; finer ones need a map made with "
-                "--probabilities full"
+                f"{self.path.name} keeps coarse probabilities, at the levels {there[0]} to {there[-1]} ({finest_um} um per "
+                f"pixel and more), got {level!r:.40}; predict again with --probabilities full for finer ones"
             )
-        return self._images[level - first]
+        return self._images[level - kept.first]
+
+
+def _is_number(level: object) -> bool:
+    return isinstance(level, int | np.integer) and not isinstance(level, bool)
 
 
 AnyMap = TypeVar("AnyMap", bound=TissueMap)
