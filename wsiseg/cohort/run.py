@@ -109,6 +109,7 @@ class CohortRun:
     tally: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
+        self._asked_probabilities = self.options.probabilities
         self.options = replace(self.options, probabilities=self.options.probabilities or "coarse")
         refuse_address(self.folder)
         refuse_impossible(self.options)
@@ -173,7 +174,8 @@ class CohortRun:
         """The result of a slide: its map as it is there, or made now."""
         entry, path = claim.named.entry, claim.path
         if not self.how.overwrite and self._is_there(path):
-            wanted = replace(self._wanted, asked=replace(self.options, mpp=entry.mpp or self.options.mpp))
+            asked = replace(self.options, mpp=entry.mpp or self.options.mpp, probabilities=self._asked_probabilities)
+            wanted = replace(self._wanted, asked=asked)
             return Keeper(wanted, self.how.polygons, self.how.vectors).look_at(entry.slide, path)
         if self._opener is None:
             loaded, resolved = loaded_model(self.model, self.options)

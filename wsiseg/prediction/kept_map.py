@@ -97,6 +97,8 @@ def _compared(metadata: Mapping[str, Any], slide: SlideReader, wanted: Wanted) -
     own["precision"] = wanted.runtime.precision
     if left_open(wanted.asked.precision):
         del own["precision"]
+    if wanted.asked.probabilities is None and made["probabilities"] in ("full", "coarse"):
+        del own["probabilities"]
     own.setdefault("tissue_sha256", None)
     for key, value in json.loads(json.dumps(own)).items():
         if (key != "exact" or key in made) and key not in (*_NO_MATTER, *_OF_SLIDE):

@@ -28,9 +28,9 @@ def probabilities_of(tissue_map: TissueMap) -> ProbabilityLevels:
         OptionError: it was written without them.
     """
     if tissue_map.probability_levels is None:
+        name = tissue_map.path.name
         raise OptionError(
-            f"{tissue_map.path.name} was written without probabilities; predict again with --probabilities full, or with "
-            "coarse"
+            f"{name} was written without probabilities; predict again with --probabilities full or coarse"
         )
     return tissue_map.probability_levels
 

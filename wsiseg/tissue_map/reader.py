@@ -304,9 +304,9 @@ class TissueMap:
         if not kept.first:
             self._check_level(level)
         elif not _is_number(level) or level not in (there := self.levels_with_probabilities):
-            finest_um = self.mpp.times(kept.factor)
+            finest = self.mpp.times(kept.factor)
             raise OptionError(
-                f"{self.path.name} keeps coarse probabilities, at the levels {there[0]} to {there[-1]} ({finest_um} um per "
+                f"{self.path.name} keeps coarse probabilities, at levels {there[0]} to {there[-1]} ({finest} um per "
                 f"pixel and more), got {level!r:.40}; predict again with --probabilities full for finer ones"
             )
         return self._images[level - kept.first]
