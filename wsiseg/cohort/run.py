@@ -122,7 +122,9 @@ class CohortRun:
             WsisegError: where model, options, list or folder are to blame, and not one slide.
         """
         self._wanted = wanted_maps(self.model, self.options)
-        self._digest = _digest(self._wanted.model_hash, self._wanted.options, self._wanted.runtime.name)
+        self._digest = _digest(
+            self._wanted.model_hash, self._wanted.options, self._wanted.runtime.name, self._asked_probabilities
+        )
         with made_folder(self.folder), ExitStack() as stack:
             self._journal = stack.enter_context(
                 RunJournal(self.folder, self.cohort.slides, self.cohort.source.text, self.how.part, self._watcher)
@@ -306,9 +308,12 @@ def _areas(prediction: Prediction | None, path: Path) -> dict[str, float] | None
     return None
 
 
-def _digest(model_hash: str, options: object, runtime: str) -> str:
-    """One text for a model and all options that change a map."""
-    values = asdict(options)  # type: ignore[call-overload]
+def _digest(model_hash: str, options: object, runtime: str, probabilities: object) -> str:
+    """One text for a model and all options that change a map; of probabilities what was asked for.
+
+    Where nothing was, full and coarse ones count as done; a later run may ask for one of them.
+    """
+    values = asdict(options) | {"probabilities": probabilities}  # type: ignore[call-overload]
     for name in (*OF_SPEED, "device", "batch_size"):
         values.pop(name, None)
     facts = [model_hash, values, tissue_provenance(values["tissue"]), runtime]
