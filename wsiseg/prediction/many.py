@@ -87,7 +87,8 @@ def predict_many(
     refuse_impossible(options)
     return _results(
         slides, map_folder(folder, scratch, options.retry_s), model, options, polygons=polygons, vectors=vectors,
-        overwrite=overwrite, restart=restart, keep_folders=keep_folders, tell=as_progress(progress), told=began or (lambda _: None),
+        overwrite=overwrite, restart=restart, keep_folders=keep_folders, tell=as_progress(progress),
+        told=began or (lambda _: None),
     )  # fmt: skip
 
 

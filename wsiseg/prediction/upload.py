@@ -10,9 +10,10 @@ From the first part to the root an object `.NAME.zarr.unfinished` says that what
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from wsiseg.errors import OutputError
@@ -118,6 +119,9 @@ class Upload:
             sending.put_all(files, staged)
             self.lease.check()
             self.bucket.remove([root_of(self.name)])  # from here on there is no map, until the new root is put
+        rests = [entry.key for entry in self.bucket.list(self.name) if not sending.is_put(entry)]
+        # So that no array of others gets our chunks; the root first.
+        self.bucket.remove(sorted(filter(_is_node, rests), key=lambda key: key.count("/")))
         sending.put_all(files, self.name, staged)
         if geojson is not None and self.polygons is not None:
             sending.put_one(self.polygons, geojson)
@@ -188,31 +192,29 @@ class _Sending:
             return (key, 0, "") if entry is None else (key, entry.size, entry.e_tag)
 
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="upload") as pool:
-            for begin in range(0, len(missing), 4 * AT_ONCE):
+            for some in _in_order(missing):
                 self._upload.lease.check()
-                for put in [pool.submit(place, part) for part in missing[begin : begin + 4 * AT_ONCE]]:
+                for put in [pool.submit(place, part) for part in some]:
                     self.book(*put.result())
         if left := self._missing(files, folder):
             raise self._altered(f"{folder}/{left[0]}")
 
     def put_one(self, key: str, path: Path) -> None:
         """Put a file that lies beside the map's folder, unless it is there."""
-        if not self._is_put(key, self._bucket.head(key), path):
+        if not self.is_put(self._bucket.head(key), path):
             self.book(key, path.stat().st_size, self._bucket.put(key, path))
-            if not self._is_put(key, self._bucket.head(key), path):
+            if not self.is_put(self._bucket.head(key), path):
                 raise self._altered(key)
 
     def _missing(self, files: Mapping[str, Path], folder: str) -> list[str]:
         there = {entry.key: entry for entry in self._bucket.list(folder)}
-        return [
-            part for part, path in files.items() if not self._is_put(key := f"{folder}/{part}", there.get(key), path)
-        ]
+        return [part for part, path in files.items() if not self.is_put(there.get(f"{folder}/{part}"), path)]
 
-    def _is_put(self, key: str, entry: Entry | None, path: Path) -> bool:
-        """Whether an object is the one that this run put, and of the file's size."""
-        if entry is None or entry.size != path.stat().st_size:
+    def is_put(self, entry: Entry | None, path: Path | None = None) -> bool:
+        """Whether an object is the one that this run put, and of a file's size."""
+        if entry is None or (path is not None and entry.size != path.stat().st_size):
             return False
-        return self._put.get(key) == (entry.size, entry.e_tag)
+        return self._put.get(entry.key) == (entry.size, entry.e_tag)
 
     def _altered(self, key: str) -> OutputError:
         error = OutputError(
@@ -221,3 +223,18 @@ class _Sending:
         )
         error.transient = True
         return error
+
+
+def _is_node(key: str) -> bool:
+    return key.rpartition("/")[2] == _ROOT
+
+
+def _in_order(parts: Iterable[str]) -> Iterator[list[str]]:
+    """Parts that may be sent at once, some at a time: no array is there before its chunks, no group before its arrays."""
+
+    def turn(part: str) -> int:
+        return 1000 - part.count("/") if _is_node(part) else 0
+
+    for _, found in groupby(sorted(parts, key=turn), turn):
+        same = list(found)
+        yield from (same[begin : begin + 4 * AT_ONCE] for begin in range(0, len(same), 4 * AT_ONCE))

@@ -1,6 +1,6 @@
 """A lease in an object store: an object that only one run can make and that its holder renews.
 
-It means what a lease of `wsiseg.system.leases` does. A store makes an object on condition that there is none (`If-None-Match: *`), and replaces it on condition that it is
+A store makes an object on condition that there is none (`If-None-Match: *`), and replaces it on condition that it is
 still the same one (`If-Match`). So of several runs one makes the lease, and of several that take over a stale one, one
 succeeds. Whether it is stale is told by watching it, with the watcher's own clock.
 """
