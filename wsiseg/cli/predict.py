@@ -302,7 +302,8 @@ def _is_folder(out: Path | str, slides: tuple[str, ...]) -> bool:
     if _is_map(out):
         if len(slides) > 1:
             raise click.UsageError(
-                f"{len(slides)} slides need a folder for their maps, got {_shown(out)}; name one that does not end in .zarr"
+                f"{len(slides)} slides need a folder for their maps, got {_shown(out)}; name one that does not end "
+                "in .zarr"
             )
         return False
     if len(slides) == 1 and isinstance(out, Path) and out.suffix and not out.is_dir():

@@ -194,7 +194,8 @@ class _Sending:
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="upload") as pool:
             for some in _in_order(missing):
                 self._upload.lease.check()
-                for put in [pool.submit(place, part) for part in some]:
+                puts = [pool.submit(place, part) for part in some]
+                for put in sorted(puts, key=lambda put: put.exception() is not None):  # what was sent is booked first
                     self.book(*put.result())
         if left := self._missing(files, folder):
             raise self._altered(f"{folder}/{left[0]}")
@@ -230,7 +231,7 @@ def _is_node(key: str) -> bool:
 
 
 def _in_order(parts: Iterable[str]) -> Iterator[list[str]]:
-    """Parts that may be sent at once, some at a time: no array is there before its chunks, no group before its arrays."""
+    """Parts that may be sent at once: no array is there before its chunks, no group before its arrays."""
 
     def turn(part: str) -> int:
         return 1000 - part.count("/") if _is_node(part) else 0

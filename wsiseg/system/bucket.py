@@ -11,11 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wsiseg.errors import OptionError, OutputError, WsisegError
 from wsiseg.system.addresses import names_elsewhere, without_secrets
 from wsiseg.system.extras import require_extra
 from wsiseg.system.object_stores import object_store
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta, UpdateVersion
 
 WRITABLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 
@@ -157,7 +161,7 @@ class BucketFolder:
             try:
                 if condition == "create":
                     return _plain(obstore.put(self._store, key, content, mode="create", use_multipart=False)["e_tag"])
-                mode = {"e_tag": f'"{condition}"'}
+                mode: UpdateVersion = {"e_tag": f'"{condition}"', "version": None}
                 return _plain(obstore.put(self._store, key, content, mode=mode, use_multipart=False)["e_tag"])
             except (AlreadyExistsError, PreconditionError):
                 return None
@@ -242,7 +246,5 @@ def _plain(e_tag: str | None) -> str:
     return (e_tag or "").strip('"')
 
 
-def _entry(meta: dict[str, object]) -> Entry:
-    modified = meta["last_modified"]
-    assert isinstance(modified, datetime)
-    return Entry(str(meta["path"]), int(str(meta["size"])), _plain(str(meta["e_tag"] or "")), modified)
+def _entry(meta: ObjectMeta) -> Entry:
+    return Entry(meta["path"], meta["size"], _plain(meta["e_tag"]), meta["last_modified"])
