@@ -217,7 +217,7 @@ def fault(address: str, error: Exception) -> OutputError:
     lasting = quota or (bool(status) and number < 500 and number not in (408, 429)) or number == 507
     if quota:
         said = f"has no room left{named}; make room, and repeat the command to go on"
-    elif isinstance(error, FileNotFoundError):
+    elif isinstance(error, FileNotFoundError) or number == 404:
         said, lasting = f"is not there{named or ' (404)'}; make the bucket first, or name another", True
     elif isinstance(error, ValueError):
         said, lasting = "cannot be such a name; name another", True
