@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from tests.helpers.color_model import color_model
 from tests.helpers.maps import painted
 from tests.helpers.servers import BUCKET, KEYS, s3
 from wsiseg.cli.main import main
+from wsiseg.prediction.batch import SlideResult
+from wsiseg.prediction.many import predict_many
+from wsiseg.prediction.options import PredictOptions
 from wsiseg.prediction.upload import marker
 from wsiseg.system.bucket import BucketFolder
 
@@ -81,13 +85,19 @@ def test_a_folder_of_a_bucket_gets_what_a_local_one_does(bucket: BucketFolder, c
     assert {key: there[key] for key in there.keys() - times} == {key: local[key] for key in local.keys() - times}
     assert not here(commands.work / "scratch")
     bucket.remove(["b.geojson"])
-    code, said, _ = commands.predict(*into, slides="ab")
-    assert (code, "a.png: had its map already ->" in said, "b.png: had its map already and got its" in said) == (
-        0, True, True,
-    )  # fmt: skip
+    slides = [commands.work / "a.png", commands.work / "b.png"]
+    options = PredictOptions(mpp=1, tissue="none", device="cpu", runtime="torch")
+
+    def again(how: PredictOptions) -> list[SlideResult]:
+        return list(predict_many(slides, MAPS, color_model(), how, scratch=commands.work / "scratch"))
+
+    first, second = again(options)
+    assert first.kept is not None
+    assert second.kept is not None
+    assert (first.map_path, first.kept.drawn, second.kept.drawn is None) == (f"{MAPS}/a.zarr", None, False)
     assert contents(bucket)["b.geojson"] == local["b.geojson"]
-    code, _, said = commands.predict(*into, "--overlap", "0.5", slides="ab")
-    assert (code, f"{MAPS}/a.zarr exists and was made with overlap" in said) == (2, True)
+    first, _ = again(replace(options, overlap=0.5))
+    assert f"{MAPS}/a.zarr exists and was made with overlap" in (first.error or "")
 
 
 def test_what_is_there_stays_unless_it_may_be_replaced(bucket: BucketFolder, commands: Commands) -> None:
