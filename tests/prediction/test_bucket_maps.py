@@ -217,7 +217,10 @@ def test_what_is_no_map_is_left_alone(bucket: Bucket, slide: Path, tmp_path: Pat
 
 def test_a_second_run_is_kept_away(bucket: Bucket, slide: Path, tmp_path: Path) -> None:
     out = f"{bucket.address}/a.zarr"
-    with held(BucketFolder(bucket.address, 1), "a.zarr"), pytest.raises(LockedError, match=r"another run is writing s3:"):
+    with (
+        held(BucketFolder(bucket.address, 1), "a.zarr"),
+        pytest.raises(LockedError, match=r"another run is writing s3:"),
+    ):
         predict(slide, out, tmp_path / "scratch")
     predict(slide, out, tmp_path / "scratch")
 
@@ -274,15 +277,15 @@ def killed(slide: Path, out: str, scratch: Path, phase: str, share: float) -> It
 
 
 def test_killed_and_gone_on_with(bucket: Bucket, slide: Path, tmp_path: Path) -> None:
-    """While it computes, early and late while it is sent: the same command ends with the same bytes."""
+    """While it computes, and while it is sent: the same command ends with the same bytes."""
     files, polygons = local_files(slide, tmp_path / "here")
     out, scratch = f"{bucket.address}/a.zarr", tmp_path / "scratch"
-    for phase, share in (("tiles", 0.4), ("upload", 0.3), ("upload", 0.9)):
+    for phase, share in (("tiles", 0.4), ("upload", 0.5)):
         with killed(slide, out, scratch, phase, share):
             assert f"a.zarr/{ROOT}" not in bucket.objects()
             with pytest.raises((FileNotFoundError, RemoteError)):
                 wsiseg.open_map(out)
-            with pytest.raises(Exception, match="(?i)not found|nothing|no such"):
+            with pytest.raises(Exception, match="(?i)no group found|not found"):
                 zarr.open_group(store_of(out), mode="r", zarr_format=3)
     assert any(unfinished_folder(path) for path in left(scratch))
     predict(slide, out, scratch, geojson=f"{bucket.address}/a.geojson")

@@ -78,8 +78,8 @@ class Prediction:
     """The result of a run.
 
     Attributes:
-        map_path: the tissue map; in a bucket its address.
-        geojson_path: the polygons, likewise; None where none were asked for.
+        map_path: the tissue map.
+        geojson_path: the polygons, None where none were asked for.
         areas: class by class.
         tissue_mm2: area of the tissue: that of all classes, white and unread together.
         unread_mm2: area of tissue that was not classified, since the slide is damaged there.
@@ -97,8 +97,8 @@ class Prediction:
         far: how much looks unlike the model's training data; None where that is not known.
     """
 
-    map_path: Path | str
-    geojson_path: Path | str | None
+    map_path: Path
+    geojson_path: Path | None
     areas: list[ClassArea]
     tissue_mm2: float
     unread_mm2: float

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,10 +24,8 @@ from wsiseg.prediction.options import PredictOptions, ResolvedOptions
 from wsiseg.prediction.output import Output
 from wsiseg.prediction.progress import Progress, ProgressFunction, as_progress
 from wsiseg.prediction.result import Prediction
-from wsiseg.prediction.staged import staged_map
 from wsiseg.prediction.unfinished import unfinished_run
 from wsiseg.slides import open_slide
-from wsiseg.system.bucket import is_bucket
 from wsiseg.system.clock import Clock
 from wsiseg.system.forks import note_computing, refuse_after_fork
 from wsiseg.system.leases import Lease
@@ -48,7 +45,6 @@ def predict(
     overwrite: bool = False,
     restart: bool = False,
     progress: Progress | ProgressFunction | None = None,
-    scratch: str | Path | None = None,
 ) -> Prediction:
     """Segment a slide and write its tissue map.
 
@@ -57,7 +53,7 @@ def predict(
 
     Args:
         slide: a file, or an address that fsspec reaches.
-        out: the OME-Zarr store to write, a name that ends in `.zarr`; or an address of a bucket, `s3://…/a.zarr`.
+        out: the OME-Zarr store to write, a name that ends in `.zarr`.
         model: a shipped model's name, a bundle's folder, or a model that is loaded already.
         options: see `PredictOptions`.
         geojson: polygons for QuPath to write as well, `.geojson` or `.geojson.gz`.
@@ -65,7 +61,6 @@ def predict(
         overwrite: replace what is there.
         restart: forget an unfinished run of that output instead of going on with it.
         progress: told as the work goes on; an object, or a function, see `wsiseg.prediction.progress`.
-        scratch: folder in which a map for a bucket is made; None is one in the user's cache folder.
 
     Returns:
         What was found and written.
@@ -74,25 +69,8 @@ def predict(
         WsisegError: on bad input, and where slide, model or disk fail on the way. What is named `out` is whole or not
             there; finished pieces are kept beside it for the next call.
     """
-    options, tell = options or PredictOptions(), as_progress(progress)
-    if is_bucket(out):
-        with staged_map(
-            str(out), geojson, vectors, scratch, overwrite=overwrite, restart=restart, retry_s=options.retry_s
-        ) as staged:
-            return staged.told(_predicted(slide, staged.output, model, options, tell, partial(staged.publish, tell)))
+    options = options or PredictOptions()
     output = Output(Path(out), None if geojson is None else Path(geojson), vectors, overwrite, restart)
-    return _predicted(slide, output, model, options, tell)
-
-
-def _predicted(
-    slide: str | Path,
-    output: Output,
-    model: str | Path | TissueModel,
-    options: PredictOptions,
-    progress: Progress,
-    publish: Callable[[], None] | None = None,
-) -> Prediction:
-    """See `predict`."""
     output.check()
     clock = Clock()
     opening = partial(
@@ -101,32 +79,19 @@ def _predicted(
     with within(opening, options.read_timeout_s) as reader:
         _ = reader.mpp  # refused before a model is loaded for nothing
         loaded, resolved = loaded_model(model, options)
-        job = MapJob(reader, loaded, str(model), resolved, progress, clock)
+        job = MapJob(reader, loaded, str(model), resolved, as_progress(progress), clock)
         clock.lap("start")
-        return predict_opened(job, output, publish=publish)
+        return predict_opened(job, output)
 
 
-def predict_opened(
-    job: MapJob, output: Output, held: Lease | None = None, publish: Callable[[], None] | None = None
-) -> Prediction:
-    """The rest of `predict`, once slide and model are open.
-
-    Args:
-        job: what is to be done.
-        output: what is written.
-        held: the map's lease, where the caller holds it already.
-        publish: called with all of it written, while the run can still be gone on with.
-    """
+def predict_opened(job: MapJob, output: Output, held: Lease | None = None) -> Prediction:
+    """The rest of `predict`, once slide and model are open; `held` where the caller holds the map's lease already."""
     with unfinished_run(output.map, job.fingerprint(), restart=output.restart, held=held) as run:
         made = job.make_map(run, output)
-        if output.geojson is not None:
-            drawn = job.draw(run, output.geojson, output)
-            made = replace(made, geojson_path=output.geojson, vectors=drawn, seconds=job.clock.seconds)
-        if publish is not None:
-            publish()
-            job.clock.lap("upload")
-            made = replace(made, seconds=job.clock.seconds)
-        return made
+        if output.geojson is None:
+            return made
+        drawn = job.draw(run, output.geojson, output)
+        return replace(made, geojson_path=output.geojson, vectors=drawn, seconds=job.clock.seconds)
 
 
 def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tuple[TissueModel, ResolvedOptions]:

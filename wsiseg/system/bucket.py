@@ -174,6 +174,14 @@ class BucketFolder:
             for chunk in obstore.list(self._store, prefix.rstrip("/") or None):
                 yield from map(_entry, chunk)
 
+    def within(self, prefix: str = "") -> tuple[list[Entry], list[str]]:
+        """What lies directly in a folder of this one: its objects, and the names of its folders."""
+        import obstore  # noqa: PLC0415
+
+        with self._told(prefix):
+            found = obstore.list_with_delimiter(self._store, prefix.rstrip("/") or None)
+            return [_entry(meta) for meta in found["objects"]], [str(name) for name in found["common_prefixes"]]
+
     def copy(self, key: str, to: str) -> None:
         """Copy an object within the store."""
         import obstore  # noqa: PLC0415
