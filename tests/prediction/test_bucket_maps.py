@@ -285,7 +285,7 @@ def test_killed_and_gone_on_with(bucket: Bucket, slide: Path, tmp_path: Path) ->
             assert f"a.zarr/{ROOT}" not in bucket.objects()
             with pytest.raises((FileNotFoundError, RemoteError)):
                 wsiseg.open_map(out)
-            with pytest.raises(Exception, match="(?i)no group found|not found"):
+            with pytest.raises(Exception, match=r"(?i)no group found|not found"):
                 zarr.open_group(store_of(out), mode="r", zarr_format=3)
     assert any(unfinished_folder(path) for path in left(scratch))
     predict(slide, out, scratch, geojson=f"{bucket.address}/a.geojson")

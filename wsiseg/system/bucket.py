@@ -6,16 +6,20 @@ An object is whole or not there: stores have no half-written ones. They have no 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wsiseg.errors import OptionError, OutputError, WsisegError
 from wsiseg.system.addresses import names_elsewhere, without_secrets
 from wsiseg.system.extras import require_extra
 from wsiseg.system.object_stores import object_store
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta, UpdateVersion
 
 WRITABLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 
@@ -157,7 +161,7 @@ class BucketFolder:
             try:
                 if condition == "create":
                     return _plain(obstore.put(self._store, key, content, mode="create", use_multipart=False)["e_tag"])
-                mode = {"e_tag": f'"{condition}"'}
+                mode: UpdateVersion = {"e_tag": f'"{condition}"', "version": None}
                 return _plain(obstore.put(self._store, key, content, mode=mode, use_multipart=False)["e_tag"])
             except (AlreadyExistsError, PreconditionError):
                 return None
@@ -174,7 +178,7 @@ class BucketFolder:
             for chunk in obstore.list(self._store, prefix.rstrip("/") or None):
                 yield from map(_entry, chunk)
 
-    def within(self, prefix: str = "") -> tuple[list[Entry], list[str]]:
+    def within(self, prefix: str = "") -> tuple[Sequence[Entry], Sequence[str]]:
         """What lies directly in a folder of this one: its objects, and the names of its folders."""
         import obstore  # noqa: PLC0415
 
@@ -221,7 +225,7 @@ def fault(address: str, error: Exception) -> OutputError:
     lasting = quota or (bool(status) and number < 500 and number not in (408, 429)) or number == 507
     if quota:
         said = f"has no room left{named}; make room, and repeat the command to go on"
-    elif isinstance(error, FileNotFoundError):
+    elif isinstance(error, FileNotFoundError) or number == 404:
         said, lasting = f"is not there{named or ' (404)'}; make the bucket first, or name another", True
     elif isinstance(error, ValueError):
         said, lasting = "cannot be such a name; name another", True
@@ -250,7 +254,5 @@ def _plain(e_tag: str | None) -> str:
     return (e_tag or "").strip('"')
 
 
-def _entry(meta: dict[str, object]) -> Entry:
-    modified = meta["last_modified"]
-    assert isinstance(modified, datetime)
-    return Entry(str(meta["path"]), int(str(meta["size"])), _plain(str(meta["e_tag"] or "")), modified)
+def _entry(meta: ObjectMeta) -> Entry:
+    return Entry(meta["path"], meta["size"], _plain(meta["e_tag"]), meta["last_modified"])

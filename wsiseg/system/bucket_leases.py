@@ -1,4 +1,4 @@
-"""A lease in an object store: an object that only one run can make, that its holder renews, as in `wsiseg.system.leases`.
+"""A lease in an object store: an object that only one run can make and that its holder renews.
 
 A store makes an object on condition that there is none (`If-None-Match: *`), and replaces it on condition that it is
 still the same one (`If-Match`). So of several runs one makes the lease, and of several that take over a stale one, one

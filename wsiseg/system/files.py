@@ -84,8 +84,16 @@ def is_tissue_map(path: Path) -> bool:
     if path.is_symlink():
         return False
     try:
-        content = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return says_tissue_map((path / "zarr.json").read_bytes())
+    except OSError:
+        return False
+
+
+def says_tissue_map(root: bytes) -> bool:
+    """Whether a root's metadata, `zarr.json`, is that of a map that this program wrote."""
+    try:
+        content = json.loads(root)
+    except ValueError:
         return False
     return isinstance(content, dict) and "wsiseg" in (content.get("attributes") or {})
 
