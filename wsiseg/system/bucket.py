@@ -6,7 +6,7 @@ An object is whole or not there: stores have no half-written ones. They have no 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -177,6 +177,14 @@ class BucketFolder:
         with self._told(prefix):
             for chunk in obstore.list(self._store, prefix.rstrip("/") or None):
                 yield from map(_entry, chunk)
+
+    def within(self, prefix: str = "") -> tuple[Sequence[Entry], Sequence[str]]:
+        """What lies directly in a folder of this one: its objects, and the names of its folders."""
+        import obstore  # noqa: PLC0415
+
+        with self._told(prefix):
+            found = obstore.list_with_delimiter(self._store, prefix.rstrip("/") or None)
+            return [_entry(meta) for meta in found["objects"]], [str(name) for name in found["common_prefixes"]]
 
     def copy(self, key: str, to: str) -> None:
         """Copy an object within the store."""
