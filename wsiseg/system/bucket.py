@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from wsiseg.errors import OptionError, OutputError, WsisegError
 from wsiseg.system.addresses import names_elsewhere, without_secrets
@@ -161,7 +161,7 @@ class BucketFolder:
             try:
                 if condition == "create":
                     return _plain(obstore.put(self._store, key, content, mode="create", use_multipart=False)["e_tag"])
-                mode: UpdateVersion = {"e_tag": f'"{condition}"', "version": None}
+                mode = cast("UpdateVersion", {"e_tag": f'"{condition}"'})  # the library takes no None as a version
                 return _plain(obstore.put(self._store, key, content, mode=mode, use_multipart=False)["e_tag"])
             except (AlreadyExistsError, PreconditionError):
                 return None
@@ -209,7 +209,7 @@ class BucketFolder:
         """Turn whatever the libraries raise into one line of ours; they tell all that they know, over forty lines."""
         try:
             yield
-        except (WsisegError, ImportError):
+        except (WsisegError, ImportError, TypeError):  # a TypeError is a defect of this program
             raise
         except Exception as error:  # obstore's and boto3's own, and ValueError
             raise fault(self.address(key) if key else self.text, error) from None  # its text may hold what is secret
