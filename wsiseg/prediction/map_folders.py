@@ -19,6 +19,7 @@ from wsiseg.choices import DEFAULT_RETRY_S
 from wsiseg.errors import OptionError
 from wsiseg.export.drawn_polygons import DrawnPolygons
 from wsiseg.export.polygons import VectorOptions, export_geojson
+from wsiseg.geojson.write import SUFFIXES
 from wsiseg.prediction.journal import read_journal
 from wsiseg.prediction.output import Output
 from wsiseg.prediction.slide_list import plain_part
@@ -28,7 +29,7 @@ from wsiseg.system.addresses import without_secrets
 from wsiseg.system.bucket import BucketFolder, is_bucket
 from wsiseg.system.bucket_leases import held
 from wsiseg.system.cache import cache_folder
-from wsiseg.system.files import cannot_write, is_tissue_map
+from wsiseg.system.files import MAP_SUFFIX, cannot_write, check_name, is_tissue_map
 from wsiseg.system.locks import locked
 from wsiseg.tissue_map.reader import TissueMap, open_map
 
@@ -150,6 +151,9 @@ class RemoteFolder:
     def ready(self, output: Output) -> Iterator[Output]:
         """See `MapFolder`: held here and in the bucket; a run that ended well leaves nothing here."""
         path, name = output.map, self._name(output.map)
+        check_name(path, (MAP_SUFFIX,))
+        if output.geojson is not None:
+            check_name(output.geojson, SUFFIXES)
         polygons = None if output.geojson is None else self._name(output.geojson)
         with cannot_write(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
