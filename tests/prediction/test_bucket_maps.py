@@ -262,7 +262,7 @@ def report(now, done, total):
     if now == phase and done >= float(share) * total:
         os.kill(os.getpid(), 9)
 
-options = PredictOptions(mpp=1, tissue="none", device="cpu", retry_s=5, workers=1, runtime="torch")
+options = PredictOptions(mpp=1, tissue="none", device="cpu", retry_s=0.5, workers=1, runtime="torch")
 wsiseg.predict(slide, out, color_model(), options, scratch=scratch, geojson=out[:-4] + "geojson", progress=report)
 """
 
