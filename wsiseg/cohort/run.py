@@ -22,6 +22,7 @@ from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.batch import SlideResult
 from wsiseg.prediction.many import Keeper, made_folder, refuse_impossible, wanted_maps, whatever_comes
+from wsiseg.prediction.map_folders import LocalFolder
 from wsiseg.prediction.opener import Opener
 from wsiseg.prediction.options import OF_SPEED, PredictOptions
 from wsiseg.prediction.output import Output
@@ -178,7 +179,9 @@ class CohortRun:
         if not self.how.overwrite and self._is_there(path):
             asked = replace(self.options, mpp=entry.mpp or self.options.mpp, probabilities=self._asked_probabilities)
             wanted = replace(self._wanted, asked=asked)
-            return Keeper(wanted, self.how.polygons, self.how.vectors).look_at(entry.slide, path)
+            return Keeper(wanted, self.how.polygons, self.how.vectors, LocalFolder(self.folder)).look_at(
+                entry.slide, path
+            )
         if self._opener is None:
             loaded, resolved = loaded_model(self.model, self.options)
             self._opener = self._stack.enter_context(Opener(loaded, resolved, as_progress(self.progress)))
@@ -187,11 +190,11 @@ class CohortRun:
     def _made(self, claim: _Claim, opener: Opener, look_ahead: Callable[[], None]) -> SlideResult:
         entry, path = claim.named.entry, claim.path
         geojson = path.with_suffix(".geojson") if self.how.polygons else None
-        output = Output(path, geojson, self.how.vectors, self.how.overwrite, self.how.restart)
+        output = Output(path, geojson, self.how.vectors, self.how.overwrite, self.how.restart, held=claim.lease)
         output.check()
         job = opener.open(entry.slide, str(self.model), entry.mpp, streamed=look_ahead)
         with job.slide:
-            found = predict_opened(job, output, claim.lease)
+            found = predict_opened(job, output)
         return SlideResult(entry.slide, path, found)
 
     def _claims(self) -> Generator[_Claim, None, None]:
