@@ -147,7 +147,7 @@ def _work(work: SharedWork, device: str, queued: Any, messages: Any) -> None:
             distances = None if work.distances is None else DistanceField(work.distances, tiles)
             field = None if work.field is None else StoredGateField(work.field, tiles, work.plan.selected)
             waited_s = opened.compute(
-                iter(queued.get, None), _Booking(messages), saved_before(distances, opened.watch.check),
+                iter(queued.get, None), _Booking(messages), lambda: None, saved_before(distances, opened.watch.check),
                 lambda patches: messages.put(Done(patches)), field, distances,
             )  # fmt: skip
             messages.put(Ended(waited_s))

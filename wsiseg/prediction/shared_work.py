@@ -18,7 +18,7 @@ from wsiseg.prediction.piece_reader import Field
 from wsiseg.prediction.piece_writer import PieceWriter
 from wsiseg.prediction.plan import Plan
 from wsiseg.prediction.steps import Books
-from wsiseg.prediction.stream import Distances, SlideWork, Stream
+from wsiseg.prediction.stream import Distances, FinishedPiece, SlideWork, Stream
 from wsiseg.slides import open_slide
 from wsiseg.slides.base import SlideReader
 from wsiseg.slides.watch import SlideWatch
@@ -81,6 +81,7 @@ class OpenedWork:
         self,
         pieces: Iterable[Piece],
         books: Books,
+        may_write: Callable[[], None],
         check: Callable[[], None],
         told: Callable[[int], None],
         field: Field | None,
@@ -91,6 +92,7 @@ class OpenedWork:
         Args:
             pieces: taken ahead of what is computed.
             books: get the step of each piece that is on the disk.
+            may_write: called before a piece is written; raises where it must not be.
             check: called before a piece is booked; raises where it must not be.
             told: of patches as they are done.
             field: what the gate goes by where it looks beyond a patch, else None.
@@ -102,7 +104,12 @@ class OpenedWork:
         work = self.work
         options = replace(work.options, device=str(self.model.device))
         piece_writer = PieceWriter(self.writer, work.plan, books, self.slide.damage, check)
-        with threads_of_torch(work.threads), WriteBehind(piece_writer.write) as behind:
+
+        def write(finished: FinishedPiece) -> None:
+            may_write()
+            piece_writer.write(finished)
+
+        with threads_of_torch(work.threads), WriteBehind(write) as behind:
             stream = Stream(self.model, make_gate(self.model, options), options, work.memory)
             stream.run([
                 SlideWork(
