@@ -51,9 +51,7 @@ class SlideMaker:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def make(
-        self, entry: Entry, path: Path, lease: Lease, streamed: Callable[[], None] = lambda: None
-    ) -> SlideResult:
+    def make(self, entry: Entry, path: Path, lease: Lease, streamed: Callable[[], None] = lambda: None) -> SlideResult:
         """The result of a slide: its map as it is there, or made now.
 
         Args:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 
-from wsiseg.cohort.books import LOCKED, Books, open_books
+from wsiseg.cohort.books import LOCKED, open_books
 from wsiseg.cohort.maker import SlideMaker
 from wsiseg.cohort.names import Cohort, Named, map_path
 from wsiseg.cohort.options import CohortOptions
