@@ -17,7 +17,7 @@ from wsiseg.cluster.place import Local, Place, Scheduler, Slurm
 from wsiseg.errors import OptionError, OutputError
 from wsiseg.system.control_group import usable_cpus
 from wsiseg.system.extras import require_extra
-from wsiseg.system.memory import LEAST_BYTES, available_bytes, default_max_memory, parse_bytes
+from wsiseg.system.memory import LEAST_BYTES, MOST_BYTES, available_bytes, default_max_memory, parse_bytes
 
 _SETTINGS = {
     # A slide is tried again by the run itself, which knows who died at which slide; Dask would count every task that a
@@ -94,7 +94,8 @@ def share_of(place: Place, max_memory: int | None) -> Share:
                 f"a job with {place.memory} has no room for {_gb(max_memory or LEAST_BYTES)} (--max-memory) and "
                 f"{_gb(LIBRARIES_BYTES)} of libraries; give more memory in the file"
             )
-        return Share(place.cores, min(8, place.cores), max_memory or min(default_max_memory(), room))
+        half = max(LEAST_BYTES, min(MOST_BYTES, parse_bytes(place.memory) // 2))
+        return Share(place.cores, min(8, place.cores), min(half, room))
     if isinstance(place, Local):
         cpus, room = usable_cpus(), available_bytes() // place.workers - LIBRARIES_BYTES
         if (max_memory or LEAST_BYTES) > room:
@@ -103,7 +104,7 @@ def share_of(place: Place, max_memory: int | None) -> Share:
                 f"{_gb(LIBRARIES_BYTES)} of libraries do not fit into {_gb(available_bytes())}; give fewer workers"
             )
         threads = max(1, cpus // place.workers)
-        return Share(threads, min(8, threads), max_memory or min(default_max_memory(), room))
+        return Share(threads, min(8, threads), None if default_max_memory() <= room else room)
     return Share()
 
 
