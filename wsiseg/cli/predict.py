@@ -156,6 +156,11 @@ if TYPE_CHECKING:
 @click.option("--part", metavar="I/N", help="Of --slides, do part I of N, from 1 on: one for each job of an array.")
 @click.option("--skip-locked", is_flag=True, help="Of --slides, leave to other runs what they do; no exit code 75.")
 @click.option("--retry-failed", is_flag=True, help="Of --slides, try again what failed for good.")
+@click.option(
+    "--cluster",
+    metavar="local:N|ADDRESS|FILE.yaml",
+    help="Of --slides, have N processes, the workers of the Dask scheduler at tcp://HOST:PORT, or SLURM jobs do them.",
+)
 @click.option("--restart", is_flag=True, help="Discard an unfinished run of this output instead of resuming it.")
 @click.option("--log", type=OUTPUT, metavar="FILE", help="Append events to FILE, one line of JSON each.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -166,6 +171,7 @@ def predict(
     part: str | None,
     skip_locked: bool,
     retry_failed: bool,
+    cluster: str | None,
     out: Path,
     model: str,
     geojson: Path | None,
@@ -189,7 +195,7 @@ def predict(
     interrupted; one that fails does not keep the others. With --slides, several runs share the slides of a list, and
     `wsiseg status` says how far they are. Exit codes: 0 all done, 2 some failed for good, 75 repeat the command.
     """
-    _check_list(slides, slide_list, out, of_list=bool(part or skip_locked or retry_failed))
+    _check_list(slides, slide_list, out, of_list=bool(part or skip_locked or retry_failed or cluster))
     if geojson is not None and no_geojson:
         raise click.UsageError("--geojson and --no-geojson contradict each other; drop one of them")
     from wsiseg.slides.arguments import slides_of
@@ -219,7 +225,7 @@ def predict(
         "qupath_names": qupath_names,
         "max_memory": max_memory,
     }
-    asked |= {"overwrite": overwrite, "restart": restart}
+    asked |= {"overwrite": overwrite, "restart": restart, **({} if cluster is None else {"cluster": cluster})}
     shown = [without_secrets(slide) for slide in slides] if slide_list is None else [without_secrets(slide_list)]
     with run_log(
         log, slide=shown if many else shown[0], out=out, geojson=geojson, model=model, options=asked
@@ -234,7 +240,7 @@ def predict(
             return predict_list(
                 slide_list, out, model, how, events, part=part, skip_locked=skip_locked, retry_failed=retry_failed,
                 vectors=vectors, polygons=not no_geojson, overwrite=overwrite, restart=restart,
-                keep_folders=keep_folders, as_json=as_json, quiet=quiet,
+                keep_folders=keep_folders, cluster=cluster, as_json=as_json, quiet=quiet,
             )  # fmt: skip
         if many:
             return many_slides(
@@ -265,7 +271,9 @@ def _check_list(slides: tuple[str, ...], slide_list: str | None, out: Path, *, o
     if (slide_list is None) == (not slides):
         raise click.UsageError("give either slides, SLIDE..., or a list of them, --slides")
     if slide_list is None and of_list:
-        raise click.UsageError("--part, --skip-locked and --retry-failed belong to a list of slides, --slides")
+        raise click.UsageError(
+            "--part, --skip-locked, --retry-failed and --cluster belong to a list of slides, --slides"
+        )
     if slide_list is not None and out.name.lower().endswith(".zarr"):
         raise click.UsageError(f"--slides needs a folder for its maps, got {out}; name one that does not end in .zarr")
 
