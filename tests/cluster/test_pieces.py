@@ -29,7 +29,7 @@ from wsiseg.slides import open_slide
 from wsiseg.system.clock import Clock
 
 distributed = pytest.importorskip("distributed")
-from wsiseg.prediction.dask_pieces import DEATHS, DaskPieces  # noqa: E402
+from wsiseg.cluster.pieces import DEATHS, DaskPieces  # noqa: E402
 
 OPTIONS = PredictOptions(
     mpp=0.5, tissue="none", overlap=0.0, gate_context=1.0, max_memory=2**30, runtime="torch", device="cpu"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from distributed import Client, Future, KilledWorker, as_completed
 
 from wsiseg.errors import ClusterError
-from wsiseg.prediction.dask_worker import FoundPiece, Refused, SentPiece, compute_piece, lease_of
+from wsiseg.cluster.piece_worker import FoundPiece, Refused, SentPiece, compute_piece, lease_of
 from wsiseg.prediction.executors import PiecesWork
 from wsiseg.prediction.machine import Machine
 from wsiseg.prediction.steps import MachineStep

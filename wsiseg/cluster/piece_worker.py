@@ -1,4 +1,4 @@
-"""What a worker of a Dask cluster does with a piece that is sent to it; see `wsiseg.prediction.dask_pieces`."""
+"""What a worker of a Dask cluster does with a piece that is sent to it; see `wsiseg.cluster.pieces`."""
 
 from __future__ import annotations
 
