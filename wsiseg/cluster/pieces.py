@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from distributed import Client, Future, KilledWorker, as_completed
 
-from wsiseg.errors import ClusterError
 from wsiseg.cluster.piece_worker import FoundPiece, Refused, SentPiece, compute_piece, lease_of
+from wsiseg.errors import ClusterError
 from wsiseg.prediction.executors import PiecesWork
 from wsiseg.prediction.machine import Machine
 from wsiseg.prediction.steps import MachineStep
