@@ -22,7 +22,7 @@ def cut_slides(folder: Path, slide: Path, number: int, side: int = 640) -> Path:
     folder.mkdir()
     whole = Image.fromarray(tifffile.imread(slide, series=0, level=0))
     for index in range(number):
-        x, y = 150 * (index % 8), 300 * (index // 8)
+        x, y = 500 + 60 * (index % 8), 900 + 300 * (index // 8)
         whole.crop((x, y, x + side + 16 * index, y + side)).save(folder / f"{index}.png")
     (folder / "list.txt").write_text("".join(f"{index}.png\n" for index in range(number)))
     return folder / "list.txt"
