@@ -35,7 +35,7 @@ FACES = {"__init__.py", "__main__.py"}
 
 USERS = {
     "torch": {"models", "training", "evaluation", "labelling/opinions.py", "cli/doctor_facts.py", "cli/verbose.py", *(
-        f"prediction/{name}.py" for name in ("run", "job", "machine", "many", "stream", "gated", "sums", "devices")
+        f"prediction/{name}.py" for name in ("run", "job", "machine", "many", "stream", "gated", "sums")
     ), "cluster/worker.py"},
     "torchvision": {"models", "training"},
     "timm": {"models"},

@@ -18,7 +18,7 @@ from wsiseg.cluster.worker import Busy, Dropped, Settings, SlideTask, do_slide
 from wsiseg.cohort.books import LOCKED, Books
 from wsiseg.cohort.names import Named, map_path
 from wsiseg.cohort.run import sign_of
-from wsiseg.errors import LockedError, OptionError, WsisegError
+from wsiseg.errors import ClusterError, LockedError, OptionError
 from wsiseg.prediction.batch import SlideResult
 from wsiseg.prediction.failure import Failure
 from wsiseg.prediction.many import whatever_comes
@@ -42,10 +42,8 @@ COUNTED_S, ALONE_S = 1.0, 60.0
 """How often workers are counted, and after how long without any it is told."""
 
 
-class ClusterLostError(WsisegError):
+class ClusterLostError(ClusterError):
     """The scheduler is gone; workers that live end what they are at."""
-
-    transient = True
 
 
 @dataclass
