@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsiseg.choices import DEFAULT_READ_TIMEOUT_S, GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES
+from wsiseg.choices import DEFAULT_READ_TIMEOUT_S, GATE_MODES, GATE_RULES, PRECISIONS, PROBABILITIES, RUNTIMES
 from wsiseg.cli.command import Command, is_verbose
 from wsiseg.cli.many_slides import many_slides
 from wsiseg.cli.options import (
@@ -109,7 +109,13 @@ if TYPE_CHECKING:
     default=None,
     help="Leave white inside the tissue (lumina, cracks) without a class [default: unless the model knows white].",
 )
-@click.option("--probabilities/--no-probabilities", default=True, help="Store class probabilities in the map.")
+@click.option(
+    "--probabilities",
+    type=click.Choice(PROBABILITIES),
+    help="How much of the probabilities the map keeps; coarse ones, at a quarter of the resolution, make it about a "
+    "ninth as large [default: full; with --slides coarse].",
+)
+@click.option("--no-probabilities", "probabilities", flag_value="none", help="The same as --probabilities none.")
 @click.option(
     "--geojson",
     type=BUCKET_OUTPUT,
