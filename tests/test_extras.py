@@ -14,6 +14,7 @@ from wsiseg.geometry import Size
 
 EXTRAS = {
     "app": ["starlette", "uvicorn"],
+    "cluster": ["distributed", "dask_jobqueue"],
     "train": ["lightning", "kornia", "torchmetrics"],
     "openvino": ["openvino"],
     "dicom": ["highdicom"],
@@ -41,6 +42,7 @@ def refused_commands(folder: Path, sample_data: Path) -> list[tuple[str, Command
     """An extra, and a command that needs it where what it brings does not exist."""
     out, picture, stored = folder / "out", folder / "p.png", folder / "m.zarr"
     predict = ["predict", picture, "--mpp", "0.5", "--out", out / "m.zarr", "--runtime", "openvino"]
+    listed = ["predict", "--slides", folder, "--out", out / "maps"]
     train = ["train", sample_data / "patches", "--out", out / "model"]
     segmentation = ["export", stored, "--dicom-seg", out / "s.dcm", "--slide", picture]
     report = ["report", stored, "--out", out / "r.html", "--parquet", out / "r.parquet"]
@@ -50,6 +52,11 @@ def refused_commands(folder: Path, sample_data: Path) -> list[tuple[str, Command
         ("remote", Command(["info", "https://127.0.0.1:9/a.svs"], EXTRAS["remote"])),
         ("remote", Command(["info", "s3://bucket/a.svs"], EXTRAS["remote"])),
         ("remote", Command(["view", "s3://bucket/m.zarr"], EXTRAS["remote"])),
+        (
+            "cluster",
+            Command(["predict", "--slides", folder, "--out", out / "maps", "--cluster", "local:2"], EXTRAS["cluster"]),
+        ),
+        ("cluster", Command([*listed, "--cluster", "local:2"], EXTRAS["cluster"])),
         ("dicom", Command(segmentation, EXTRAS["dicom"])),
         ("openvino", Command(predict, EXTRAS["openvino"])),
         *(("report", Command(report, [name])) for name in EXTRAS["report"]),

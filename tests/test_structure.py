@@ -23,6 +23,7 @@ LAYERS = [
     {"tissue", "models", "export"},
     {"datasets", "prediction"},
     {"cohort"},
+    {"cluster"},
     {"training", "evaluation", "labelling", "corrections", "report"},
     {"server"},
     {"cli"},
@@ -34,8 +35,8 @@ FACES = {"__init__.py", "__main__.py"}
 
 USERS = {
     "torch": {"models", "training", "evaluation", "labelling/opinions.py", "cli/doctor_facts.py", "cli/verbose.py", *(
-        f"prediction/{name}.py" for name in ("run", "job", "machine", "many", "stream", "gated", "sums", "devices")
-    )},
+        f"prediction/{name}.py" for name in ("run", "job", "machine", "many", "stream", "gated", "sums")
+    ), "cluster/worker.py"},
     "torchvision": {"models", "training"},
     "timm": {"models"},
     "huggingface_hub": {"models"},
@@ -47,7 +48,9 @@ USERS = {
     "tiffslide": {"slides"},
     "pydicom": {"slides", "export/dicom_seg.py"},
     "zarr": {"tissue_map", "export"},
-    "dask": {"tissue_map"},
+    "dask": {"tissue_map", "cluster/start.py"},
+    "distributed": {"cluster"},
+    "dask_jobqueue": {"cluster"},
     "shapely": {"polygons", "geojson", "export", "corrections", "report"},
     "highdicom": {"export"},
     "starlette": {"server", "cli/view.py"},

@@ -54,6 +54,12 @@ class DeviceError(WsisegError, RuntimeError):
     """A device that this machine does not have."""
 
 
+class ClusterError(WsisegError, RuntimeError):
+    """A cluster whose scheduler is gone, or whose workers die again and again."""
+
+    transient = True
+
+
 class NonFiniteError(WsisegError, ArithmeticError):
     """A network that returned values that are not finite numbers."""
 

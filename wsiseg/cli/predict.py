@@ -170,6 +170,11 @@ if TYPE_CHECKING:
     metavar="FOLDER",
     help="Where a map for a bucket is made before it is sent [default: in the user's cache folder].",
 )
+@click.option(
+    "--cluster",
+    metavar="local:N|ADDRESS|FILE.yaml",
+    help="Of --slides, have N processes, the workers of the Dask scheduler at tcp://HOST:PORT, or SLURM jobs do them.",
+)
 @click.option("--restart", is_flag=True, help="Discard an unfinished run of this output instead of resuming it.")
 @click.option("--log", type=OUTPUT, metavar="FILE", help="Append events to FILE, one line of JSON each.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -180,6 +185,7 @@ def predict(
     part: str | None,
     skip_locked: bool,
     retry_failed: bool,
+    cluster: str | None,
     out: Path | str,
     model: str,
     geojson: Path | str | None,
@@ -204,7 +210,7 @@ def predict(
     interrupted; one that fails does not keep the others. With --slides, several runs share the slides of a list, and
     `wsiseg status` says how far they are. Exit codes: 0 all done, 2 some failed for good, 75 repeat the command.
     """
-    _check_list(slides, slide_list, out, of_list=bool(part or skip_locked or retry_failed))
+    _check_list(slides, slide_list, out, of_list=bool(part or skip_locked or retry_failed or cluster))
     if geojson is not None and no_geojson:
         raise click.UsageError("--geojson and --no-geojson contradict each other; drop one of them")
     from wsiseg.slides.arguments import slides_of
@@ -232,7 +238,7 @@ def predict(
         "qupath_names": qupath_names,
         "max_memory": max_memory,
     }
-    asked |= {"overwrite": overwrite, "restart": restart}
+    asked |= {"overwrite": overwrite, "restart": restart, **({} if cluster is None else {"cluster": cluster})}
     shown = [without_secrets(slide) for slide in slides] if slide_list is None else [without_secrets(slide_list)]
     with run_log(
         log, slide=shown if many else shown[0], out=_shown(out), geojson=_shown(geojson), model=model, options=asked
@@ -252,7 +258,7 @@ def predict(
             return predict_list(
                 slide_list, out, model, how, events, part=part, skip_locked=skip_locked, retry_failed=retry_failed,
                 vectors=vectors, polygons=not no_geojson, overwrite=overwrite, restart=restart,
-                keep_folders=keep_folders, as_json=as_json, quiet=quiet,
+                keep_folders=keep_folders, cluster=cluster, as_json=as_json, quiet=quiet,
             )  # fmt: skip
         if many:
             return many_slides(
@@ -292,7 +298,9 @@ def _check_list(slides: tuple[str, ...], slide_list: str | None, out: Path | str
     if (slide_list is None) == (not slides):
         raise click.UsageError("give either slides, SLIDE..., or a list of them, --slides")
     if slide_list is None and of_list:
-        raise click.UsageError("--part, --skip-locked and --retry-failed belong to a list of slides, --slides")
+        raise click.UsageError(
+            "--part, --skip-locked, --retry-failed and --cluster belong to a list of slides, --slides"
+        )
     if slide_list is not None and _is_map(out):
         raise click.UsageError(
             f"--slides needs a folder for its maps, got {_shown(out)}; name one that does not end in .zarr"

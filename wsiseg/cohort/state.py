@@ -63,7 +63,7 @@ class Mark:
     Attributes:
         state: of it.
         turn: how often it was begun.
-        how: with which model and options; see `wsiseg.cohort.run`.
+        how: with which model and options; see `wsiseg.cohort.books`.
         is_new: whether another run said so since this one began.
     """
 

@@ -9,61 +9,17 @@ from __future__ import annotations
 import multiprocessing
 import queue
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
-import torch
-
 from wsiseg.errors import DeviceError, WsisegError
-from wsiseg.models.bundle import load_model
-from wsiseg.models.runtime.choose import Runtime
 from wsiseg.prediction.distance_field import DistanceField, saved_before
-from wsiseg.prediction.gate_field import GateFieldFile, StoredGateField
-from wsiseg.prediction.gated import make_gate
-from wsiseg.prediction.options import ResolvedOptions
-from wsiseg.prediction.piece_writer import PieceWriter
-from wsiseg.prediction.plan import Plan
+from wsiseg.prediction.gate_field import StoredGateField
+from wsiseg.prediction.shared_work import SharedWork, opened_work
 from wsiseg.prediction.steps import AnyStep, Step
-from wsiseg.prediction.stream import SlideWork, Stream
-from wsiseg.slides import open_slide
-from wsiseg.slides.watch import SlideWatch
-from wsiseg.system.memory import MemoryPlan, keep_little_freed_memory
-from wsiseg.system.threads import WriteBehind
+from wsiseg.system.memory import keep_little_freed_memory
 from wsiseg.tiling.pieces import Piece
-from wsiseg.tissue_map.writer import MapWriter
-
-
-@dataclass(frozen=True)
-class SharedWork:
-    """All that a process needs to know of the work; it can be pickled.
-
-    Attributes:
-        slide: its path or address.
-        model: a shipped model's name or a bundle's folder.
-        plan: grid, tissue and patches.
-        options: resolved, but for the device.
-        runtime: what computes the networks, decided for all devices.
-        memory: of the whole run, which the processes share out.
-        store: the unfinished store, whose arrays are there.
-        field: of the gate in context, None without one.
-        damage: source tiles that are known to be damaged.
-        distances: file of the distances from the training data, None where nobody measures them.
-        threads: that torch divides a batch among on a CPU, as in one process; 0 as it chooses.
-    """
-
-    slide: str
-    model: str
-    plan: Plan
-    options: ResolvedOptions
-    runtime: Runtime
-    memory: MemoryPlan
-    store: Path
-    field: GateFieldFile | None
-    damage: list[list[int]]
-    distances: Path | None = None
-    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -186,34 +142,15 @@ def _work(work: SharedWork, device: str, queued: Any, messages: Any) -> None:
     """Compute pieces until there are no more."""
     keep_little_freed_memory()
     try:
-        asked = work.options
-        with open_slide(
-            work.slide, mpp=asked.mpp, reader=asked.reader, series=asked.series, retry_s=asked.retry_s
-        ) as slide:
-            slide.damage.restore(work.damage)
-            options = replace(work.options, device=device)
-            model = load_model(work.model, device).use(work.runtime)
-            if work.threads:
-                torch.set_num_threads(work.threads)
-            writer = MapWriter(
-                work.store, model.classes, work.plan.grid, work.memory.piece_px, probabilities=options.probabilities,
-                unread=True,
+        with opened_work(work, device) as opened:
+            tiles = work.plan.tiles
+            distances = None if work.distances is None else DistanceField(work.distances, tiles)
+            field = None if work.field is None else StoredGateField(work.field, tiles, work.plan.selected)
+            waited_s = opened.compute(
+                iter(queued.get, None), _Booking(messages), lambda: None, saved_before(distances, opened.watch.check),
+                lambda patches: messages.put(Done(patches)), field, distances,
             )  # fmt: skip
-            distances = None if work.distances is None else DistanceField(work.distances, work.plan.tiles)
-            check = saved_before(distances, SlideWatch(slide).check)
-            piece_writer = PieceWriter(writer, work.plan, _Booking(messages), slide.damage, check)
-            stream = Stream(model, make_gate(model, options), options, work.memory)
-            field = None if work.field is None else StoredGateField(work.field, work.plan.tiles, work.plan.selected)
-            with WriteBehind(piece_writer.write) as behind:
-                pieces = iter(queued.get, None)
-                stream.run([
-                    SlideWork(
-                        slide, work.plan, pieces, field, [behind],
-                        lambda batch, found: messages.put(Done(len(batch.patches))),
-                        distances,
-                    )
-                ])  # fmt: skip
-            messages.put(Ended(stream.waited_s))
+            messages.put(Ended(waited_s))
     except WsisegError as error:
         messages.put(Failed(error))
     except KeyboardInterrupt:

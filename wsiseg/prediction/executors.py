@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from wsiseg.models.devices import device_names
-from wsiseg.prediction.devices import SharedWork, run_on_devices
+from wsiseg.prediction.devices import run_on_devices
 from wsiseg.prediction.distance_field import DistanceField
 from wsiseg.prediction.gate_field import StoredGateField
 from wsiseg.prediction.piece_writer import PieceWriter
+from wsiseg.prediction.shared_work import SharedWork
 from wsiseg.prediction.steps import Books
 from wsiseg.prediction.stream import SlideWork, Stream
 from wsiseg.slides.base import SlideReader

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from wsiseg.errors import (
+    ClusterError,
     DeviceError,
     LockedError,
     MissingExtraError,
@@ -28,6 +29,7 @@ _CAUSES: tuple[tuple[type[BaseException], str], ...] = (
     (OutputError, "output"),
     (NonFiniteError, "network values"),
     (DeviceError, "device"),
+    (ClusterError, "cluster"),
     (MissingExtraError, "package"),
     (OptionError, "options"),
     (WsisegError, "input"),

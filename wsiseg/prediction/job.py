@@ -15,7 +15,6 @@ from wsiseg.export.vector_options import VectorOptions
 from wsiseg.geometry import Grid, Mpp, coarser_grid
 from wsiseg.models.context import context_tiles
 from wsiseg.models.tissue_model import TissueModel
-from wsiseg.prediction.devices import SharedWork
 from wsiseg.prediction.distance_field import DISTANCES, DistanceField, far_of_map, saved_before, write_distances
 from wsiseg.prediction.executors import Executor, PiecesWork, executor_for
 from wsiseg.prediction.gate_field import GateFieldFile, StoredGateField
@@ -29,6 +28,7 @@ from wsiseg.prediction.plan import Plan
 from wsiseg.prediction.plan import plan as plan_of
 from wsiseg.prediction.progress import Advance, Progress
 from wsiseg.prediction.result import Counts, Damage, Found, Prediction, slide_provenance, tissue_provenance
+from wsiseg.prediction.shared_work import SharedWork
 from wsiseg.prediction.steps import CommitStep, GateStep, LevelStep
 from wsiseg.prediction.stream import SlideWork, Stream
 from wsiseg.prediction.unfinished import UnfinishedRun, begun_drawing

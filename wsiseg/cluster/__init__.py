@@ -1,0 +1,1 @@
+"""Cohorts on Dask clusters: a slide a task, in worker processes of this machine, of a scheduler, or of SLURM jobs."""
