@@ -28,12 +28,16 @@ class Fault:
         after: whole answers that are let through before it.
         count: how many times it comes; the answers after it are whole again.
         ranged: whether only requests with a range count.
+        method: of the requests that count.
+        path: what must be in their path.
     """
 
     kind: str
     after: int = 0
     count: int = 10**9
     ranged: bool = False
+    method: str = "GET"
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,13 @@ class Proxy:
         with self._lock:
             self.requests.append(request)
 
-    def next_fault(self, method: str, ranged: bool) -> str:
+    def next_fault(self, method: str, path: str, ranged: bool) -> str:
         """What befalls a request, "" for nothing."""
         with self._lock:
             fault = self.fault
-            if fault is None or fault.count <= 0 or method != "GET" or (fault.ranged and not ranged):
+            if fault is None or fault.count <= 0 or method != fault.method or fault.path not in path:
+                return ""
+            if fault.ranged and not ranged:
                 return ""
             if fault.after > 0:
                 fault.after -= 1
@@ -127,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if proxy.delay_s:
             time.sleep(proxy.delay_s)
-        fault = proxy.next_fault(self.command, bool(asked))
+        fault = proxy.next_fault(self.command, self.path, bool(asked))
         if fault == "hang":
             proxy.note(Request(self.command, self.path, asked, 0, 0, fault))
             proxy.closing.wait(600)

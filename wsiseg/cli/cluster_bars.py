@@ -29,7 +29,7 @@ class ClusterBars:
         self._events, self._silent = events, silent
         self._stack = ExitStack()
         self._bars: Any = None
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         if not self._silent and is_terminal():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -46,7 +45,7 @@ def info(
     if is_map(slide):
         if any(value is not None for value in (mpp, reader, series, model)):
             raise click.UsageError("--mpp, --reader, --series and --model are for slides; a tissue map has its own")
-        show_map(Path(slide), as_json, quiet)
+        show_map(slide, as_json, quiet)
         return
     from wsiseg.slides import open_slide
     from wsiseg.system.threads import check_retry_time

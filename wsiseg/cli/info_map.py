@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.system.addresses import place_text
+
 if TYPE_CHECKING:
     from wsiseg.system.json_values import JsonObject
     from wsiseg.tissue_map.reader import TissueMap
@@ -19,10 +21,11 @@ SHOWN_APART = ("classes", "areas", "grid", "format")
 
 def is_map(path: str) -> bool:
     """Whether a path is meant as a tissue map: a name that ends in `.zarr`, or a folder with a Zarr group in it."""
-    return "://" not in path and (path.rstrip("/\\").lower().endswith(".zarr") or Path(path, "zarr.json").is_file())
+    named = path.rstrip("/\\").lower().endswith(".zarr")
+    return named or ("://" not in path and Path(path, "zarr.json").is_file())
 
 
-def show_map(path: Path, as_json: bool, quiet: bool) -> None:
+def show_map(path: str, as_json: bool, quiet: bool) -> None:
     """Print what a map says of itself.
 
     Raises:
@@ -48,7 +51,7 @@ def describe(tissue_map: TissueMap) -> JsonObject:
         size, (scale_y, scale_x) = grid.coarsen(2**level), tissue_map.scale_um(level)
         levels.append({"size": [size.width, size.height], "mpp": [scale_x, scale_y]})
     return {
-        "map": str(tissue_map.path),
+        "map": place_text(tissue_map.path),
         "format": own["format"],
         "size": [tissue_map.size.width, tissue_map.size.height],
         "mpp": [tissue_map.mpp.x, tissue_map.mpp.y],

@@ -31,7 +31,7 @@ TRY_AGAIN = 75
 
 def many_slides(
     slides: tuple[str, ...],
-    folder: Path,
+    folder: Path | str,
     model: str,
     options: PredictOptions,
     events: RunLog,
@@ -43,6 +43,7 @@ def many_slides(
     keep_folders: bool,
     as_json: bool,
     quiet: bool,
+    scratch: Path | None = None,
 ) -> int:
     """Predict them; results are lines for people, or JSON objects, one a line, with a summary at the end.
 
@@ -53,7 +54,7 @@ def many_slides(
     from wsiseg.slides.arguments import slides_of
 
     # Names that cannot be are refused before torch is loaded; `predict_many` does it for all who call it.
-    map_paths(slides_among(slides_of(slides))[0], folder, keep_folders=keep_folders)
+    map_paths(slides_among(slides_of(slides))[0], Path(folder), keep_folders=keep_folders)
     from wsiseg.prediction.batch import BatchSummary
     from wsiseg.prediction.many import predict_many
 
@@ -62,7 +63,7 @@ def many_slides(
     with SlideBars(events, silent=silent, vectors=polygons) as bars:
         results = predict_many(
             slides, folder, model, options, polygons=polygons, vectors=vectors, overwrite=overwrite,
-            restart=restart, keep_folders=keep_folders, progress=bars.advance, began=bars.began,
+            restart=restart, keep_folders=keep_folders, progress=bars.advance, began=bars.began, scratch=scratch,
         )  # fmt: skip
         for found in results:
             bars.close()

@@ -28,6 +28,19 @@ class Output(click.Path):
 
 OUTPUT = Output(path_type=Path)
 
+
+class BucketOutput(click.Path):
+    """An output on this machine, or in a bucket: then it stays text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path or address; raises `OptionError` on an address that cannot be written."""
+        from wsiseg.system.bucket import is_bucket
+
+        return str(value) if is_bucket(value) else super().convert(value, param, ctx)
+
+
+BUCKET_OUTPUT = BucketOutput(path_type=Path)
+
 mpp_option = click.option(
     "--mpp", type=float, metavar="UM", help="Microns per pixel of level 0; overrides what the slide records."
 )

@@ -13,6 +13,7 @@ from wsiseg.choices import DEFAULT_READ_TIMEOUT_S, GATE_MODES, GATE_RULES, PRECI
 from wsiseg.cli.command import Command, is_verbose
 from wsiseg.cli.many_slides import many_slides
 from wsiseg.cli.options import (
+    BUCKET_OUTPUT,
     OUTPUT,
     device_option,
     mpp_option,
@@ -24,6 +25,7 @@ from wsiseg.cli.options import (
 )
 from wsiseg.cli.progress import shown_progress
 from wsiseg.cli.verbose import tell_machine, tell_slide
+from wsiseg.errors import OptionError
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.system.addresses import without_secrets
 
@@ -44,8 +46,8 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     required=True,
-    type=OUTPUT,
-    help="Tissue map to write, NAME.zarr; or a folder for the map of each slide.",
+    type=BUCKET_OUTPUT,
+    help="Tissue map to write, NAME.zarr; or a folder for the map of each slide. Also in a bucket, s3://…",
 )
 @click.option(
     "--model",
@@ -110,7 +112,7 @@ if TYPE_CHECKING:
 @click.option("--probabilities/--no-probabilities", default=True, help="Store class probabilities in the map.")
 @click.option(
     "--geojson",
-    type=OUTPUT,
+    type=BUCKET_OUTPUT,
     help="Polygons to write, .geojson or .geojson.gz [default: beside the map].",
 )
 @click.option("--no-geojson", is_flag=True, help="Write no polygons.")
@@ -161,6 +163,12 @@ if TYPE_CHECKING:
     metavar="local:N|ADDRESS|FILE.yaml",
     help="Of --slides, have N processes, the workers of the Dask scheduler at tcp://HOST:PORT, or SLURM jobs do them.",
 )
+@click.option(
+    "--scratch",
+    type=OUTPUT,
+    metavar="FOLDER",
+    help="Where a map for a bucket is made before it is sent [default: in the user's cache folder].",
+)
 @click.option("--restart", is_flag=True, help="Discard an unfinished run of this output instead of resuming it.")
 @click.option("--log", type=OUTPUT, metavar="FILE", help="Append events to FILE, one line of JSON each.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -172,9 +180,9 @@ def predict(
     skip_locked: bool,
     retry_failed: bool,
     cluster: str | None,
-    out: Path,
+    out: Path | str,
     model: str,
-    geojson: Path | None,
+    geojson: Path | str | None,
     no_geojson: bool,
     min_area: float | None,
     tolerance: float | None,
@@ -182,6 +190,7 @@ def predict(
     overwrite: bool,
     keep_folders: bool,
     restart: bool,
+    scratch: Path | None,
     max_memory: str | None,
     log: Path | None,
     as_json: bool,
@@ -199,9 +208,7 @@ def predict(
     if geojson is not None and no_geojson:
         raise click.UsageError("--geojson and --no-geojson contradict each other; drop one of them")
     from wsiseg.slides.arguments import slides_of
-    from wsiseg.system.files import refuse_address
 
-    refuse_address(out)
     slides = tuple(slides_of(slides))
     many = slide_list is not None or _is_folder(out, slides)
     if many and geojson is not None:
@@ -211,7 +218,7 @@ def predict(
     if keep_folders and not many:
         raise click.UsageError("--keep-folders needs a folder of maps; give a folder as --out")
     if geojson is None and not no_geojson and not many:
-        geojson = out.with_suffix(".geojson")
+        geojson = f"{out.rstrip('/')[: -len('.zarr')]}.geojson" if isinstance(out, str) else out.with_suffix(".geojson")
     from wsiseg.cli.log import run_log
     from wsiseg.export.vector_options import VectorOptions
     from wsiseg.prediction.options import PredictOptions
@@ -228,13 +235,18 @@ def predict(
     asked |= {"overwrite": overwrite, "restart": restart, **({} if cluster is None else {"cluster": cluster})}
     shown = [without_secrets(slide) for slide in slides] if slide_list is None else [without_secrets(slide_list)]
     with run_log(
-        log, slide=shown if many else shown[0], out=out, geojson=geojson, model=model, options=asked
+        log, slide=shown if many else shown[0], out=_shown(out), geojson=_shown(geojson), model=model, options=asked
     ) as events:
         if max_memory is not None:
             options["max_memory"] = parse_bytes(max_memory)
         how = PredictOptions(**options)
         vectors = VectorOptions(tolerance_um=tolerance, min_area_um2=min_area, qupath_names=qupath_names)
         if slide_list is not None:
+            if isinstance(out, str) or scratch is not None:
+                raise OptionError(
+                    "--slides writes to folders of this machine; name one, or give the slides themselves to write to a "
+                    "bucket"
+                )
             from wsiseg.cli.cohort import predict_list
 
             return predict_list(
@@ -246,6 +258,7 @@ def predict(
             return many_slides(
                 slides, out, model, how, events, vectors=vectors, polygons=not no_geojson,
                 overwrite=overwrite, restart=restart, keep_folders=keep_folders, as_json=as_json, quiet=quiet,
+                scratch=scratch,
             )  # fmt: skip
         _refuse_early(slides[0], model, how, out, geojson, overwrite, restart)
         with shown_progress(quiet or as_json, events, vectors=geojson is not None) as report:
@@ -256,7 +269,7 @@ def predict(
                 tell_machine(model, how)
             result = run(
                 slides[0], out, model, how, geojson=geojson, vectors=vectors,
-                overwrite=overwrite, restart=restart, progress=report,
+                overwrite=overwrite, restart=restart, progress=report, scratch=scratch,
             )  # fmt: skip
         events.finished(result)
     if as_json:
@@ -266,31 +279,40 @@ def predict(
     return 0
 
 
-def _check_list(slides: tuple[str, ...], slide_list: str | None, out: Path, *, of_list: bool) -> None:
+def _shown(place: Path | str | None) -> Path | str | None:
+    return without_secrets(place) if isinstance(place, str) else place
+
+
+def _is_map(out: Path | str) -> bool:
+    return str(out).rstrip("/").lower().endswith(".zarr")
+
+
+def _check_list(slides: tuple[str, ...], slide_list: str | None, out: Path | str, *, of_list: bool) -> None:
     """Raise `UsageError` unless there are slides or a list of them, with an output and options that go with it."""
     if (slide_list is None) == (not slides):
         raise click.UsageError("give either slides, SLIDE..., or a list of them, --slides")
     if slide_list is None and of_list:
+        raise click.UsageError("--part, --skip-locked, --retry-failed and --cluster belong to a list, --slides")
+    if slide_list is not None and _is_map(out):
         raise click.UsageError(
-            "--part, --skip-locked, --retry-failed and --cluster belong to a list of slides, --slides"
+            f"--slides needs a folder for its maps, got {_shown(out)}; name one that does not end in .zarr"
         )
-    if slide_list is not None and out.name.lower().endswith(".zarr"):
-        raise click.UsageError(f"--slides needs a folder for its maps, got {out}; name one that does not end in .zarr")
 
 
-def _is_folder(out: Path, slides: tuple[str, ...]) -> bool:
+def _is_folder(out: Path | str, slides: tuple[str, ...]) -> bool:
     """Whether `--out` is a folder of maps, and not one map.
 
     Raises:
         UsageError: one map for several slides, or what looks like a mistyped name of a map.
     """
-    if out.name.lower().endswith(".zarr"):
+    if _is_map(out):
         if len(slides) > 1:
             raise click.UsageError(
-                f"{len(slides)} slides need a folder for their maps, got {out}; name one that does not end in .zarr"
+                f"{len(slides)} slides need a folder for their maps, got {_shown(out)}; name one that does not end "
+                "in .zarr"
             )
         return False
-    if len(slides) == 1 and out.suffix and not out.is_dir():
+    if len(slides) == 1 and isinstance(out, Path) and out.suffix and not out.is_dir():
         raise click.UsageError(
             f"expected an output name that ends in .zarr, or a folder, got {out}; make a folder of that name first if "
             "you mean one"
@@ -299,14 +321,21 @@ def _is_folder(out: Path, slides: tuple[str, ...]) -> bool:
 
 
 def _refuse_early(
-    slide: str, model: str, options: PredictOptions, out: Path, geojson: Path | None, overwrite: bool, restart: bool
+    slide: str,
+    model: str,
+    options: PredictOptions,
+    out: Path | str,
+    geojson: Path | str | None,
+    overwrite: bool,
+    restart: bool,
 ) -> None:
     """Bad slides and outputs are told at once, not after the seconds that loading torch takes."""
     from wsiseg.prediction.unfinished import check_outputs
     from wsiseg.slides import open_slide
     from wsiseg.system.threads import within
 
-    check_outputs(out, geojson, overwrite=overwrite, restart=restart)
+    if isinstance(out, Path):  # a bucket is asked once it is known that the slide can be read
+        check_outputs(out, geojson, overwrite=overwrite, restart=restart)
     opening = partial(
         open_slide, slide, mpp=options.mpp, reader=options.reader, series=options.series, retry_s=options.retry_s
     )

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from distributed import get_worker
 
+from wsiseg.choices import left_open
 from wsiseg.cohort.maker import SlideMaker
 from wsiseg.cohort.options import CohortOptions
 from wsiseg.cohort.slide_source import Entry
@@ -158,6 +159,6 @@ def device_of(device: str, name: object, gpus: int | None = None) -> str:
         gpus: that it sees; None counts them.
     """
     count = torch.cuda.device_count() if gpus is None else gpus
-    if device in ("auto", "cuda") and count > 1 and isinstance(name, int):
+    if (left_open(device) or device == "cuda") and count > 1 and isinstance(name, int):
         return f"cuda:{name % count}"
     return device

@@ -15,6 +15,7 @@ from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.batch import SlideResult
 from wsiseg.prediction.kept_map import Wanted
 from wsiseg.prediction.many import Keeper, whatever_comes
+from wsiseg.prediction.map_folders import LocalFolder
 from wsiseg.prediction.opener import Opener
 from wsiseg.prediction.options import PredictOptions
 from wsiseg.prediction.output import Output
@@ -62,7 +63,9 @@ class SlideMaker:
         """
         if not self.how.overwrite and _is_there(path):
             wanted = replace(self.wanted, asked=replace(self.options, mpp=entry.mpp or self.options.mpp))
-            return Keeper(wanted, self.how.polygons, self.how.vectors).look_at(entry.slide, path)
+            return Keeper(wanted, self.how.polygons, self.how.vectors, LocalFolder(path.parent)).look_at(
+                entry.slide, path
+            )
         if self._opener is None:
             loaded, resolved = loaded_model(self.model, self.options)
             self._opener = self._stack.enter_context(Opener(loaded, resolved, self.progress))
@@ -77,11 +80,11 @@ class SlideMaker:
         self, opener: Opener, entry: Entry, path: Path, lease: Lease, streamed: Callable[[], None]
     ) -> SlideResult:
         geojson = path.with_suffix(".geojson") if self.how.polygons else None
-        output = Output(path, geojson, self.how.vectors, self.how.overwrite, self.how.restart)
+        output = Output(path, geojson, self.how.vectors, self.how.overwrite, self.how.restart, held=lease)
         output.check()
         job = opener.open(entry.slide, str(self.model), entry.mpp, streamed=streamed)
         with job.slide:
-            found = predict_opened(job, output, lease)
+            found = predict_opened(job, output)
         return SlideResult(entry.slide, path, found)
 
 

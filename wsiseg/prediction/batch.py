@@ -47,7 +47,7 @@ class SlideResult:
 
     Attributes:
         slide: its path or address.
-        map_path: of its map; None of what was skipped.
+        map_path: of its map, in a bucket its address; None of what was skipped.
         prediction: None where its map was there already, it failed, or it was skipped.
         error: why it failed, one line; None where it did not.
         kept: of a map that was there already.
@@ -57,7 +57,7 @@ class SlideResult:
     """
 
     slide: str
-    map_path: Path | None
+    map_path: Path | str | None
     prediction: Prediction | None = None
     error: str | None = None
     kept: KeptMap | None = None

@@ -12,7 +12,7 @@ from pathlib import Path
 from wsiseg.choices import READERS, TISSUE_METHODS, check_choice
 from wsiseg.errors import OptionError, OutputError, WsisegError
 from wsiseg.export.drawn_polygons import DrawnPolygons
-from wsiseg.export.polygons import VectorOptions, export_geojson
+from wsiseg.export.vector_options import VectorOptions
 from wsiseg.geometry import MPP_MAX, MPP_MIN
 from wsiseg.models import DEFAULT_MODEL
 from wsiseg.models.devices import device_names
@@ -21,21 +21,21 @@ from wsiseg.models.tissue_model import TissueModel, checked_device
 from wsiseg.prediction.batch import KeptMap, SlideResult
 from wsiseg.prediction.failure import Failure
 from wsiseg.prediction.kept_map import Wanted, difference, other_versions, recorded_damage
+from wsiseg.prediction.map_folders import MapFolder, map_folder
 from wsiseg.prediction.opener import Opener
 from wsiseg.prediction.options import PredictOptions
 from wsiseg.prediction.output import Output
 from wsiseg.prediction.progress import Progress, ProgressFunction, as_progress
 from wsiseg.prediction.run import as_prepared, chosen_runtime, loaded_model, predict_opened
 from wsiseg.prediction.slide_list import map_paths, slides_among
-from wsiseg.prediction.unfinished import unfinished_folder
 from wsiseg.slides import open_slide
 from wsiseg.slides.arguments import slides_of
-from wsiseg.system.files import folds_case, is_tissue_map, refuse_address
+from wsiseg.system.files import folds_case
 from wsiseg.system.memory import MemoryPlan
 from wsiseg.system.threads import within
 from wsiseg.system.versions import of_map, software
 from wsiseg.tissue_map.checks import require_areas
-from wsiseg.tissue_map.reader import TissueMap, open_map
+from wsiseg.tissue_map.reader import TissueMap
 
 __all__ = ["SlideResult", "map_paths", "predict_many"]
 
@@ -53,6 +53,7 @@ def predict_many(
     keep_folders: bool = False,
     progress: Progress | ProgressFunction | None = None,
     began: Callable[[str], None] | None = None,
+    scratch: str | Path | None = None,
 ) -> Iterator[SlideResult]:
     """Segment slides into a folder, which is made if it is not there; see `wsiseg.predict`.
 
@@ -63,7 +64,7 @@ def predict_many(
 
     Args:
         slides: files or addresses; what is no slide is left out, see `wsiseg.prediction.slide_list.slides_among`.
-        folder: gets NAME.zarr and NAME.geojson of each.
+        folder: gets NAME.zarr and NAME.geojson of each; also one of a bucket, `s3://bucket/maps`.
         model: see `wsiseg.predict`, as for the other arguments.
         options: for all of them.
         polygons: whether they are written.
@@ -73,6 +74,7 @@ def predict_many(
         keep_folders: put maps into folders like those of the slides; see `wsiseg.prediction.slide_list.map_paths`.
         progress: told as the work on a slide goes on.
         began: called with each slide whose turn it is.
+        scratch: the folder where maps for a bucket are made before they are sent; None takes the user's cache folder.
 
     Returns:
         The result of each, made when it is asked for: first of what is no slide, then of slides that have a map, then
@@ -82,11 +84,11 @@ def predict_many(
         WsisegError: where model, options or folder are to blame, and not one slide.
     """
     options = options or PredictOptions()
-    refuse_address(folder)
     refuse_impossible(options)
     return _results(
-        slides, Path(folder), model, options, polygons=polygons, vectors=vectors, overwrite=overwrite, restart=restart,
-        keep_folders=keep_folders, tell=as_progress(progress), told=began or (lambda _: None),
+        slides, map_folder(folder, scratch, options.retry_s), model, options, polygons=polygons, vectors=vectors,
+        overwrite=overwrite, restart=restart, keep_folders=keep_folders, tell=as_progress(progress),
+        told=began or (lambda _: None),
     )  # fmt: skip
 
 
@@ -111,7 +113,7 @@ def refuse_impossible(options: PredictOptions) -> None:
 
 def _results(
     slides: Sequence[str | Path],
-    folder: Path,
+    folder: MapFolder,
     model: str | Path | TissueModel,
     options: PredictOptions,
     *,
@@ -125,14 +127,14 @@ def _results(
 ) -> Iterator[SlideResult]:
     """See `predict_many`."""
     names, others = slides_among(slides_of([str(slide) for slide in slides]))
-    paths = map_paths(names, folder, keep_folders=keep_folders, folds_case=folds_case(folder))
+    paths = map_paths(names, folder.root, keep_folders=keep_folders, folds_case=folds_case(folder.root))
     for name, reason in others:
         yield SlideResult(name, None, skipped=reason)
-    with made_folder(folder):
+    with made_folder(folder.root):
         pairs = list(zip(names, paths, strict=True))
-        kept = [not overwrite and is_tissue_map(path) and not unfinished_folder(path).exists() for _, path in pairs]
+        kept = [not overwrite and folder.is_whole(path) for _, path in pairs]
         if any(kept):
-            keeper = Keeper(wanted_maps(model, options), polygons, vectors)
+            keeper = Keeper(wanted_maps(model, options), polygons, vectors, folder)
             for pair in compress(pairs, kept):
                 yield keeper.look_at(*pair)
         left = [pair for pair, is_kept in zip(pairs, kept, strict=True) if not is_kept]
@@ -147,17 +149,16 @@ def _results(
                     told(slide)
                     geojson = path.with_suffix(".geojson") if polygons else None
                     output = Output(path, geojson, vectors, overwrite, restart)
-                    with made_folder(path.parent):
-                        output.check()
+                    with made_folder(path.parent), folder.ready(output) as ready:
                         job = opener.open(slide, str(model), streamed=lambda: opener.ahead(following.get(slide)))
                         with job.slide:
-                            found = predict_opened(job, output)
-                    return SlideResult(slide, path, found)
+                            found = predict_opened(job, ready).at(folder.shown)
+                    return SlideResult(slide, folder.shown(path), found)
 
-                yield whatever_comes(slide, path, make)
+                yield whatever_comes(slide, folder.shown(path), make)
 
 
-def whatever_comes(slide: str, path: Path, make: Callable[[], SlideResult]) -> SlideResult:
+def whatever_comes(slide: str, path: Path | str, make: Callable[[], SlideResult]) -> SlideResult:
     """The result of a slide, also where it fails: a night's batch must not end with one of a thousand slides."""
     try:
         return make()
@@ -216,14 +217,15 @@ class Keeper:
     wanted: Wanted
     polygons: bool
     vectors: VectorOptions | None
+    folder: MapFolder
 
     def look_at(self, slide: str, path: Path) -> SlideResult:
         """The result of a slide whose map is there: kept, or failed since it is the map of something else."""
-        return whatever_comes(slide, path, partial(self._kept, slide, path))
+        return whatever_comes(slide, self.folder.shown(path), partial(self._kept, slide, path))
 
     def _kept(self, slide: str, path: Path) -> SlideResult:
-        tissue_map = open_map(path)
-        require_areas(path, tissue_map.metadata)
+        tissue_map, shown = self.folder.open(path), self.folder.shown(path)
+        require_areas(tissue_map.path, tissue_map.metadata)
         asked = self.wanted.asked
         opening = partial(
             open_slide, slide, mpp=asked.mpp, reader=asked.reader, series=asked.series, retry_s=asked.retry_s
@@ -232,11 +234,11 @@ class Keeper:
             changed = within(partial(difference, tissue_map.metadata, reader, self.wanted), asked.read_timeout_s)
             notes = [*reader.notes]
         if changed is not None:
-            raise OutputError(f"{path} exists and {changed}; replace it with --overwrite, or choose another folder")
+            raise OutputError(f"{shown} exists and {changed}; replace it with --overwrite, or choose another folder")
         if versions := other_versions(tissue_map.metadata, self.wanted):
             notes.append(versions)
         geojson, drawn = path.with_suffix(".geojson"), None
-        if self.polygons and not geojson.exists():
+        if self.polygons and not self.folder.has(geojson):
             drawn = self._drawn(tissue_map, geojson)
         elif self.polygons and self.vectors not in (None, VectorOptions()):
             notes.append(
@@ -245,7 +247,7 @@ class Keeper:
             )
         tiles, area_mm2 = recorded_damage(tissue_map.metadata)
         kept = KeptMap(tissue_map.metadata["tissue_mm2"], tiles, area_mm2, drawn, tuple(notes))
-        return SlideResult(slide, path, kept=kept)
+        return SlideResult(slide, shown, kept=kept)
 
     def _drawn(self, tissue_map: TissueMap, geojson: Path) -> DrawnPolygons:
         """Polygons of a map, as the run that made it would have drawn them."""
@@ -253,4 +255,4 @@ class Keeper:
         vectors = self.vectors or VectorOptions()
         if vectors.max_memory is None:
             vectors = replace(vectors, max_memory=memory // 8)
-        return export_geojson(tissue_map, geojson, vectors)
+        return self.folder.draw(tissue_map, geojson, vectors)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from wsiseg.export.vector_options import VectorOptions
 from wsiseg.prediction.unfinished import check_outputs
+from wsiseg.prediction.upload import Upload
+from wsiseg.system.leases import Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,8 @@ class Output:
         vectors: how polygons are made; None as `VectorOptions` says by itself.
         overwrite: replace what is there.
         restart: forget an unfinished run of the map instead of going on with it.
+        upload: where map and polygons are sent when they are whole, None where they stay.
+        held: the lease of the map, where it is held already.
     """
 
     map: Path
@@ -26,6 +30,8 @@ class Output:
     vectors: VectorOptions | None = None
     overwrite: bool = False
     restart: bool = False
+    upload: Upload | None = None
+    held: Lease | None = None
 
     def check(self) -> None:
         """Refuse what could not be written, before any work.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,8 +78,8 @@ class Prediction:
     """The result of a run.
 
     Attributes:
-        map_path: the tissue map.
-        geojson_path: the polygons, None where none were asked for.
+        map_path: the tissue map; in a bucket its address.
+        geojson_path: the polygons, likewise; None where none were asked for.
         areas: class by class.
         tissue_mm2: area of the tissue: that of all classes, white and unread together.
         unread_mm2: area of tissue that was not classified, since the slide is damaged there.
@@ -97,8 +97,8 @@ class Prediction:
         far: how much looks unlike the model's training data; None where that is not known.
     """
 
-    map_path: Path
-    geojson_path: Path | None
+    map_path: Path | str
+    geojson_path: Path | str | None
     areas: list[ClassArea]
     tissue_mm2: float
     unread_mm2: float
@@ -131,6 +131,11 @@ class Prediction:
         if self.tissue_mm2 == 0:
             found.append("no tissue was found; if there is some, give --tissue none or a mask of your own")
         return found if self.vectors is None else [*found, *self.vectors.notes]
+
+    def at(self, shown: Callable[[Path], Path | str]) -> Prediction:
+        """The same, with the places of map and polygons as `shown` has them."""
+        polygons = None if self.geojson_path is None else shown(Path(self.geojson_path))
+        return replace(self, map_path=shown(Path(self.map_path)), geojson_path=polygons)
 
     def to_json(self) -> JsonObject:
         """Plain JSON values but for the paths, with counts that follow from others, and notes."""

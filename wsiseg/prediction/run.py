@@ -20,6 +20,7 @@ from wsiseg.models.spec import BundleSpec
 from wsiseg.models.tissue_model import TissueModel
 from wsiseg.prediction.gated import batch_tensor, make_gate, predict_patches
 from wsiseg.prediction.job import MapJob
+from wsiseg.prediction.map_folders import place_of
 from wsiseg.prediction.options import PredictOptions, ResolvedOptions
 from wsiseg.prediction.output import Output
 from wsiseg.prediction.progress import Progress, ProgressFunction, as_progress
@@ -28,7 +29,6 @@ from wsiseg.prediction.unfinished import unfinished_run
 from wsiseg.slides import open_slide
 from wsiseg.system.clock import Clock
 from wsiseg.system.forks import note_computing, refuse_after_fork
-from wsiseg.system.leases import Lease
 from wsiseg.system.threads import within
 
 __all__ = ["PredictOptions", "Progress", "batch_tensor", "pick_device", "predict", "predict_patches"]
@@ -45,6 +45,7 @@ def predict(
     overwrite: bool = False,
     restart: bool = False,
     progress: Progress | ProgressFunction | None = None,
+    scratch: str | Path | None = None,
 ) -> Prediction:
     """Segment a slide and write its tissue map.
 
@@ -53,45 +54,50 @@ def predict(
 
     Args:
         slide: a file, or an address that fsspec reaches.
-        out: the OME-Zarr store to write, a name that ends in `.zarr`.
+        out: the OME-Zarr store to write, a name that ends in `.zarr`; also in a bucket, `s3://…/a.zarr`.
         model: a shipped model's name, a bundle's folder, or a model that is loaded already.
         options: see `PredictOptions`.
-        geojson: polygons for QuPath to write as well, `.geojson` or `.geojson.gz`.
+        geojson: polygons for QuPath to write as well, `.geojson` or `.geojson.gz`; of a map in a bucket beside it.
         vectors: how polygons are made.
         overwrite: replace what is there.
         restart: forget an unfinished run of that output instead of going on with it.
         progress: told as the work goes on; an object, or a function, see `wsiseg.prediction.progress`.
+        scratch: the folder where a map for a bucket is made before it is sent; None takes the user's cache folder.
 
     Returns:
         What was found and written.
 
     Raises:
         WsisegError: on bad input, and where slide, model or disk fail on the way. What is named `out` is whole or not
-            there; finished pieces are kept beside it for the next call.
+            there; finished pieces are kept beside it, or in the scratch folder, for the next call.
     """
-    options = options or PredictOptions()
-    output = Output(Path(out), None if geojson is None else Path(geojson), vectors, overwrite, restart)
-    output.check()
-    clock = Clock()
+    options, clock = options or PredictOptions(), Clock()
+    folder, path, polygons = place_of(out, geojson, scratch, options.retry_s)
     opening = partial(
         open_slide, slide, mpp=options.mpp, reader=options.reader, series=options.series, retry_s=options.retry_s
     )
-    with within(opening, options.read_timeout_s) as reader:
+    with (
+        folder.ready(Output(path, polygons, vectors, overwrite, restart)) as output,
+        within(opening, options.read_timeout_s) as reader,
+    ):
         _ = reader.mpp  # refused before a model is loaded for nothing
         loaded, resolved = loaded_model(model, options)
         job = MapJob(reader, loaded, str(model), resolved, as_progress(progress), clock)
         clock.lap("start")
-        return predict_opened(job, output)
+        return predict_opened(job, output).at(folder.shown)
 
 
-def predict_opened(job: MapJob, output: Output, held: Lease | None = None) -> Prediction:
-    """The rest of `predict`, once slide and model are open; `held` where the caller holds the map's lease already."""
-    with unfinished_run(output.map, job.fingerprint(), restart=output.restart, held=held) as run:
+def predict_opened(job: MapJob, output: Output) -> Prediction:
+    """The rest of `predict`, once slide and model are open."""
+    with unfinished_run(output.map, job.fingerprint(), restart=output.restart, held=output.held) as run:
         made = job.make_map(run, output)
-        if output.geojson is None:
-            return made
-        drawn = job.draw(run, output.geojson, output)
-        return replace(made, geojson_path=output.geojson, vectors=drawn, seconds=job.clock.seconds)
+        if output.geojson is not None:
+            drawn = job.draw(run, output.geojson, output)
+            made = replace(made, geojson_path=output.geojson, vectors=drawn)
+        if output.upload is not None:
+            output.upload.send(run, output.geojson, job.progress)
+            job.clock.lap("upload")
+        return replace(made, seconds=job.clock.seconds)
 
 
 def loaded_model(model: str | Path | TissueModel, options: PredictOptions) -> tuple[TissueModel, ResolvedOptions]:

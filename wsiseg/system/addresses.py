@@ -25,6 +25,19 @@ def names_elsewhere(path: str | Path) -> bool:
     return is_address(path) or _SCHEME.match(str(path)) is not None
 
 
+def as_address(path: str | Path) -> str | None:
+    """The address that a path means, also one that went through `pathlib`, which makes one slash of two; else None."""
+    text = str(path)
+    if is_address(text):
+        return text
+    return text.replace(":/", "://", 1) if names_elsewhere(text) else None
+
+
+def place_text(path: str | Path) -> str:
+    """A path or an address as people write it, without what is secret."""
+    return without_secrets(as_address(path) or str(path))
+
+
 def without_secrets(text: str) -> str:
     """A path, an address or a message without users and passwords, queries (signatures) and fragments of addresses."""
     if "://" not in text:

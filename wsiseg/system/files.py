@@ -43,7 +43,7 @@ def check_store(path: Path, overwrite: bool, ours: Callable[[Path], bool], kind:
     Raises:
         OptionError, OutputError: as `check_map`.
     """
-    _check_name(path, (MAP_SUFFIX,))
+    check_name(path, (MAP_SUFFIX,))
     _check_folder(path)
     if not (path.exists() or path.is_symlink()):
         return
@@ -62,7 +62,7 @@ def check_file(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:
         OptionError: a name that ends in none of `suffixes`, whatever the case of its letters.
         OutputError: it exists, or its folder does not or takes no files.
     """
-    _check_name(path, suffixes)
+    check_name(path, suffixes)
     _check_folder(path)
     if path.is_dir():
         raise OutputError(f"{path} is a folder; name a file")
@@ -84,13 +84,22 @@ def is_tissue_map(path: Path) -> bool:
     if path.is_symlink():
         return False
     try:
-        content = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return says_tissue_map((path / "zarr.json").read_bytes())
+    except OSError:
+        return False
+
+
+def says_tissue_map(root: bytes) -> bool:
+    """Whether a root's metadata, `zarr.json`, is that of a map that this program wrote."""
+    try:
+        content = json.loads(root)
+    except ValueError:
         return False
     return isinstance(content, dict) and "wsiseg" in (content.get("attributes") or {})
 
 
-def _check_name(path: Path, suffixes: tuple[str, ...]) -> None:
+def check_name(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Raise `OptionError` at a name that ends in none of `suffixes`, or is nothing else, or an address."""
     refuse_address(path)
     name = path.name.lower()
     if not name.endswith(suffixes) or name in suffixes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +14,7 @@ import zarr
 from wsiseg.classes import ClassTable
 from wsiseg.errors import MapError, OptionError, WsisegError
 from wsiseg.geometry import Box, Grid, Mpp, Size
-from wsiseg.system.addresses import is_address, without_secrets
+from wsiseg.system.addresses import as_address, without_secrets
 from wsiseg.system.json_values import JsonObject
 from wsiseg.tissue_map.arrays import damaged, lazy, levels_of
 from wsiseg.tissue_map.checks import check_files, check_grid, check_levels, check_metadata
@@ -295,10 +296,10 @@ def opened(path: str | Path, kind: type[AnyMap]) -> AnyMap:
         RemoteError: its server does not give it.
         OptionError: its class table or grid is none, or its address is of another kind.
     """
-    if is_address(path):
+    if (address := as_address(path)) is not None:
         from wsiseg.tissue_map.remote import open_remote  # noqa: PLC0415  (addresses need an extra)
 
-        return _checked(Path(without_secrets(str(path))), lambda: open_remote(str(path)), kind)
+        return _checked(Path(without_secrets(address)), partial(open_remote, address), kind)
     folder = Path(path)
     if not folder.exists():
         raise MapError(f"{path} does not exist; expected a tissue map (a .zarr folder)")

@@ -8,7 +8,7 @@ from typing import Any
 import zarr
 
 from wsiseg.errors import MapError, OptionError, RemoteError
-from wsiseg.system.addresses import without_secrets
+from wsiseg.system.addresses import place_text, without_secrets
 from wsiseg.system.extras import require_extra
 from wsiseg.system.object_stores import folder_store
 from wsiseg.tissue_map.checks import check_length, check_node
@@ -64,7 +64,9 @@ def open_remote(address: str) -> zarr.Group:
 def unreachable(path: Path, error: Exception) -> RemoteError:
     """What a server's fault means; never that the map is damaged."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return RemoteError(f"{path} cannot be read from its server ({without_secrets(reason):.200}); try again later")
+    return RemoteError(
+        f"{place_text(path)} cannot be read from its server ({without_secrets(reason):.200}); try again later"
+    )
 
 
 def is_fault_of_server(error: BaseException) -> bool:
