@@ -17,6 +17,10 @@ GATE_RULES: tuple[GateRule, ...] = get_args(GateRule)
 GateMode = Literal["patches", "windows", "shared"]
 GATE_MODES: tuple[GateMode, ...] = get_args(GateMode)
 
+Probabilities = Literal["full", "coarse", "none"]
+PROBABILITIES: tuple[Probabilities, ...] = get_args(Probabilities)
+"""How much of the probabilities a map keeps; see `wsiseg.tissue_map.probability_levels`."""
+
 TISSUE_METHODS = ("otsu", "none")
 """Ways to find tissue; a file of one's own is another."""
 

@@ -165,12 +165,13 @@ def annotations(folder: Path) -> None:
 def maps(folder: Path) -> None:
     """Tissue maps of two levels, as the program wrote them when its format began; with probabilities and without.
 
-    And one of today, which records where the gate shut classes and what was unread.
+    And those of today: one that records where the gate shut classes and what was unread, one of coarse probabilities.
     """
     from tests.helpers.stored_maps import stored_map
     from wsiseg.geometry import Size
 
     stored_map(folder / "recorded.zarr", Size(45, 35), records=True)
+    stored_map(folder / "coarse.zarr", Size(45, 35), probabilities="coarse")
     for path in (Path(__file__).parent / "maps").iterdir():
         shutil.copytree(path, folder / path.name)
 

@@ -160,7 +160,9 @@ def tissue_map(case: Path) -> None:
             opened.read_gate(0, box, level)
             opened.read_gate(1, box, level)
         if opened.has_probabilities:
-            opened.probabilities(level)
+            opened.estimate_probabilities(box, level)
+    for level in opened.levels_with_probabilities:
+        opened.probabilities(level)
     errors: list[WsisegError] = []
     makers = [(export_geojson, "a.geojson"), (export_png, "a.png"), (export_csv, "a.csv")]
     for make, name in makers if opened.size.area <= MOST_PIXELS else makers[2:]:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tests.helpers.color_model import COLORS
+from wsiseg.choices import Probabilities
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.system.files import put_folder
@@ -34,7 +35,7 @@ def chunks(path: Path) -> dict[str, bytes]:
 
 
 def write_map(
-    path: Path, size: Size, *, probabilities: bool = True, piece_px: int = 2048, overwrite: bool = False
+    path: Path, size: Size, *, probabilities: Probabilities | bool = True, piece_px: int = 2048, overwrite: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """A map of random probabilities, the left tenth not tissue; returns what must come out."""
     rng = np.random.default_rng(0)

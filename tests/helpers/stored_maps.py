@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from wsiseg.choices import Probabilities
 from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.geometry import Box, Grid, Mpp, Size
 from wsiseg.system.files import put_folder
@@ -44,7 +45,7 @@ def stored_map(
     size: Size = SIZE,
     *,
     classes: ClassTable = CLASSES,
-    probabilities: bool = True,
+    probabilities: Probabilities | bool = True,
     about: dict[str, Any] | None = None,
     records: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:

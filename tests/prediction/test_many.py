@@ -123,7 +123,7 @@ def other_model(hash_: str) -> TissueModel:
         (replace(OPTIONS, gate=False), {}, "with gate true, this run has false"),
         (replace(OPTIONS, gate_threshold=0.9), {}, "with gate threshold null, this run has 0.9"),
         (replace(OPTIONS, gate_rule="multiply_logits"), {}, "with gate rule exclude, this run has multiply_logits"),
-        (replace(OPTIONS, probabilities=False), {}, "with probabilities true, this run has false"),
+        (replace(OPTIONS, probabilities=False), {}, "with probabilities full, this run has none"),
         (replace(OPTIONS, tissue="otsu"), {}, "with tissue none, this run has otsu"),
         (replace(OPTIONS, precision="bfloat16"), {}, "with precision float32, this run has bfloat16"),
         (replace(OPTIONS, mpp=1.01), {}, "with the slide's mpp"),

@@ -61,6 +61,8 @@ def test_dying_at_some_steps_of_writing(server: Server, slide: Path, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [[], ["--no-probabilities"], ["--gate-context", "0", "--no-geojson"]])
+@pytest.mark.parametrize(
+    "more", [[], ["--no-probabilities"], ["--probabilities", "coarse"], ["--gate-context", "0", "--no-geojson"]]
+)
 def test_dying_at_any_step_of_writing(server: Server, slide: Path, tmp_path: Path, more: list[str]) -> None:
     assert die_everywhere(server, slide, tmp_path, 1, *more) > 100

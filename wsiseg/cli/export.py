@@ -176,6 +176,8 @@ def _write_rasters(
         if path is not None:
             tiff = export_ome_tiff(source, path, content, overwrite=overwrite)
             told.wrote(path, f"{tiff.levels} levels, {tiff.bytes / 1e6:.1f} MB")
+            if tiff.width != source.size.width:
+                told.note(f"{path.name} has {tiff.width} x {tiff.height} px, as the map keeps coarse probabilities")
     if ome_zarr_v2 is not None:
         store = export_ome_zarr_v2(source, ome_zarr_v2, overwrite=overwrite)
         told.wrote(ome_zarr_v2, f"{store.files} files, {store.bytes / 1e6:.1f} MB")

@@ -125,7 +125,7 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("  hash", model["hash"]),
         ("size", f"{_pair(facts['size'], 'd')} px at {_pair(facts['mpp'], '.5g')} um per pixel"),
         ("level-0 px per px", _pair(facts["level0_px_per_map_px"], ".6g")),
-        ("probabilities", "kept" if facts.get("probabilities") else "not kept"),
+        ("probabilities", _kept(facts)),
     ]
     places = facts.get("records")
     if isinstance(places, Mapping):
@@ -140,6 +140,15 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("damaged tiles", f"{damage['tiles']} of the slide"))
     rows += [("note", str(note)) for note in facts.get("notes", []) if isinstance(facts.get("notes"), list)]
     return rows
+
+
+def _kept(facts: Mapping[str, Any]) -> str:
+    """How a map keeps its probabilities."""
+    kept = facts.get("probabilities")
+    if not isinstance(kept, Mapping):
+        return "kept" if kept else "not kept"
+    first = int(kept["first_level"])
+    return f"coarse, {_pair([um * 2**first for um in facts['mpp']], '.5g')} um per pixel, from level {first} on"
 
 
 def _listed(values: Mapping[str, Any]) -> str:

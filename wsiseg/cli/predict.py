@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsiseg.choices import DEFAULT_READ_TIMEOUT_S, GATE_MODES, GATE_RULES, PRECISIONS, RUNTIMES
+from wsiseg.choices import DEFAULT_READ_TIMEOUT_S, GATE_MODES, GATE_RULES, PRECISIONS, PROBABILITIES, RUNTIMES
 from wsiseg.cli.command import Command, is_verbose
 from wsiseg.cli.many_slides import many_slides
 from wsiseg.cli.options import (
@@ -109,7 +109,13 @@ if TYPE_CHECKING:
     default=None,
     help="Leave white inside the tissue (lumina, cracks) without a class [default: unless the model knows white].",
 )
-@click.option("--probabilities/--no-probabilities", default=True, help="Store class probabilities in the map.")
+@click.option(
+    "--probabilities",
+    type=click.Choice(PROBABILITIES),
+    help="How much of the probabilities the map keeps; coarse ones, at a quarter of the resolution, make it about a "
+    "ninth as large [default: full; with --slides coarse].",
+)
+@click.option("--no-probabilities", "probabilities", flag_value="none", help="The same as --probabilities none.")
 @click.option(
     "--geojson",
     type=BUCKET_OUTPUT,
@@ -159,15 +165,15 @@ if TYPE_CHECKING:
 @click.option("--skip-locked", is_flag=True, help="Of --slides, leave to other runs what they do; no exit code 75.")
 @click.option("--retry-failed", is_flag=True, help="Of --slides, try again what failed for good.")
 @click.option(
-    "--cluster",
-    metavar="local:N|ADDRESS|FILE.yaml",
-    help="Of --slides, have N processes, the workers of the Dask scheduler at tcp://HOST:PORT, or SLURM jobs do them.",
-)
-@click.option(
     "--scratch",
     type=OUTPUT,
     metavar="FOLDER",
     help="Where a map for a bucket is made before it is sent [default: in the user's cache folder].",
+)
+@click.option(
+    "--cluster",
+    metavar="local:N|ADDRESS|FILE.yaml",
+    help="Of --slides, have N processes, the workers of the Dask scheduler at tcp://HOST:PORT, or SLURM jobs do them.",
 )
 @click.option("--restart", is_flag=True, help="Discard an unfinished run of this output instead of resuming it.")
 @click.option("--log", type=OUTPUT, metavar="FILE", help="Append events to FILE, one line of JSON each.")
@@ -292,7 +298,9 @@ def _check_list(slides: tuple[str, ...], slide_list: str | None, out: Path | str
     if (slide_list is None) == (not slides):
         raise click.UsageError("give either slides, SLIDE..., or a list of them, --slides")
     if slide_list is None and of_list:
-        raise click.UsageError("--part, --skip-locked, --retry-failed and --cluster belong to a list, --slides")
+        raise click.UsageError(
+            "--part, --skip-locked, --retry-failed and --cluster belong to a list of slides, --slides"
+        )
     if slide_list is not None and _is_map(out):
         raise click.UsageError(
             f"--slides needs a folder for its maps, got {_shown(out)}; name one that does not end in .zarr"

@@ -115,7 +115,7 @@ def open_books(
         made_folder(folder),
         RunJournal(folder, cohort.slides, cohort.source.text, how.part, watcher) as journal,
     ):
-        digest = _digest(wanted.model_hash, wanted.options, wanted.runtime.name)
+        digest = _digest(wanted.model_hash, wanted.options, wanted.runtime.name, wanted.asked.probabilities)
         yield Books(folder, how, digest, journal, Marks(folder), tally)
 
 
@@ -137,9 +137,12 @@ def _areas(prediction: Prediction | None, path: Path) -> dict[str, float] | None
     return None
 
 
-def _digest(model_hash: str, options: object, runtime: str) -> str:
-    """One text for a model and all options that change a map."""
-    values = asdict(options)  # type: ignore[call-overload]
+def _digest(model_hash: str, options: object, runtime: str, probabilities: object) -> str:
+    """One text for a model and all options that change a map; of probabilities what was asked for.
+
+    Where nothing was, full and coarse ones count as done; a later run may ask for one of them.
+    """
+    values = asdict(options) | {"probabilities": probabilities}  # type: ignore[call-overload]
     for name in (*OF_SPEED, "device", "batch_size"):
         values.pop(name, None)
     facts = [model_hash, values, tissue_provenance(values["tissue"]), runtime]

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from wsiseg.cohort.options import CohortOptions
 from wsiseg.cohort.slide_source import Entry
@@ -25,6 +25,9 @@ from wsiseg.prediction.unfinished import unfinished_folder
 from wsiseg.system.files import is_tissue_map
 from wsiseg.system.leases import Lease
 
+COHORT_PROBABILITIES: Final = "coarse"
+"""What the maps of a cohort keep of their probabilities, where nothing else is asked for: a tenth of the room."""
+
 
 @dataclass
 class SlideMaker:
@@ -32,7 +35,9 @@ class SlideMaker:
 
     Attributes:
         model: see `wsiseg.predict`.
-        options: for all slides; a slide may have an mpp of its own.
+        options: for all slides; a slide may have an mpp of its own. Where they do not say how much of the
+            probabilities is kept, maps that are there may have full or coarse ones, and new ones get
+            `COHORT_PROBABILITIES`.
         how: see `CohortOptions`.
         wanted: what a map that is there must have been made with.
         progress: told as the work on a slide goes on.
@@ -63,11 +68,11 @@ class SlideMaker:
         """
         if not self.how.overwrite and _is_there(path):
             wanted = replace(self.wanted, asked=replace(self.options, mpp=entry.mpp or self.options.mpp))
-            return Keeper(wanted, self.how.polygons, self.how.vectors, LocalFolder(path.parent)).look_at(
-                entry.slide, path
-            )
+            keeper = Keeper(wanted, self.how.polygons, self.how.vectors, LocalFolder(path.parent))
+            return keeper.look_at(entry.slide, path)
         if self._opener is None:
-            loaded, resolved = loaded_model(self.model, self.options)
+            options = replace(self.options, probabilities=self.options.probabilities or COHORT_PROBABILITIES)
+            loaded, resolved = loaded_model(self.model, options)
             self._opener = self._stack.enter_context(Opener(loaded, resolved, self.progress))
         return whatever_comes(entry.slide, path, partial(self._made, self._opener, entry, path, lease, streamed))
 

@@ -51,7 +51,7 @@ class CohortRun:
         cohort: the slides and the names of their maps.
         folder: of the maps; made if it is not there.
         model: see `wsiseg.predict`.
-        options: for all slides; the list may state an mpp for each.
+        options: for all slides; the list may state an mpp for each. Probabilities are "coarse" unless they say others.
         how: see `CohortOptions`.
         progress: told as the work on a slide goes on.
         began: called with each slide whose turn it is.

@@ -47,8 +47,8 @@ def to_xarray(tissue_map: TissueMap, level: int = 0) -> xarray.Dataset:
         level: of the pyramid.
 
     Returns:
-        `classes` (y, x), and where they are kept `probabilities` (c, y, x), both uint8. `y` and `x` are the centres of
-        pixels in um, as the level's own transform says; `c` has the names of the classes. `classes` has
+        `classes` (y, x), and where the level has them `probabilities` (c, y, x), both uint8. `y` and `x` are the
+        centres of pixels in um, as the level's own transform says; `c` has the names of the classes. `classes` has
         `flag_values` and `class_names` among its attributes, in the same order; 0 is not tissue or not read, 255 white.
 
     Raises:
@@ -65,7 +65,7 @@ def to_xarray(tissue_map: TissueMap, level: int = 0) -> xarray.Dataset:
     names = list(tissue_map.classes.names)
     flags = {"flag_values": list(range(1, len(names) + 1)), "class_names": names}
     layers: dict[str, Any] = {"classes": (("y", "x"), tissue_map.class_map(level), flags)}
-    if tissue_map.has_probabilities:
+    if level in tissue_map.levels_with_probabilities:
         layers["probabilities"] = (("c", "y", "x"), tissue_map.probabilities(level), {"full_scale": 255})
         axes["c"] = ("c", np.array(names, dtype=object), {})
     slide, model = tissue_map.metadata["slide"], tissue_map.metadata["model"]
@@ -145,22 +145,28 @@ def to_spatialdata(tissue_map: TissueMap, *, with_polygons: bool = True) -> Spat
     def scaled(factor_x: float, factor_y: float) -> dict[str, Any]:
         return {"global": transformations.Scale([factor_x, factor_y], axes=("x", "y"))}
 
-    def pyramid(parse: Any, read: Any, dims: tuple[str, ...], **more: Any) -> Any:
+    def pyramid(parse: Any, read: Any, which: range, dims: tuple[str, ...], **more: Any) -> Any:
         tree: Any = import_module("xarray").DataTree
         levels = {}
-        for level in range(tissue_map.levels):
-            scale_y, scale_x = tissue_map.scale_um(level)
-            array = parse(read(level), dims=dims, transformations=scaled(scale_x, scale_y), **more)
+        for index, level in enumerate(which):
+            mpp = tissue_map.mpp.times(2**level)
+            array = parse(read(level), dims=dims, transformations=scaled(mpp.x, mpp.y), **more)
             # spatialdata counts coordinates in pixels of the finest level, from its corner.
-            centres = {axis: (np.arange(array.sizes[axis]) + 0.5) * 2**level for axis in "yx"}
-            levels[f"scale{level}"] = array.assign_coords(centres).to_dataset(name="image")
+            centres = {axis: (np.arange(array.sizes[axis]) + 0.5) * 2**index for axis in "yx"}
+            levels[f"scale{index}"] = array.assign_coords(centres).to_dataset(name="image")
         return tree.from_dict(levels) if len(levels) > 1 else levels["scale0"]["image"]
 
-    elements: dict[str, Any] = {"tissue": pyramid(models.Labels2DModel.parse, tissue_map.class_map, ("y", "x"))}
+    elements: dict[str, Any] = {
+        "tissue": pyramid(models.Labels2DModel.parse, tissue_map.class_map, range(tissue_map.levels), ("y", "x"))
+    }
     if tissue_map.has_probabilities:
         names = list(tissue_map.classes.names)
         elements["probabilities"] = pyramid(
-            models.Image2DModel.parse, tissue_map.probabilities, ("c", "y", "x"), c_coords=names
+            models.Image2DModel.parse,
+            tissue_map.probabilities,
+            tissue_map.levels_with_probabilities,
+            ("c", "y", "x"),
+            c_coords=names,
         )
     elements["classes"] = _class_table(tissue_map, models)
     if with_polygons:

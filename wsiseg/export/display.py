@@ -27,8 +27,18 @@ def facts(tissue_map: TissueMap) -> list[tuple[str, str]]:
         ("model", f"{by} ({printable(model['hash'], 12)})"),
         ("size", f"{tissue_map.size} px at {tissue_map.mpp} um per pixel, {_levels(tissue_map.levels)}"),
         ("classes", ", ".join(f"{c.index} {printable(c.name, NAME)}" for c in tissue_map.classes)),
-        ("probabilities", "kept" if tissue_map.has_probabilities else "not kept"),
+        ("probabilities", probabilities_in_words(tissue_map)),
     ]
+
+
+def probabilities_in_words(tissue_map: TissueMap) -> str:
+    """Whether, and from which level on, a map keeps probabilities."""
+    kept = tissue_map.probability_levels
+    if kept is None:
+        return "not kept"
+    if not kept.first:
+        return "kept"
+    return f"coarse, {tissue_map.mpp.times(kept.factor)} um per pixel, from level {kept.first} on"
 
 
 def as_text(tissue_map: TissueMap) -> str:

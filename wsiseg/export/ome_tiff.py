@@ -23,6 +23,7 @@ from wsiseg.geometry import Box, Size
 from wsiseg.system.files import check_file, whole_file
 from wsiseg.system.json_values import JsonObject
 from wsiseg.system.printable import printable
+from wsiseg.tissue_map.finer import probabilities_of
 from wsiseg.tissue_map.reader import TissueMap
 
 TiffContent = Literal["colors", "classes", "probabilities"]
@@ -59,6 +60,7 @@ class _Content:
         samples: values a pixel has in each.
         read: (page, box, level) gives (height, width) or (height, width, 3) uint8.
         axes: as OME-XML names them.
+        levels: of the map.
         names: of the channels; none for colours.
         colors: of the channels, as `_rgba` has them.
     """
@@ -67,6 +69,7 @@ class _Content:
     samples: int
     read: Callable[[int, Box, int], UInt8Array]
     axes: str
+    levels: range
     names: Sequence[str] = ()
     colors: Sequence[int] = ()
 
@@ -105,7 +108,8 @@ def export_ome_tiff(
         tissue_map: open for reading.
         path: `.ome.tif` or `.ome.tiff`.
         content: "colors" is the class map as an RGB picture, what has no class being white; "classes" its values (0 is
-            not tissue or not read, 255 is white); "probabilities" one channel for each class, 255 is 1.0.
+            not tissue or not read, 255 is white); "probabilities" one channel for each class, 255 is 1.0, at the levels
+            at which the map keeps them.
         overwrite: replace existing output.
 
     Returns:
@@ -121,24 +125,26 @@ def export_ome_tiff(
     made = _content(tissue_map, content)
     with whole_file(path) as temporary:
         _write(temporary, tissue_map, made, content)
-    size = tissue_map.size
-    return WrittenTiff(tissue_map.levels, size.width, size.height, path.stat().st_size)
+    size = tissue_map.grid.coarsen(2 ** made.levels[0])
+    return WrittenTiff(len(made.levels), size.width, size.height, path.stat().st_size)
 
 
 def _content(tissue_map: TissueMap, content: TiffContent) -> _Content:
+    levels = range(tissue_map.levels)
     if content == "colors":
         table = class_colors(tissue_map.classes)
-        return _Content(1, 3, lambda _, box, level: np.take(table, tissue_map.read(box, level), axis=0), "YXS")
+        return _Content(1, 3, lambda _, box, level: np.take(table, tissue_map.read(box, level), axis=0), "YXS", levels)
     if content == "classes":
-        return _Content(1, 1, lambda _, box, level: tissue_map.read(box, level), "YX", ["class"])
+        return _Content(1, 1, lambda _, box, level: tissue_map.read(box, level), "YX", levels, ["class"])
     if content != "probabilities":
         raise OptionError(f"an OME-TIFF holds {', '.join(get_args(TiffContent))}, got {content!r:.40}")
-    tissue_map.probabilities()  # refused before a file is begun
+    probabilities_of(tissue_map)  # refused before a file is begun
     return _Content(
         len(tissue_map.classes),
         1,
         lambda page, box, level: tissue_map.read_probability(page + 1, box, level),
         "CYX",
+        tissue_map.levels_with_probabilities,
         [printable(c.name) for c in tissue_map.classes],
         [_rgba(c.color) for c in tissue_map.classes],
     )
@@ -147,11 +153,11 @@ def _content(tissue_map: TissueMap, content: TiffContent) -> _Content:
 def _write(path: Path, tissue_map: TissueMap, made: _Content, content: str) -> None:
     import tifffile  # noqa: PLC0415  (only this needs it)
 
-    sizes = [tissue_map.grid.coarsen(2**level) for level in range(tissue_map.levels)]
+    sizes = [tissue_map.grid.coarsen(2**level) for level in made.levels]
     big = sum(size.area for size in sizes) * made.pages * made.samples > CLASSIC_BYTES
     with tifffile.TiffWriter(path, bigtiff=big, ome=True) as file:
-        for level, size in enumerate(sizes):
-            scale_y, scale_x = tissue_map.scale_um(level)
+        for index, (level, size) in enumerate(zip(made.levels, sizes, strict=True)):
+            mpp = tissue_map.mpp.times(2**level)
             lead = [made.pages] if made.axes.startswith("C") else []  # also of a model of one class
             shape = (*lead, *size.shape, *([3] if made.samples == 3 else []))
             file.write(
@@ -162,12 +168,12 @@ def _write(path: Path, tissue_map: TissueMap, made: _Content, content: str) -> N
                 photometric="rgb" if made.samples == 3 else "minisblack",
                 planarconfig="contig" if made.samples == 3 else None,
                 compression="zlib",
-                subifds=len(sizes) - 1 if level == 0 else None,
-                subfiletype=1 if level else 0,
-                resolution=(1e4 / scale_x, 1e4 / scale_y) if min(scale_x, scale_y) > LEAST_UM else None,
+                subifds=len(sizes) - 1 if index == 0 else None,
+                subfiletype=1 if index else 0,
+                resolution=(1e4 / mpp.x, 1e4 / mpp.y) if min(mpp.x, mpp.y) > LEAST_UM else None,
                 resolutionunit="CENTIMETER",
-                software=f"wsiseg {version('wsiseg')}" if level == 0 else False,
-                metadata=_ome(tissue_map, made, content) if level == 0 else None,
+                software=f"wsiseg {version('wsiseg')}" if index == 0 else False,
+                metadata=_ome(tissue_map, made, content) if index == 0 else None,
                 buffersize=BUFFER_BYTES,
             )
 
@@ -192,7 +198,7 @@ def _filled(tile: UInt8Array) -> UInt8Array:
 
 def _ome(tissue_map: TissueMap, made: _Content, content: str) -> JsonObject:
     """The metadata of the file, in tifffile's words for OME-XML."""
-    scale_y, scale_x = tissue_map.scale_um()
+    mpp = tissue_map.mpp.times(2 ** made.levels[0])
     slide, model = tissue_map.metadata["slide"], tissue_map.metadata["model"]
     identity = f"{slide['quick_hash']} {model['hash']} {content}"
     pairs = key_values(tissue_map)
@@ -201,9 +207,9 @@ def _ome(tissue_map: TissueMap, made: _Content, content: str) -> JsonObject:
         "Name": f"{map_name(tissue_map)}: {content}",
         "Creator": f"wsiseg {version('wsiseg')}",
         "UUID": str(uuid.uuid5(_IDS, identity)),
-        "PhysicalSizeX": scale_x,
+        "PhysicalSizeX": mpp.x,
         "PhysicalSizeXUnit": "µm",
-        "PhysicalSizeY": scale_y,
+        "PhysicalSizeY": mpp.y,
         "PhysicalSizeYUnit": "µm",
         "Description": "; ".join(f"{key}: {value}" for key, value in pairs.items()),
         "MapAnnotation": {"Namespace": OMERO_NAMESPACE, "Value": pairs},

@@ -9,6 +9,7 @@ from wsiseg.export.drawn_polygons import DrawnClass, Simplification
 from wsiseg.geojson.measures import UNCERTAIN_BELOW, measured_level
 from wsiseg.geojson.write import Facts
 from wsiseg.system.json_values import JsonObject
+from wsiseg.tissue_map.finer import interpolated_from_um
 from wsiseg.tissue_map.reader import TissueMap
 
 QUPATH_NAMES = {
@@ -82,7 +83,10 @@ def facts_of_map(
     }
     if tissue_map.has_probabilities:
         level = measured_level(tissue_map)
-        document["measurements"] = {"uncertain_below": UNCERTAIN_BELOW, "level_um": tissue_map.mpp.times(2**level).mean}
+        measured = {"uncertain_below": UNCERTAIN_BELOW, "level_um": tissue_map.mpp.times(2**level).mean}
+        if (finest_um := interpolated_from_um(tissue_map, level)) is not None:
+            measured["interpolated_from_um"] = finest_um
+        document["measurements"] = measured
     class_metadata = {index: _class_metadata(row) for index, row in enumerate(classes, start=1)}
     return Facts(names, metadata, class_metadata, document)
 

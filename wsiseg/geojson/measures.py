@@ -26,7 +26,9 @@ UNCERTAIN_BELOW = 0.5
 """A pixel is uncertain where the most probable class has less than this: all others together are as likely."""
 
 MOST_PX = 2**28
-"""Pixels that are looked at, at most: those of the finest level that has no more. Its probabilities are means."""
+"""Pixels that are looked at, at most: those of the finest level that has no more. Its probabilities are means.
+
+Where the map keeps coarser probabilities, they are interpolated to that level."""
 
 BAND_PX, BAND_ROWS = 2**22, 512
 """Pixels and rows that are read at once, at most."""
@@ -104,8 +106,7 @@ def measure_regions(
         if not len(crossings.region):
             continue
         best = np.zeros(box.size.shape, np.uint8)
-        for index in range(1, len(tissue_map.classes) + 1):
-            channel = tissue_map.read_probability(index, box, level)
+        for index, channel in enumerate(tissue_map.channels(box, level), start=1):
             np.maximum(best, channel, out=best)
             crossings.add(channel, sums.probability, crossings.classes == index)
         crossings.add(best > 0, sums.pixels)
@@ -124,8 +125,7 @@ def measure_classes(tissue_map: TissueMap) -> list[Measures | None]:
             continue
         classes = np.where((classes == WHITE_VALUE) | (classes > count), np.uint8(0), classes)
         best = np.zeros(box.size.shape, np.uint8)
-        for index in range(1, count + 1):
-            channel = tissue_map.read_probability(index, box, level)
+        for index, channel in enumerate(tissue_map.channels(box, level), start=1):
             np.maximum(best, channel, out=best)
             sums.probability[index] += channel[classes == index].sum(dtype=np.int64)
         sums.pixels[:] += np.bincount(classes.ravel(), minlength=count + 1)

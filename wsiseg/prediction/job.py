@@ -44,7 +44,7 @@ from wsiseg.system.versions import of_map, of_run, software
 from wsiseg.tiling.pieces import Piece, owned_by, patches_of, pieces_of
 from wsiseg.tissue_map.areas import Areas
 from wsiseg.tissue_map.gate import GateGrid
-from wsiseg.tissue_map.writer import PIECE_LEVELS, MapWriter
+from wsiseg.tissue_map.writer import MapWriter
 
 PLAN_READS = 10
 """Finding the tissue may take as long as so many reads may."""
@@ -281,10 +281,10 @@ class MapJob:
         booked = {step.level: step.files for step in run.journal.booked(LevelStep)}
         done = {level for level, files in booked.items() if files == writer.level_on_disk(level)}
         for level in writer.write_levels(done):
-            if level >= PIECE_LEVELS and level not in done:
+            if writer.is_later(level) and level not in done:
                 run.journal.book(LevelStep(level, writer.level_on_disk(level)))
             self.progress.step("pyramid", level + 1, len(writer.sizes))
-        if not self.options.probabilities:
+        if self.options.probabilities == "none":
             writer.write_picture(*_picture(self.slide, plan.grid, writer.picture_factor))
         self.clock.lap("pyramid")
 

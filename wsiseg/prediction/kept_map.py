@@ -86,7 +86,8 @@ def _compared(metadata: Mapping[str, Any], slide: SlideReader, wanted: Wanted) -
     for key in _SLIDE:
         yield f"the slide's {key}", metadata["slide"].get(key), here[key]
     there = metadata.get("parameters")
-    made = there if isinstance(there, dict) else {}
+    made = dict(there) if isinstance(there, dict) else {}
+    made["probabilities"] = _word_of(made.get("probabilities", True))
     defaults = {one.name: one.default for one in fields(PredictOptions)}
     own = {**asdict(wanted.options), **tissue_provenance(wanted.options.tissue)}
     if left_open(wanted.asked.runtime):
@@ -96,10 +97,17 @@ def _compared(metadata: Mapping[str, Any], slide: SlideReader, wanted: Wanted) -
     own["precision"] = wanted.runtime.precision
     if left_open(wanted.asked.precision):
         del own["precision"]
+    if wanted.asked.probabilities is None and made["probabilities"] in ("full", "coarse"):
+        del own["probabilities"]
     own.setdefault("tissue_sha256", None)
     for key, value in json.loads(json.dumps(own)).items():
         if (key != "exact" or key in made) and key not in (*_NO_MATTER, *_OF_SLIDE):
             yield key, made.get(key, defaults.get(key)), value
+
+
+def _word_of(probabilities: Any) -> Any:
+    """Maps of earlier versions say true or false."""
+    return {True: "full", False: "none"}[probabilities] if isinstance(probabilities, bool) else probabilities
 
 
 def _shown(value: Any) -> str:

@@ -11,9 +11,12 @@ from wsiseg.choices import (
     GATE_MODES,
     GATE_RULES,
     PRECISIONS,
+    PROBABILITIES,
     RUNTIMES,
     GateMode,
     GateRule,
+    Probabilities,
+    check_choice,
 )
 from wsiseg.errors import OptionError
 from wsiseg.models.gate_kinds import RULES, check_gate_floor
@@ -57,7 +60,9 @@ class PredictOptions:
             is allowed whatever its threshold. 1 allows the most probable class alone. None takes the model's.
         faithful: predict as the published program does: the rule "multiply_logits", and no overlap unless `overlap`
             states one.
-        probabilities: whether the map keeps them.
+        probabilities: how much of them the map keeps: "full", "coarse" or "none"; see
+            `wsiseg.tissue_map.probability_levels`. True is "full", False is "none"; None is "full", or "coarse" where
+            `wsiseg.cohort` predicts a list of slides.
         white: whether white inside the tissue is told apart and gets no class, see `wsiseg.tissue.white`. None leaves
             that to the model: one that learned white, fat or mucus names them itself. The published gate rule has none.
         device: "auto", "cpu", "cuda", "cuda:1", …; or several, "cuda:0,cuda:1", each of which gets a process
@@ -87,7 +92,7 @@ class PredictOptions:
     gate_context: float | None = None
     gate_floor: float | None = None
     faithful: bool = False
-    probabilities: bool = True
+    probabilities: Probabilities | bool | None = None
     white: bool | None = None
     device: str = "auto"
     precision: str | None = None
@@ -101,6 +106,7 @@ class PredictOptions:
     series: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_probabilities()
         if self.overlap is not None and not 0 <= self.overlap < 1:
             raise OptionError(f"the overlap is a share of a patch's side, 0 to below 1, got {self.overlap}")
         if self.gate_threshold is not None and not 0 <= self.gate_threshold <= 1:
@@ -128,6 +134,13 @@ class PredictOptions:
             if value is not None and value < 1:
                 raise OptionError(f"the {name} must be at least 1, got {value}")
 
+    def _check_probabilities(self) -> None:
+        """Say true and false in words, and refuse what is no choice."""
+        if isinstance(self.probabilities, bool):
+            object.__setattr__(self, "probabilities", "full" if self.probabilities else "none")
+        if self.probabilities is not None:
+            check_choice("probabilities", self.probabilities, PROBABILITIES)
+
     def resolved(self, model: TissueModel) -> ResolvedOptions:
         """These options, with every None that the model and the machine decide filled in."""
         return self.resolved_by(model.spec, str(model.device))
@@ -151,6 +164,7 @@ class PredictOptions:
             "gate_mode": mode,
             "gate_context": context,
             "gate_floor": floor,
+            "probabilities": self.probabilities or "full",
             "white": not (RULES[rule].by_sign or spec.sees_white) if self.white is None else self.white,
             "device": self.device if "," in self.device else device,
             "batch_size": self.batch_size or _batch_size(pixels / patch),
@@ -169,6 +183,7 @@ class ResolvedOptions(PredictOptions):
     gate_rule: GateRule
     gate_mode: GateMode
     gate_context: float
+    probabilities: Probabilities
     white: bool
     precision: str
     batch_size: int

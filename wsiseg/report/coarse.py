@@ -98,5 +98,4 @@ class CoarseMap:
     def _probabilities(self, box: Box) -> UInt8Array | None:
         if not self.source.has_probabilities:
             return None
-        channels = range(1, len(self.source.classes) + 1)
-        return np.stack([self.source.read_probability(index, box, self.level) for index in channels])
+        return self.source.estimate_probabilities(box, self.level)

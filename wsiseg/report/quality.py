@@ -18,6 +18,7 @@ from wsiseg.system.printable import printable
 from wsiseg.tissue.find import stained_tissue
 from wsiseg.tissue.stain import find_glass, pen
 from wsiseg.tissue_map.distance import Far
+from wsiseg.tissue_map.finer import interpolated_from_um
 
 State = Literal["ok", "flagged", "not judged"]
 
@@ -92,6 +93,9 @@ def _unsure(coarse: CoarseMap, unsure: float) -> Flag:
         low += int(np.count_nonzero(values.max(axis=0)[inside] < unsure * 255))
     share = low / known if known else 0.0
     text = f"in {share:.1%} of the classified area the likeliest class has a probability below {unsure:g}"
+    finest_um = interpolated_from_um(coarse.source, coarse.level)
+    if finest_um is not None:
+        text += f" (interpolated from {finest_um:.3g} µm)"
     return Flag("low_confidence", "flagged" if share > UNSURE_SHARE else "ok", text, share)
 
 

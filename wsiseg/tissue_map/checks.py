@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wsiseg.errors import MapError
+from wsiseg.errors import MapError, OptionError
 from wsiseg.geometry import Grid, Size, ceil_div
 from wsiseg.system.json_values import is_number, is_whole
+from wsiseg.tissue_map.probability_levels import ProbabilityLevels
 
 MAX_META_BYTES = 16 * 2**20
 MAX_SIDE_PX = 2**21
@@ -124,8 +125,10 @@ def check_metadata(path: Path, own: Mapping[str, Any]) -> None:
         value = own["slide"].get(key, 1)
         if not is_whole(value) or not 1 <= value < 2**63:
             raise _damaged(path, f"the slide's {key} must be a whole number from 1, got {value!r:.40}")
-    if not isinstance(own.get("probabilities", False), bool):
-        raise _damaged(path, f"probabilities must be true or false, got {own['probabilities']!r:.40}")
+    try:
+        ProbabilityLevels.from_json(own.get("probabilities", False))
+    except OptionError as error:
+        raise _damaged(path, str(error)) from error
     for row in own.get("areas", []) if isinstance(own.get("areas", []), list) else [None]:
         if not isinstance(row, dict) or not _is_text(row.get("name")):
             raise _damaged(path, "areas must be a list of classes with their names")

@@ -16,7 +16,10 @@ OME_VERSION = "0.5"
 MAP_FORMAT = 2
 """Written into a map. 1 had no white, and labels of coarser levels were the upper left of four, not the majority."""
 
-READ_FORMATS = (1, 2)
+COARSE_FORMAT = 3
+"""Written into a map of coarse probabilities, so that programs that know of none say so; all else is as in 2."""
+
+READ_FORMATS = (1, 2, 3)
 LABELS = "tissue"
 """Name of the class map among the labels."""
 

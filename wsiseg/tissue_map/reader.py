@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,9 +20,11 @@ from wsiseg.tissue_map.arrays import damaged, lazy, levels_of
 from wsiseg.tissue_map.checks import check_files, check_grid, check_levels, check_metadata
 from wsiseg.tissue_map.codecs import bounded
 from wsiseg.tissue_map.distance import DISTANCE, DistanceGrid
+from wsiseg.tissue_map.finer import channels, probabilities_of
 from wsiseg.tissue_map.gate import GateWindows
 from wsiseg.tissue_map.ome import LABELS, READ_FORMATS, grid_from_json
 from wsiseg.tissue_map.placement import MapRegion, Transform, box_of_slide, transform_of
+from wsiseg.tissue_map.probability_levels import FULL, ProbabilityLevels
 from wsiseg.tissue_map.records import records_of
 from wsiseg.tissue_map.shards import shards_in
 
@@ -43,6 +45,7 @@ class TissueMap:
         classes: the class table.
         grid: where the map's pixels are on the slide.
         metadata: provenance: slide, model, parameters, versions, times, areas.
+        probability_levels: at which levels the map keeps probabilities, and how; None where it keeps none.
     """
 
     def __init__(self, path: Path, root: zarr.Group) -> None:
@@ -57,11 +60,13 @@ class TissueMap:
             raise MapError(f"{path} holds no class map; it is damaged, write it anew")
         self._attributes = labels.attrs.asdict()
         self._class_maps = levels_of(labels)
-        self._images = levels_of(root) if self.metadata.get("probabilities") else []
-        if not self._class_maps or (self.metadata.get("probabilities") and not self._images):
+        self.probability_levels = ProbabilityLevels.from_json(self.metadata.get("probabilities"))
+        self._images = levels_of(root) if self.probability_levels else []
+        if not self._class_maps or (self.probability_levels and not self._images):
             raise MapError(f"{path} lacks its class map or probabilities; it is damaged, write it anew")
         check_levels(path / "labels" / LABELS, [level.shape for level in self._class_maps], self.grid.size, ())
-        check_levels(path, [level.shape for level in self._images], self.grid.size, (len(self.classes),))
+        size = self.grid.coarsen((self.probability_levels or FULL).factor)
+        check_levels(path, [level.shape for level in self._images], size, (len(self.classes),))
         if self._images and len(self._images) != len(self._class_maps):
             raise MapError(f"{path} has other levels of classes than of probabilities; it is damaged, write it anew")
         self._unread, self._gate = records_of(
@@ -88,6 +93,12 @@ class TissueMap:
     def has_probabilities(self) -> bool:
         """Whether probabilities were stored."""
         return bool(self._images)
+
+    @property
+    def levels_with_probabilities(self) -> range:
+        """The levels at which the map keeps probabilities. Coarse ones go further than the levels of the class map."""
+        first = self.probability_levels.first if self.probability_levels is not None else 0
+        return range(first, first + len(self._images))
 
     @property
     def records_unread(self) -> bool:
@@ -118,12 +129,13 @@ class TissueMap:
     def probabilities(self, level: int = 0) -> da.Array:
         """Lazy (c, y, x) uint8, 255 is 1.0; channel c belongs to the class with index c + 1.
 
+        Args:
+            level: of the pyramid, from `probability_levels.first` on.
+
         Raises:
-            OptionError: the map was written without probabilities, or has no such level.
+            OptionError: the map was written without probabilities, or keeps none at this level.
         """
-        self._check_level(level)
-        self._check_probabilities()
-        return lazy(self.path, self._images[level], level)
+        return lazy(self.path, self._image(level), level)
 
     def read(self, box: Box, level: int = 0) -> npt.NDArray[np.uint8]:
         """The classes of a box inside a level of the map, (height, width) uint8.
@@ -139,14 +151,32 @@ class TissueMap:
         """The probability of class `index` (from 1) in a box inside a level, (height, width) uint8, 255 is 1.0.
 
         Raises:
-            OptionError: the box is not inside, or there is no such level or class, or there are no probabilities.
+            OptionError: the box is not inside, or there is no such class, or the map keeps no probabilities at this
+                level; see `estimate_probabilities`.
             MapError: the map is damaged there.
         """
-        self._check_level(level)
-        self._check_probabilities()
+        image = self._image(level)
         if not 1 <= index <= len(self.classes):
             raise OptionError(f"expected a class from 1 to {len(self.classes)}, got {index}")
-        return self._read(self._images[level], box, level, index - 1)
+        return self._read(image, box, level, index - 1)
+
+    def estimate_probabilities(self, box: Box, level: int = 0) -> npt.NDArray[np.uint8]:
+        """The probabilities of all classes in a box inside a level, (K, height, width) uint8, 255 is 1.0.
+
+        They are what the map holds from the level `probability_levels.first` on. At finer ones they are interpolated
+        from that level, and 0 where the class map has no class.
+
+        Raises:
+            OptionError: the box is not inside, there is no such level, or there are no probabilities.
+            MapError: the map is damaged there.
+        """
+        return np.stack(list(self.channels(box, level)))
+
+    def channels(self, box: Box, level: int = 0) -> Iterator[npt.NDArray[np.uint8]]:
+        """As `estimate_probabilities`, class by class; what the map has of the level is read one class at a time."""
+        self._check_level(level)
+        self._check_inside(box, self.grid.coarsen(2**level), level)
+        return channels(self, box, level)
 
     def _read(self, array: zarr.Array[Any], box: Box, level: int, channel: int | None = None) -> npt.NDArray[np.uint8]:
         self._check_inside(box, Size(array.shape[-1], array.shape[-2]), level)
@@ -259,7 +289,7 @@ class TissueMap:
         return AreaTable.from_metadata(self.path, self.metadata)
 
     def _check_level(self, level: int) -> None:
-        if isinstance(level, bool) or not isinstance(level, int | np.integer) or not 0 <= level < self.levels:
+        if not _is_number(level) or not 0 <= level < self.levels:
             raise OptionError(f"{self.path.name} has the levels 0 to {self.levels - 1}, got {level!r:.40}")
 
     def _check_inside(self, box: Box, size: Size, level: int) -> None:
@@ -269,11 +299,22 @@ class TissueMap:
                 f"which is of {size} px; give one that is, or cut it with Box.intersect"
             )
 
-    def _check_probabilities(self) -> None:
-        if not self._images:
+    def _image(self, level: int) -> zarr.Array[Any]:
+        """The probabilities of a level. Of coarse ones there are also levels behind the last of the class map."""
+        kept = probabilities_of(self)
+        if not kept.first:
+            self._check_level(level)
+        elif not _is_number(level) or level not in (there := self.levels_with_probabilities):
+            finest = self.mpp.times(kept.factor)
             raise OptionError(
-                f"{self.path.name} was written without probabilities; predict again without --no-probabilities"
+                f"{self.path.name} keeps coarse probabilities, at levels {there[0]} to {there[-1]} ({finest} um per "
+                f"pixel and more), got {level!r:.40}; predict again with --probabilities full for finer ones"
             )
+        return self._images[level - kept.first]
+
+
+def _is_number(level: object) -> bool:
+    return isinstance(level, int | np.integer) and not isinstance(level, bool)
 
 
 AnyMap = TypeVar("AnyMap", bound=TissueMap)

@@ -7,24 +7,24 @@ are whole shards for this reason, and may come in any order and from several pro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
 from wsiseg.arrays import BoolArray, UInt8Array
+from wsiseg.choices import Probabilities
 from wsiseg.classes import ClassTable
 from wsiseg.geometry import Box, Grid, Mpp, Size, ceil_div
 from wsiseg.system.files import cannot_write, sync_path, sync_tree
 from wsiseg.system.json_values import JsonObject
-from wsiseg.system.memory import CHUNK_PX
 from wsiseg.tissue_map.distance import DISTANCE
 from wsiseg.tissue_map.gate import GATE, GateGrid
+from wsiseg.tissue_map.level_arrays import ZarrArray, level_of, made_level
 from wsiseg.tissue_map.ome import (
+    COARSE_FORMAT,
     LABELS,
     MAP_FORMAT,
     UNREAD,
@@ -34,21 +34,15 @@ from wsiseg.tissue_map.ome import (
     level_sizes,
     unread_attributes,
 )
+from wsiseg.tissue_map.probability_levels import levels_of_choice
+from wsiseg.tissue_map.probability_writer import PIECE_LEVELS, ProbabilityWriter
 from wsiseg.tissue_map.pyramid import half_box, halve, halved, halved_any
-
-ZarrArray = zarr.Array[Any]
 
 GATE_CHUNK = 256
 """Windows along a side of a chunk of what the gate decided."""
 
 DISTANCE_CHUNK = 2048
 """Side of a chunk of distances."""
-
-PIECE_LEVELS = 2
-"""Levels that are written piece by piece: the second is made while the first is in memory, so it is not read again.
-
-They are all but a sixteenth of the pyramid's pixels. A piece of a coarser level would be no whole number of chunks.
-"""
 
 
 class MapWriter:
@@ -59,8 +53,8 @@ class MapWriter:
         classes: the class table.
         grid: the map's grid.
         piece_px: side of a piece of the map, a multiple of the chunk's.
-        probabilities: whether probabilities are kept. Without them the root image is a picture of the slide, to be
-            given by `write_picture`.
+        probabilities: "full" (or true), "coarse" or "none" (or false). Without them the root image is a picture of the
+            slide, to be given by `write_picture`.
         unread: whether the map records what could not be read.
 
     Raises:
@@ -74,14 +68,13 @@ class MapWriter:
         grid: Grid,
         piece_px: int,
         *,
-        probabilities: bool = True,
+        probabilities: Probabilities | bool = "full",
         unread: bool = False,
     ) -> None:
         self.store = store
         self.classes = classes
         self.grid = grid
         self.piece_px = piece_px
-        self.probabilities = probabilities
         self.unread = unread
         self.gate: GateGrid | None = None
         self.sizes = level_sizes(grid.size)
@@ -90,32 +83,22 @@ class MapWriter:
             self.labels = self.root.require_group("labels").require_group(LABELS)
             self._class_maps = self._piece_levels(self.labels)
             self._unread_maps = self._piece_levels(self._unread_group()) if unread else []
-            self._probability_maps = self._piece_levels(self.root, len(classes)) if probabilities else []
+            kept = levels_of_choice(probabilities)
+            self._probabilities = (
+                None if kept is None else ProbabilityWriter(self.root, store, len(classes), grid, piece_px, kept)
+            )
+            if self._probabilities is not None:
+                self._probabilities.make_arrays(len(self.sizes))
 
-    def _piece_levels(self, group: zarr.Group, channels: int = 0) -> list[ZarrArray]:
-        return [self._array(group, level, size, channels) for level, size in enumerate(self.sizes[:PIECE_LEVELS])]
+    def _piece_levels(self, group: zarr.Group) -> list[ZarrArray]:
+        return [self._array(group, level, size) for level, size in enumerate(self.sizes[:PIECE_LEVELS])]
 
     def _unread_group(self) -> zarr.Group:
         return self.root.require_group("labels").require_group(UNREAD)
 
     def _array(self, group: zarr.Group, level: int, size: Size, channels: int = 0) -> ZarrArray:
         """The array of one level, made if it is not there: (y, x), or (c, y, x) with channels."""
-        if str(level) in group:
-            return _level(group, level)
-        lead = (channels,) if channels else ()
-        side = self._shard_px(level)
-        chunk = math.gcd(side, CHUNK_PX)
-        height, width = (ceil_div(length, chunk) * chunk for length in size.shape)
-        return group.create_array(
-            str(level),
-            shape=(*lead, *size.shape),
-            chunks=(*(1 for _ in lead), chunk, chunk),
-            shards=(*lead, min(side, height), min(side, width)),
-            dtype="uint8",
-            fill_value=0,
-            compressors=ZstdCodec(level=3),
-            dimension_names=(*("c" for _ in lead), "y", "x"),
-        )
+        return made_level(group, level, size, self._shard_px(level), channels)
 
     def _shard_px(self, level: int) -> int:
         """Side of a level's shards: a piece each on those that pieces bring with them, as much memory on others."""
@@ -144,9 +127,8 @@ class MapWriter:
                 if level:  # the corner of a piece is a multiple of the chunk, so that four divides it, see `halved`
                     box, classes = half_box(box), halved(classes, labels=True)
                 self._class_maps[level][box.slices()] = classes
-                if self.probabilities:
-                    values = halved(values, labels=False) if level else values
-                    self._probability_maps[level][(slice(None), *box.slices())] = values
+            if self._probabilities is not None:
+                self._probabilities.put(piece, values, len(self.sizes))
             if self.unread and unread is not None:
                 self._put_unread(piece, unread)
             for path in self._shards(piece):
@@ -176,8 +158,9 @@ class MapWriter:
         paths = []
         for level in range(len(self._class_maps)):
             paths.append(self.store / "labels" / LABELS / str(level) / "c" / row / column)
-            if self.probabilities:
-                paths.append(self.store / str(level) / "c" / "0" / row / column)
+            if self._probabilities is not None:
+                shard = self._probabilities.shard(level, piece.y // self.piece_px, piece.x // self.piece_px)
+                paths += [] if shard is None else [shard]
             if self.unread:
                 paths.append(self.store / "labels" / UNREAD / str(level) / "c" / row / column)
         return paths
@@ -185,30 +168,40 @@ class MapWriter:
     def write_levels(self, done: Collection[int] = ()) -> Iterator[int]:
         """Write the levels that no piece brought and that are not `done`; yields each level when it is there."""
         for level in range(len(self.sizes)):
-            if level >= PIECE_LEVELS and level not in done:
+            if self.is_later(level) and level not in done:
                 with cannot_write(self.store):
-                    target = self._array(self.labels, level, self.sizes[level])
-                    halve(_level(self.labels, level - 1), target, labels=True)
-                    if self.probabilities:
-                        target = self._array(self.root, level, self.sizes[level], len(self.classes))
-                        halve(_level(self.root, level - 1), target, labels=False)
-                    if self.unread:
-                        group = self._unread_group()
-                        halve(
-                            _level(group, level - 1), self._array(group, level, self.sizes[level]), reduced=halved_any
-                        )
-                    for folder in self._level_folders(level):
+                    self._write_level(level)
+                    for folder in self._later_folders(level):
                         sync_tree(folder)
             yield level
 
-    def _level_folders(self, level: int) -> list[Path]:
-        folders = [self.store / "labels" / LABELS / str(level)]
-        folders += [self.store / str(level)] if self.probabilities else []
+    def is_later(self, level: int) -> bool:
+        """Whether anything of a level is written by `write_levels`, and not with the pieces."""
+        return level >= PIECE_LEVELS or self._has_later_probabilities(level)
+
+    def _has_later_probabilities(self, level: int) -> bool:
+        return self._probabilities is not None and level >= self._probabilities.piece_levels
+
+    def _write_level(self, level: int) -> None:
+        if self._probabilities is not None and self._has_later_probabilities(level):
+            self._probabilities.make(level)
+        if level < PIECE_LEVELS:
+            return
+        halve(level_of(self.labels, level - 1), self._array(self.labels, level, self.sizes[level]), labels=True)
+        if self.unread:
+            group = self._unread_group()
+            halve(level_of(group, level - 1), self._array(group, level, self.sizes[level]), reduced=halved_any)
+
+    def _later_folders(self, level: int) -> list[Path]:
+        folders = [self.store / str(level)] if self._has_later_probabilities(level) else []
+        if level < PIECE_LEVELS:
+            return folders
+        folders.append(self.store / "labels" / LABELS / str(level))
         return folders + ([self.store / "labels" / UNREAD / str(level)] if self.unread else [])
 
     def level_on_disk(self, level: int) -> list[int]:
         """Files and bytes of a level, by which one is known that was altered or removed since."""
-        sizes = [p.stat().st_size for folder in self._level_folders(level) for p in folder.rglob("*") if p.is_file()]
+        sizes = [p.stat().st_size for folder in self._later_folders(level) for p in folder.rglob("*") if p.is_file()]
         return [len(sizes), sum(sizes)]
 
     def write_picture(self, picture: UInt8Array, mpp: Mpp) -> None:
@@ -222,7 +215,7 @@ class MapWriter:
             for level in range(len(self.sizes)):
                 array = self._array(self.root, level, size, 3)
                 if level:
-                    halve(_level(self.root, level - 1), array, labels=False)
+                    halve(level_of(self.root, level - 1), array, labels=False)
                 else:
                     array[:] = picture.transpose(2, 0, 1)
                 mpps.append(mpp.times(2**level))
@@ -247,7 +240,7 @@ class MapWriter:
 
     def classes_of(self, level: int, box: Box) -> UInt8Array:
         """The classes of a box of a level that is written, (height, width) uint8."""
-        return np.asarray(_level(self.labels, level)[box.slices()])
+        return np.asarray(level_of(self.labels, level)[box.slices()])
 
     def write_gate(self, grid: GateGrid, decisions: Iterable[UInt8Array]) -> None:
         """Write where the gate shut what: decisions (rows, columns) of its windows, class by class."""
@@ -273,9 +266,11 @@ class MapWriter:
         """Write what the map says of itself; `provenance` is the tool's own, plain JSON values."""
         mpps = [self.grid.mpp.times(2**level) for level in range(len(self.sizes))]
         with cannot_write(self.store):
-            if self.probabilities:
+            kept = None if self._probabilities is None else self._probabilities.kept
+            if kept is not None:
                 channels = [(c.name, c.hex_color) for c in self.classes]
-                self.root.attrs["ome"] = image_attributes(self.store.stem, mpps, channels, self.grid.mpp)
+                image = [mpp.times(kept.factor) for mpp in mpps]
+                self.root.attrs["ome"] = image_attributes(self.store.stem, image, channels, self.grid.mpp)
             self.labels.attrs["ome"] = label_attributes(self.classes, mpps)
             listed = _group(self.root, "labels")
             names = [LABELS, *([UNREAD] if self.unread else [])]
@@ -283,10 +278,10 @@ class MapWriter:
             if self.unread:
                 self._unread_group().attrs["ome"] = unread_attributes(mpps)
             self.root.attrs["wsiseg"] = {
-                "format": MAP_FORMAT,
+                "format": COARSE_FORMAT if kept is not None and kept.first else MAP_FORMAT,
                 "classes": self.classes.to_json(),
                 "grid": grid_to_json(self.grid),
-                "probabilities": self.probabilities,
+                "probabilities": False if kept is None else kept.to_json(),
                 "records": {"unread": self.unread, "gate": None if self.gate is None else self.gate.to_json()},
                 **provenance,
             }
@@ -296,9 +291,3 @@ def _group(parent: zarr.Group, name: str) -> zarr.Group:
     group = parent[name]
     assert isinstance(group, zarr.Group)
     return group
-
-
-def _level(group: zarr.Group, level: int) -> ZarrArray:
-    array = group[str(level)]
-    assert isinstance(array, zarr.Array)
-    return array

@@ -226,7 +226,7 @@ export class Panel {
 
   heat() {
     const { state } = this;
-    const { records, probabilities } = state.first;
+    const { records, probabilities, interpolated_from_um } = state.first;
     if (!probabilities && !records.gate) {
       return element("section", {}, element("h2", {}, "Heat map"), element("p", { class: "note" }, "This map was written without probabilities."));
     }
@@ -241,7 +241,7 @@ export class Panel {
     if (records.gate) {
       choices.push(["gate left one class at most", "gate", ""]);
       for (const name of names) choices.push([`gate shut for ${isolated(name)}`, "gate", name]);
-    } else if (probabilities) {
+    } else if (probabilities && interpolated_from_um === null) {
       for (const name of names) choices.push([`${isolated(name)} shut out: probability 0`, "shut", name]);
     }
     const select = element("select", { "aria-label": "heat map", "data-name": "heat" });
@@ -266,6 +266,9 @@ export class Panel {
       element("div", { class: "row" }, select, element("kbd", {}, "p")),
       records.gate ? element("div", { class: "row" }, gate, element("kbd", {}, "k")) : null,
       ...parts,
+      probabilities && interpolated_from_um !== null
+        ? element("p", { class: "note" }, `The map keeps probabilities at ${interpolated_from_um.toPrecision(2)} µm per pixel; finer ones are interpolated.`)
+        : null,
     );
   }
 

@@ -126,7 +126,8 @@ export class Pointer {
       const swatch = element("span", { class: "swatch" });
       swatch.style.background = css(this.state.styleOf(name).color);
       const probability = probabilities?.[index - 1];
-      const share = probability === undefined ? isolated(name) : `${isolated(name)} ${percent(probability)}`;
+      const about = map.interpolated_from_um === null ? "" : "≈ ";
+      const share = probability === undefined ? isolated(name) : `${isolated(name)} ${about}${percent(probability)}`;
       const isThis = index === value;
       const text = shut?.[index - 1] && !isThis ? `${isolated(name)}: gate shut` : share;
       return element("span", { class: isThis ? "" : "quiet", hidden: probability === undefined && !isThis }, swatch, isThis ? element("strong", {}, text) : text);

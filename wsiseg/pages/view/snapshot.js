@@ -68,7 +68,9 @@ function legend(state) {
   } else {
     const colors = Array.from({ length: 24 }, (_, i) => css(heatColor(threshold + ((1 - threshold) * i) / 23)));
     const what = heat.kind === "uncertainty" ? "uncertainty" : `probability of ${isolated(heat.name)}`;
-    items.push({ text: `${what}, ${threshold.toFixed(2)} to 1`, colors });
+    const um = state.first.interpolated_from_um;
+    const from = um === null ? "" : `, interpolated from ${um.toPrecision(2)} µm`;
+    items.push({ text: `${what}, ${threshold.toFixed(2)} to 1${from}`, colors });
   }
   const maps = state.maps().map(({ name, model }) => `${isolated(name)} (${isolated(model)})`);
   items.push({ text: `${isolated(state.case.name)}: ${maps.join(" | ")}`, colors: [] });

@@ -159,7 +159,9 @@ export class State {
   heatFrom(values) {
     const kind = KINDS.find((one) => one === values.get("heat"));
     const name = values.get("of") ?? "";
-    if (kind === undefined || !(kind === "gate" ? this.first.records.gate : this.first.probabilities)) return null;
+    const { records, probabilities, interpolated_from_um } = this.first;
+    if (kind === undefined || !(kind === "gate" ? records.gate : probabilities)) return null;
+    if (kind === "shut" && interpolated_from_um !== null) return null; // what is interpolated is not 0 where a gate shut it
     return kind === "uncertainty" || (kind === "gate" && name === "") || this.style.classes.has(name) ? { kind, name } : null;
   }
 }

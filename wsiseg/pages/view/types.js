@@ -17,6 +17,8 @@
  * @property {[number, number]} mpp um per map pixel
  * @property {number} levels
  * @property {boolean} probabilities whether the map holds them
+ * @property {number | null} interpolated_from_um um per pixel of coarse probabilities, which are interpolated in between;
+ * null of a map that holds all of them, or none
  * @property {number[]} areas of each class
  * @property {number} tissue_mm2
  * @property {number} white_mm2

@@ -7,6 +7,7 @@ from typing import Any
 from wsiseg.server.view.cases import Case, ShownMap
 from wsiseg.server.view.slide_tiles import TILE_PX
 from wsiseg.system.json_values import JsonObject, is_whole
+from wsiseg.tissue_map.finer import interpolated_from_um
 
 _AREAS = ("tissue_mm2", "white_mm2", "unread_mm2")
 
@@ -41,6 +42,7 @@ def map_facts(shown: ShownMap) -> JsonObject:
         "mpp": [opened.mpp.x, opened.mpp.y],
         "levels": opened.levels,
         "probabilities": opened.has_probabilities,
+        "interpolated_from_um": interpolated_from_um(opened, 0),
         "areas": [row["area_mm2"] for row in own.get("areas", [])],
         **{key: own.get(key, 0) for key in _AREAS},
         "gate": _gate(own),

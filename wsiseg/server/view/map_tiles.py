@@ -15,6 +15,7 @@ from wsiseg.arrays import UInt8Array
 from wsiseg.classes import WHITE_VALUE, ClassTable
 from wsiseg.geometry import Box
 from wsiseg.server.view.slide_tiles import TILE_PX
+from wsiseg.tissue_map.finer import probability
 from wsiseg.tissue_map.reader import TissueMap
 
 _FAST = 3
@@ -45,7 +46,7 @@ def class_tile(tissue_map: TissueMap, level: int, box: Box) -> bytes:
 
 
 def value_tile(tissue_map: TissueMap, values: Values, level: int, box: Box) -> bytes:
-    """A grey PNG, 255 is 1.0.
+    """A grey PNG, 255 is 1.0; interpolated where the map keeps coarser probabilities.
 
     Raises:
         OptionError: the map holds no probabilities, or has no such class.
@@ -53,7 +54,7 @@ def value_tile(tissue_map: TissueMap, values: Values, level: int, box: Box) -> b
     """
     if values == "uncertainty":
         return _png(Image.fromarray(uncertainty(tissue_map, box, level)))
-    return _png(Image.fromarray(tissue_map.read_probability(values, box, level)))
+    return _png(Image.fromarray(probability(tissue_map, values, box, level)))
 
 
 def gate_tile(tissue_map: TissueMap, index: int, level: int, box: Box) -> bytes:
@@ -79,8 +80,8 @@ def unread_tile(tissue_map: TissueMap, level: int, box: Box) -> bytes:
 def uncertainty(tissue_map: TissueMap, box: Box, level: int) -> UInt8Array:
     """255 less the greatest probability of a class, (h, w) uint8; without meaning where the map has no class."""
     highest = np.zeros(box.size.shape, np.uint8)
-    for index in range(1, len(tissue_map.classes) + 1):
-        np.maximum(highest, tissue_map.read_probability(index, box, level), out=highest)
+    for channel in tissue_map.channels(box, level):
+        np.maximum(highest, channel, out=highest)
     return 255 - highest
 
 

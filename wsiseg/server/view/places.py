@@ -61,8 +61,7 @@ def at(tissue_map: TissueMap, x: float, y: float) -> JsonObject | None:
     box = Box(column, row, 1, 1)
     found: JsonObject = {"class": int(tissue_map.read(box)[0, 0])}
     if tissue_map.has_probabilities:
-        indices = range(1, len(tissue_map.classes) + 1)
-        found["probabilities"] = [int(tissue_map.read_probability(index, box)[0, 0]) / 255 for index in indices]
+        found["probabilities"] = [int(channel[0, 0]) / 255 for channel in tissue_map.channels(box)]
     if tissue_map.records_unread:
         found["unread"] = bool(tissue_map.read_unread(box)[0, 0])
     if tissue_map.records_gate:
