@@ -28,6 +28,7 @@ from wsiseg.prediction.run import loaded_model, predict_opened
 from wsiseg.slides import open_slide
 from wsiseg.system.clock import Clock
 
+pytestmark = pytest.mark.slow  # two minutes, most of them the start of workers
 distributed = pytest.importorskip("distributed")
 from wsiseg.cluster.pieces import DEATHS, DaskPieces  # noqa: E402
 
@@ -119,7 +120,6 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.slow
 def test_a_piece_that_kills_its_workers_fails_by_name_and_so_does_a_lost_scheduler(
     tmp_path: Path, slide: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
