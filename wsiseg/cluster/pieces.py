@@ -8,7 +8,6 @@ piece's shards into the unfinished store, which all nodes must reach by the same
 from __future__ import annotations
 
 import os
-import pickle
 import uuid
 import zlib
 from collections import Counter, deque
@@ -17,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from distributed import Client, Future, KilledWorker, as_completed
+from distributed.protocol.pickle import dumps
 
 from wsiseg.cluster.piece_worker import FoundPiece, Refused, SentPiece, compute_piece, lease_of
 from wsiseg.errors import ClusterError
@@ -50,7 +50,7 @@ class DaskPieces:
             ClusterError: the scheduler is gone, or workers died several times at one piece, which is named.
         """
         name, token = uuid.uuid4().hex[:12], holder_of(lease_of(work.shared)).token
-        blob = zlib.compress(pickle.dumps(work.shared), 1)
+        blob = zlib.compress(dumps(work.shared), 1)
         known = {Machine(step.threads, step.processor) for step in work.journal.booked(MachineStep)}
         known.add(Machine.of(work.stream.model))
         left, sent, deaths = deque(work.pieces), dict[Future, Piece](), Counter[int]()

@@ -18,7 +18,7 @@ from typing import Protocol
 from wsiseg.choices import DEFAULT_RETRY_S
 from wsiseg.errors import OptionError
 from wsiseg.export.drawn_polygons import DrawnPolygons
-from wsiseg.export.polygons import VectorOptions, export_geojson
+from wsiseg.export.vector_options import VectorOptions
 from wsiseg.geojson.write import SUFFIXES
 from wsiseg.prediction.journal import read_journal
 from wsiseg.prediction.output import Output
@@ -86,6 +86,8 @@ class LocalFolder:
 
     def draw(self, tissue_map: TissueMap, geojson: Path, vectors: VectorOptions) -> DrawnPolygons:
         """See `MapFolder`."""
+        from wsiseg.export.polygons import export_geojson  # noqa: PLC0415  (few runs draw polygons of maps that are there)
+
         return export_geojson(tissue_map, geojson, vectors)
 
     @contextmanager
@@ -137,6 +139,8 @@ class RemoteFolder:
 
     def draw(self, tissue_map: TissueMap, geojson: Path, vectors: VectorOptions) -> DrawnPolygons:
         """See `MapFolder`."""
+        from wsiseg.export.polygons import export_geojson  # noqa: PLC0415
+
         with cannot_write(geojson.parent):
             geojson.parent.mkdir(parents=True, exist_ok=True)
         try:
