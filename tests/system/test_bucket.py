@@ -13,8 +13,8 @@ from wsiseg.cli.main import main
 from wsiseg.errors import LockedError, OptionError, OutputError
 from wsiseg.system import leases
 from wsiseg.system.bucket import BucketFolder, fault, is_bucket
-from wsiseg.system.bucket_leases import BucketWatcher, held, lease_key, lease_of, seems_held
-from wsiseg.system.leases import Holder
+from wsiseg.system.bucket_leases import held, lease_key, lease_of, seems_held
+from wsiseg.system.leases import Holder, Watcher
 
 pytest.importorskip("moto")
 pytest.importorskip("obstore")
@@ -129,7 +129,7 @@ def test_a_run_of_this_machine_that_ended_is_succeeded(folder: BucketFolder) -> 
 def test_a_lease_of_elsewhere_is_watched(folder: BucketFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     put_lease(folder, "a.zarr", ELSEWHERE)
     now = 0.0
-    watcher = BucketWatcher(clock=lambda: now)
+    watcher = Watcher(clock=lambda: now)
     for now in range(0, 300, 30):  # noqa: B007  (the watcher's clock)
         with pytest.raises(LockedError, match="other-node"), held(folder, "a.zarr", watcher):
             pass

@@ -147,16 +147,16 @@ class _Distances:
 
 def compute_piece(sent: SentPiece) -> FoundPiece | Refused:
     """Compute one piece and write it, in a worker."""
-    with _WORKER.lock:  # a worker of several threads computes one piece at a time all the same
+    # A worker of several threads computes one piece at a time all the same.
+    with _WORKER.lock, ExitStack() as unless_done:
+        unless_done.callback(_WORKER.close)
         try:
-            return _computed(_WORKER.open(sent.work), sent)
+            found = _computed(_WORKER.open(sent.work), sent)
         except WsisegError as error:
-            _WORKER.close()
             number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
             return Refused(error, number if number in errno.errorcode else None)
-        except BaseException:
-            _WORKER.close()
-            raise
+        unless_done.pop_all()
+        return found
 
 
 def _computed(opened: OpenedWork, sent: SentPiece) -> FoundPiece:

@@ -93,7 +93,9 @@ class DaskPieces:
                 work.advance(found.patches)
                 waited_s += found.waited_s
         finally:
-            with suppress(Exception):  # whatever ended the run is what is to be told
+            with suppress(
+                OSError, TimeoutError, CancelledError
+            ):  # what ended the run is to be told, not a scheduler that is gone
                 self.client.cancel(list(sent))
         return waited_s / max(1, len(self.client.nthreads()))
 

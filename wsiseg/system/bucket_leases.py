@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from wsiseg.errors import LockedError, OutputError
 from wsiseg.system import leases
 from wsiseg.system.bucket import BucketFolder, Entry
-from wsiseg.system.leases import Holder
+from wsiseg.system.leases import Holder, Watcher
 
 
 def lease_key(name: str) -> str:
@@ -30,26 +30,6 @@ def hidden(name: str, ending: str) -> str:
     """A hidden name beside an output: `x/a.zarr` and "lease" give `x/.a.zarr.lease`."""
     folder, slash, last = name.rpartition("/")
     return f"{folder}{slash}.{last}.{ending}"
-
-
-@dataclass
-class BucketWatcher:
-    """What this process has seen of the leases of others: how long, by its own clock, one was not renewed.
-
-    Attributes:
-        clock: seconds that only grow.
-    """
-
-    clock: Callable[[], float] = time.monotonic
-    _seen: dict[str, tuple[str, float, float]] = field(default_factory=dict)
-
-    def unchanged_s(self, lease: Entry) -> float:
-        """Look at a lease: seconds in which it was watched and not renewed; see `leases.Watcher.unchanged_s`."""
-        now = self.clock()
-        before, looked, unchanged = self._seen.get(lease.key, ("", now, 0.0))
-        unchanged = unchanged + min(now - looked, 2 * leases.RENEWED_S) if lease.e_tag == before else 0.0
-        self._seen[lease.key] = (lease.e_tag, now, unchanged)
-        return unchanged
 
 
 class BucketLease:
@@ -108,7 +88,7 @@ class BucketLease:
 
 
 @contextmanager
-def held(folder: BucketFolder, name: str, watcher: BucketWatcher | None = None) -> Iterator[BucketLease]:
+def held(folder: BucketFolder, name: str, watcher: Watcher | None = None) -> Iterator[BucketLease]:
     """Hold an output of a bucket; where the process is killed, the lease goes stale.
 
     Args:
@@ -131,7 +111,7 @@ def held(folder: BucketFolder, name: str, watcher: BucketWatcher | None = None) 
         lease.release()
 
 
-def _taken_over(folder: BucketFolder, name: str, mine: Holder, watcher: BucketWatcher | None) -> str:
+def _taken_over(folder: BucketFolder, name: str, mine: Holder, watcher: Watcher | None) -> str:
     key = lease_key(name)
     found = _read(folder, key)
     if found is None:
@@ -152,19 +132,19 @@ def _taken_over(folder: BucketFolder, name: str, mine: Holder, watcher: BucketWa
     return made
 
 
-def is_stale(folder: BucketFolder, lease: Entry, watcher: BucketWatcher | None) -> bool:
+def is_stale(folder: BucketFolder, lease: Entry, watcher: Watcher | None) -> bool:
     """Whether nobody renews a lease; without a watcher, one that looks old is watched now."""
     # The store's clock and ours are compared only to tell how long to watch: three renewals at the least.
     old = (datetime.now(UTC) - lease.modified).total_seconds() > leases.STALE_S
     if watcher is not None:
-        return watcher.unchanged_s(lease) >= (leases.WATCHED_S if old else leases.STALE_S)
+        return watcher.watched_s(lease.key, lease.e_tag) >= (leases.WATCHED_S if old else leases.STALE_S)
     return old and watched(folder, lease)
 
 
 def watched(folder: BucketFolder, lease: Entry) -> bool:
     """Watch a lease for `leases.WATCHED_S`; true where nobody renewed it, false as soon as somebody does."""
-    watcher = BucketWatcher()
-    while watcher.unchanged_s(lease) < leases.WATCHED_S:
+    watcher = Watcher()
+    while watcher.watched_s(lease.key, lease.e_tag) < leases.WATCHED_S:
         time.sleep(leases.RENEWED_S / 4)
         found = folder.get(lease.key)
         if found is None or found[1].e_tag != lease.e_tag:

@@ -18,7 +18,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -144,15 +144,19 @@ class Watcher:
     """
 
     clock: Callable[[], float] = time.monotonic
-    _seen: dict[Path, tuple[object, float, float]] = field(default_factory=dict)
+    _seen: dict[Hashable, tuple[object, float, float]] = field(default_factory=dict)
 
     def unchanged_s(self, lease: Path) -> float:
-        """Look at a lease: seconds in which it was watched and not renewed.
+        """Look at a lease that is a folder: seconds in which it was watched and not renewed; see `watched_s`."""
+        return self.watched_s(lease, _sign(lease))
+
+    def watched_s(self, lease: Hashable, sign: object) -> float:
+        """Look at a lease, which has a new sign each time that it is renewed: seconds in which it was not.
 
         Between two looks no more than two renewals count: a watcher that was stopped itself, perhaps together with the
         holder, has not watched.
         """
-        now, sign = self.clock(), _sign(lease)
+        now = self.clock()
         before, looked, unchanged = self._seen.get(lease, (None, now, 0.0))
         unchanged = unchanged + min(now - looked, 2 * RENEWED_S) if sign == before else 0.0
         self._seen[lease] = (sign, now, unchanged)
